@@ -1,0 +1,400 @@
+import datetime
+
+from buf.validate import validate_pb2 as _validate_pb2
+from google.api import annotations_pb2 as _annotations_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.rpc import status_pb2 as _status_pb2
+from loyalty.ledger.v1 import entry_pb2 as _entry_pb2
+from loyalty.ledger.v1 import member_pb2 as _member_pb2
+from loyalty.type.v1 import log_pb2 as _log_pb2
+from loyalty.type.v1 import money_pb2 as _money_pb2
+from loyalty.type.v1 import options_pb2 as _options_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class LineKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LINE_KIND_UNSPECIFIED: _ClassVar[LineKind]
+    LINE_KIND_GOODS: _ClassVar[LineKind]
+    LINE_KIND_SHIPPING: _ClassVar[LineKind]
+    LINE_KIND_GIFT_CARD: _ClassVar[LineKind]
+
+class ReturnState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RETURN_STATE_UNSPECIFIED: _ClassVar[ReturnState]
+    RETURN_STATE_RECORDED: _ClassVar[ReturnState]
+    RETURN_STATE_WAITING: _ClassVar[ReturnState]
+
+class ClockMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CLOCK_MODE_UNSPECIFIED: _ClassVar[ClockMode]
+    CLOCK_MODE_REAL: _ClassVar[ClockMode]
+    CLOCK_MODE_SIMULATED: _ClassVar[ClockMode]
+LINE_KIND_UNSPECIFIED: LineKind
+LINE_KIND_GOODS: LineKind
+LINE_KIND_SHIPPING: LineKind
+LINE_KIND_GIFT_CARD: LineKind
+RETURN_STATE_UNSPECIFIED: ReturnState
+RETURN_STATE_RECORDED: ReturnState
+RETURN_STATE_WAITING: ReturnState
+CLOCK_MODE_UNSPECIFIED: ClockMode
+CLOCK_MODE_REAL: ClockMode
+CLOCK_MODE_SIMULATED: ClockMode
+
+class EnrollMemberRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "occurred_time", "channel")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    occurred_time: _timestamp_pb2.Timestamp
+    channel: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., channel: _Optional[str] = ...) -> None: ...
+
+class EnrollMemberResponse(_message.Message):
+    __slots__ = ("member", "receipt", "causal_token", "replayed")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    member: _member_pb2.Member
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, member: _Optional[_Union[_member_pb2.Member, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class GetMemberRequest(_message.Message):
+    __slots__ = ("member_id",)
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    def __init__(self, member_id: _Optional[str] = ...) -> None: ...
+
+class GetMemberResponse(_message.Message):
+    __slots__ = ("member",)
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    member: _member_pb2.Member
+    def __init__(self, member: _Optional[_Union[_member_pb2.Member, _Mapping]] = ...) -> None: ...
+
+class Line(_message.Message):
+    __slots__ = ("sku", "name", "department", "category", "quantity", "amount_minor_units", "kind")
+    SKU_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEPARTMENT_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_MINOR_UNITS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    sku: str
+    name: str
+    department: str
+    category: str
+    quantity: int
+    amount_minor_units: int
+    kind: LineKind
+    def __init__(self, sku: _Optional[str] = ..., name: _Optional[str] = ..., department: _Optional[str] = ..., category: _Optional[str] = ..., quantity: _Optional[int] = ..., amount_minor_units: _Optional[int] = ..., kind: _Optional[_Union[LineKind, str]] = ...) -> None: ...
+
+class RecordPurchaseRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "purchase_id", "occurred_time", "amount", "lines", "store_id", "receipt_number", "channel")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    purchase_id: str
+    occurred_time: _timestamp_pb2.Timestamp
+    amount: _money_pb2.Money
+    lines: _containers.RepeatedCompositeFieldContainer[Line]
+    store_id: str
+    receipt_number: str
+    channel: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., channel: _Optional[str] = ...) -> None: ...
+
+class Receipt(_message.Message):
+    __slots__ = ("member_id", "purchase_id", "partition", "offset", "occurred_time", "points", "rules", "debt_points_change", "available_points", "debt_points")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    DEBT_POINTS_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_POINTS_FIELD_NUMBER: _ClassVar[int]
+    DEBT_POINTS_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    purchase_id: str
+    partition: int
+    offset: int
+    occurred_time: _timestamp_pb2.Timestamp
+    points: int
+    rules: _containers.RepeatedCompositeFieldContainer[_entry_pb2.RulePoints]
+    debt_points_change: int
+    available_points: int
+    debt_points: int
+    def __init__(self, member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., points: _Optional[int] = ..., rules: _Optional[_Iterable[_Union[_entry_pb2.RulePoints, _Mapping]]] = ..., debt_points_change: _Optional[int] = ..., available_points: _Optional[int] = ..., debt_points: _Optional[int] = ...) -> None: ...
+
+class RecordPurchaseResponse(_message.Message):
+    __slots__ = ("receipt", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class RecordReturnRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "purchase_id", "occurred_time", "amount", "lines", "store_id", "receipt_number", "reason", "channel")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    purchase_id: str
+    occurred_time: _timestamp_pb2.Timestamp
+    amount: _money_pb2.Money
+    lines: _containers.RepeatedCompositeFieldContainer[Line]
+    store_id: str
+    receipt_number: str
+    reason: str
+    channel: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., reason: _Optional[str] = ..., channel: _Optional[str] = ...) -> None: ...
+
+class RecordReturnResponse(_message.Message):
+    __slots__ = ("state", "receipt", "causal_token", "replayed")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    state: ReturnState
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, state: _Optional[_Union[ReturnState, str]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class AwardPointsRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "occurred_time", "points", "reason", "note")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    occurred_time: _timestamp_pb2.Timestamp
+    points: int
+    reason: str
+    note: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
+
+class AwardPointsResponse(_message.Message):
+    __slots__ = ("receipt", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class Write(_message.Message):
+    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class")
+    ENROLL_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    RECORD_PURCHASE_FIELD_NUMBER: _ClassVar[int]
+    RECORD_RETURN_FIELD_NUMBER: _ClassVar[int]
+    AWARD_POINTS_FIELD_NUMBER: _ClassVar[int]
+    SET_EARNING_CLASS_FIELD_NUMBER: _ClassVar[int]
+    enroll_member: EnrollMemberRequest
+    record_purchase: RecordPurchaseRequest
+    record_return: RecordReturnRequest
+    award_points: AwardPointsRequest
+    set_earning_class: SetEarningClassRequest
+    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberRequest, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseRequest, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnRequest, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsRequest, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassRequest, _Mapping]] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class", "error")
+    ENROLL_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    RECORD_PURCHASE_FIELD_NUMBER: _ClassVar[int]
+    RECORD_RETURN_FIELD_NUMBER: _ClassVar[int]
+    AWARD_POINTS_FIELD_NUMBER: _ClassVar[int]
+    SET_EARNING_CLASS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    enroll_member: EnrollMemberResponse
+    record_purchase: RecordPurchaseResponse
+    record_return: RecordReturnResponse
+    award_points: AwardPointsResponse
+    set_earning_class: SetEarningClassResponse
+    error: _status_pb2.Status
+    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberResponse, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseResponse, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnResponse, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsResponse, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class BatchRecordRequest(_message.Message):
+    __slots__ = ("writes",)
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    writes: _containers.RepeatedCompositeFieldContainer[Write]
+    def __init__(self, writes: _Optional[_Iterable[_Union[Write, _Mapping]]] = ...) -> None: ...
+
+class BatchRecordResponse(_message.Message):
+    __slots__ = ("outcomes", "causal_token")
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    causal_token: str
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., causal_token: _Optional[str] = ...) -> None: ...
+
+class GetBalanceRequest(_message.Message):
+    __slots__ = ("member_id",)
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    def __init__(self, member_id: _Optional[str] = ...) -> None: ...
+
+class GetBalanceResponse(_message.Message):
+    __slots__ = ("balance",)
+    BALANCE_FIELD_NUMBER: _ClassVar[int]
+    balance: _member_pb2.Balance
+    def __init__(self, balance: _Optional[_Union[_member_pb2.Balance, _Mapping]] = ...) -> None: ...
+
+class ListEntriesRequest(_message.Message):
+    __slots__ = ("member_id", "page_size", "page_token")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, member_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListEntriesResponse(_message.Message):
+    __slots__ = ("entries", "next_page_token")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[_entry_pb2.Entry]
+    next_page_token: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[_entry_pb2.Entry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class SetEarningClassRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "earning_class", "effective_time", "sequence")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    EARNING_CLASS_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    earning_class: str
+    effective_time: _timestamp_pb2.Timestamp
+    sequence: int
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., earning_class: _Optional[str] = ..., effective_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class SetEarningClassResponse(_message.Message):
+    __slots__ = ("applied", "causal_token", "replayed")
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    applied: bool
+    causal_token: str
+    replayed: bool
+    def __init__(self, applied: _Optional[bool] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class GetProgrammeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Programme(_message.Message):
+    __slots__ = ("name", "version", "currency_code", "time_zone", "source")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_CODE_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    currency_code: str
+    time_zone: str
+    source: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., currency_code: _Optional[str] = ..., time_zone: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
+
+class GetProgrammeResponse(_message.Message):
+    __slots__ = ("programme",)
+    PROGRAMME_FIELD_NUMBER: _ClassVar[int]
+    programme: Programme
+    def __init__(self, programme: _Optional[_Union[Programme, _Mapping]] = ...) -> None: ...
+
+class ListPartitionsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Partition(_message.Message):
+    __slots__ = ("partition", "last_offset", "head_hash", "business_time", "members")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    LAST_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    HEAD_HASH_FIELD_NUMBER: _ClassVar[int]
+    BUSINESS_TIME_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    partition: int
+    last_offset: int
+    head_hash: bytes
+    business_time: _timestamp_pb2.Timestamp
+    members: int
+    def __init__(self, partition: _Optional[int] = ..., last_offset: _Optional[int] = ..., head_hash: _Optional[bytes] = ..., business_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., members: _Optional[int] = ...) -> None: ...
+
+class ListPartitionsResponse(_message.Message):
+    __slots__ = ("partitions", "clock_mode", "business_time")
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_MODE_FIELD_NUMBER: _ClassVar[int]
+    BUSINESS_TIME_FIELD_NUMBER: _ClassVar[int]
+    partitions: _containers.RepeatedCompositeFieldContainer[Partition]
+    clock_mode: ClockMode
+    business_time: _timestamp_pb2.Timestamp
+    def __init__(self, partitions: _Optional[_Iterable[_Union[Partition, _Mapping]]] = ..., clock_mode: _Optional[_Union[ClockMode, str]] = ..., business_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class StreamEntriesRequest(_message.Message):
+    __slots__ = ("after", "follow")
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    after: _containers.RepeatedCompositeFieldContainer[_log_pb2.PartitionOffset]
+    follow: bool
+    def __init__(self, after: _Optional[_Iterable[_Union[_log_pb2.PartitionOffset, _Mapping]]] = ..., follow: _Optional[bool] = ...) -> None: ...
+
+class StreamEntriesResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[_entry_pb2.Entry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[_entry_pb2.Entry, _Mapping]]] = ...) -> None: ...
+
+class AdvanceClockRequest(_message.Message):
+    __slots__ = ("request_id", "to_time")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_TIME_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    to_time: _timestamp_pb2.Timestamp
+    def __init__(self, request_id: _Optional[str] = ..., to_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class AdvanceClockResponse(_message.Message):
+    __slots__ = ("business_time", "causal_token")
+    BUSINESS_TIME_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    business_time: _timestamp_pb2.Timestamp
+    causal_token: str
+    def __init__(self, business_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., causal_token: _Optional[str] = ...) -> None: ...

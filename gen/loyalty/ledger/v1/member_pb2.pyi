@@ -1,0 +1,43 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class MemberStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MEMBER_STATUS_UNSPECIFIED: _ClassVar[MemberStatus]
+    MEMBER_STATUS_ACTIVE: _ClassVar[MemberStatus]
+MEMBER_STATUS_UNSPECIFIED: MemberStatus
+MEMBER_STATUS_ACTIVE: MemberStatus
+
+class Member(_message.Message):
+    __slots__ = ("member_id", "status", "joined_time", "channel", "earning_class", "balance")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    JOINED_TIME_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    EARNING_CLASS_FIELD_NUMBER: _ClassVar[int]
+    BALANCE_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    status: MemberStatus
+    joined_time: _timestamp_pb2.Timestamp
+    channel: str
+    earning_class: str
+    balance: Balance
+    def __init__(self, member_id: _Optional[str] = ..., status: _Optional[_Union[MemberStatus, str]] = ..., joined_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., channel: _Optional[str] = ..., earning_class: _Optional[str] = ..., balance: _Optional[_Union[Balance, _Mapping]] = ...) -> None: ...
+
+class Balance(_message.Message):
+    __slots__ = ("available_points", "debt_points", "earned_points")
+    AVAILABLE_POINTS_FIELD_NUMBER: _ClassVar[int]
+    DEBT_POINTS_FIELD_NUMBER: _ClassVar[int]
+    EARNED_POINTS_FIELD_NUMBER: _ClassVar[int]
+    available_points: int
+    debt_points: int
+    earned_points: int
+    def __init__(self, available_points: _Optional[int] = ..., debt_points: _Optional[int] = ..., earned_points: _Optional[int] = ...) -> None: ...

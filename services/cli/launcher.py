@@ -1,0 +1,36 @@
+"""Starts a program that may not outlive its parent: `launcher.py SIGNAL PARENT UID GID PROGRAM ARGUMENT...`.
+
+The kernel sends SIGNAL to the program when the process PARENT dies, even by `kill -9`. UID and GID are "-" or the
+account to become first: a change of account clears the signal, so it is asked for afterwards. A program of its own,
+and not code between fork and exec in the parent, because the parent has threads. Run with `python -I -S`: it imports
+nothing but the standard library.
+"""
+
+import ctypes
+import os
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Becomes the program."""
+    death_signal, parent, uid, gid, *command = sys.argv[1:]
+    if uid != "-":
+        os.setgroups([])
+        os.setgid(int(gid))
+        os.setuid(int(uid))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
+        sys.exit(f"launcher: prctl: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != int(parent):
+        # The parent died before the kernel knew what to do then.
+        sys.exit("launcher: the parent is gone")
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(f"launcher: {command[0]} cannot be started: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The ledger: who is a member, and an append-only points ledger."""

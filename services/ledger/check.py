@@ -1,0 +1,178 @@
+"""Rebuilds every state of the ledger from its entries, verifies every proof, and says what differs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from services.ledger import store
+from services.ledger.config import Config
+from services.ledger.domain.encoding import (
+    GENESIS,
+    chain,
+    commit,
+    encode_body,
+    encode_entry,
+    partition_of,
+    request_digest,
+)
+from services.ledger.domain.events import Account, EntryKind
+from services.ledger.domain.state import Member, Purchase, evolve_member, evolve_purchase
+from services.runtime.command import CheckReport
+from services.runtime.database import Connection, connect
+
+_CHUNK = 2000
+_LISTED = 100
+
+
+class _Findings:
+    def __init__(self) -> None:
+        self.found: list[Mapping[str, Any]] = []
+        self.count = 0
+
+    def differ(self, what: str, where: str, expected: object, found: object) -> None:
+        """Notes a difference; the first hundred are listed, all are counted."""
+        self.count += 1
+        if len(self.found) < _LISTED:
+            self.found.append({"what": what, "where": where, "expected": str(expected), "found": str(found)})
+
+    def compare(self, what: str, where: str, expected: object, found: object) -> None:
+        """Notes a difference where there is one."""
+        if expected != found:
+            self.differ(what, where, expected, found)
+
+
+async def check(config: Config) -> CheckReport:
+    """Checks every partition in one snapshot of the database."""
+    connection = await connect(config.database_url, service="ledger-check")
+    findings = _Findings()
+    checked: Counter[str] = Counter()
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            installation = await store.read_installation(connection)
+            if installation is not None:
+                for head in await store.read_heads(connection):
+                    await _check_partition(connection, installation.partitions, head, findings, checked)
+    finally:
+        await connection.close()
+    if findings.count > len(findings.found):
+        checked["differences_not_listed"] = findings.count - len(findings.found)
+    return CheckReport(service="ledger", checked=dict(checked), differences=tuple(findings.found))
+
+
+async def _check_partition(
+    connection: Connection, partitions: int, head: store.Head, findings: _Findings, checked: Counter[str]
+) -> None:
+    partition = head.partition
+    members: dict[str, Member] = {}
+    purchases: dict[tuple[str, str], Purchase] = {}
+    offset, previous, recorded, clock = 0, GENESIS, None, None
+    while True:
+        chunk = await store.read_entries_for_check(connection, partition, offset, _CHUNK)
+        for line in chunk:
+            entry, event = line.entry, line.entry.event
+            where = f"entry {partition}-{entry.offset}"
+            findings.compare("offset without a gap", where, offset + 1, entry.offset)
+            _check_proofs(line, previous, where, findings, checked)
+            if recorded is not None and entry.recorded_time < recorded:
+                findings.differ("recorded time never falls", where, f">= {recorded}", entry.recorded_time)
+            offset, previous, recorded = entry.offset, entry.hash, entry.recorded_time
+            checked["entries"] += 1
+            if event.kind is EntryKind.CLOCK_ADVANCED:
+                clock = event.occurred_time
+                continue
+            findings.compare("home of the member", where, partition_of(event.member_id, partitions), partition)
+            findings.compare(
+                "points balance",
+                where,
+                event.posted(Account.ISSUED),
+                event.posted(Account.AVAILABLE) - event.posted(Account.DEBT),
+            )
+            findings.compare("points by rule", where, event.points, event.posted(Account.ISSUED))
+            if event.purchase_id:
+                key = (event.member_id, event.purchase_id)
+                bought = evolve_purchase(purchases.get(key), event)
+                if bought is not None:
+                    purchases[key] = bought
+            member = members.get(event.member_id)
+            if event.kind is not EntryKind.REQUEST_REFUSED:
+                if (member is None) is not (event.kind is EntryKind.MEMBER_JOINED):
+                    findings.differ("a member joins first, and once", where, event.member_id, event.kind)
+                    continue
+                member = members[event.member_id] = evolve_member(member, event)
+            if member is not None:
+                findings.compare(
+                    "balance after", where, (member.available, member.debt), (event.available_after, event.debt_after)
+                )
+                if member.available < 0 or member.debt < 0:
+                    findings.differ("balances are never negative", where, ">= 0", (member.available, member.debt))
+        if len(chunk) < _CHUNK:
+            break
+    findings.compare("last offset", f"partition {partition}", offset, head.last_offset)
+    findings.compare("head hash", f"partition {partition}", previous.hex(), head.head_hash.hex())
+    findings.compare("number of members", f"partition {partition}", len(members), head.members)
+    if clock is not None:
+        findings.compare("business time", f"partition {partition}", clock, head.business_time)
+    _compare_states("member", partition, members, await store.read_members_for_check(connection, partition), findings)
+    _compare_states(
+        "purchase", partition, purchases, await store.read_purchases_for_check(connection, partition), findings
+    )
+    await _check_requests(connection, partition, findings, checked)
+    checked["partitions"] += 1
+    checked["members"] += len(members)
+    checked["purchases"] += sum(purchase.arrived for purchase in purchases.values())
+    checked["points"] += sum(member.available for member in members.values())
+    checked["debt"] += sum(member.debt for member in members.values())
+
+
+def _check_proofs(
+    line: store.CheckedEntry, previous: bytes, where: str, findings: _Findings, checked: Counter[str]
+) -> None:
+    entry = line.entry
+    encoding = encode_entry(
+        partition=entry.partition,
+        offset=entry.offset,
+        event=entry.event,
+        body=line.body,
+        recorded_time=entry.recorded_time,
+        principal=entry.principal,
+        on_behalf_of=entry.on_behalf_of,
+        programme_version=entry.programme_version,
+        detail_commitment=entry.detail_commitment,
+        request_hash=entry.request_hash,
+    )
+    findings.compare("hash chain", where, chain(previous, encoding).hex(), entry.hash.hex())
+    findings.compare("canonical body", where, encode_body(entry.event), line.body)
+    if line.detail is not None and line.salt is not None:
+        findings.compare(
+            "commitment to the detail", where, commit(line.salt, line.detail).hex(), entry.detail_commitment.hex()
+        )
+        checked["details"] += 1
+    elif entry.detail_commitment:
+        # Its detail was erased: the proof of the entry holds without it.
+        checked["details_erased"] += 1
+
+
+def _compare_states(
+    what: str, partition: int, rebuilt: Mapping[Any, Any], stored: Mapping[Any, Any], findings: _Findings
+) -> None:
+    for key in rebuilt.keys() | stored.keys():
+        if rebuilt.get(key) != stored.get(key):
+            findings.differ(f"state of a {what}", f"partition {partition}, {key}", rebuilt.get(key), stored.get(key))
+
+
+async def _check_requests(connection: Connection, partition: int, findings: _Findings, checked: Counter[str]) -> None:
+    for row in await store.read_requests_for_check(connection, partition):
+        where = f"request {row['request_id']} of member {row['member_id']}"
+        findings.compare(
+            "entry that answers the request",
+            where,
+            (row["member_id"], row["request_id"]),
+            (row["entry_member_id"], row["entry_request_id"]),
+        )
+        digest = row["request_hash"]
+        findings.compare(
+            "hash of the request", where, request_digest(row["request"]).hex(), digest.hex() if digest else None
+        )
+        checked["requests"] += 1

@@ -1,0 +1,158 @@
+"""The canonical encoding of entries, version 1, and the hash chain (docs/architecture.md has it as a recipe).
+
+An entry is these fields in this order, each as a 4-byte big-endian length and that many bytes; texts in UTF-8,
+integers in decimal, times as decimal microseconds since 1970-01-01T00:00:00Z:
+
+    "loyalty-entry-1", partition, offset, kind, member_id, request_id, principal, on_behalf_of, occurred_time,
+    recorded_time, programme_version, purchase_id, body, detail_commitment, request_hash
+
+`body` is JSON with sorted keys, no white space, integers and strings only; what is empty or zero is left out.
+hash = SHA-256(hash of the entry before, or 32 zero bytes || encoding). detail_commitment = SHA-256(salt || detail).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from services.ledger.domain.events import Account, Event, Posting, RulePoints
+
+VERSION = b"loyalty-entry-1"
+GENESIS = bytes(32)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_HEADER = struct.Struct(">I")
+_dump = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+
+
+def to_microseconds(time: datetime) -> int:
+    """Microseconds since the epoch, exactly."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(number: int) -> datetime:
+    """The aware UTC time of a number of microseconds since the epoch."""
+    return _EPOCH + timedelta(microseconds=number)
+
+
+def canonical_json(value: Mapping[str, Any]) -> str:
+    """JSON with sorted keys and no white space."""
+    return _dump(value)
+
+
+def encode_body(event: Event) -> str:
+    """What is particular to the event, as canonical JSON."""
+    body: dict[str, Any] = {}
+    if event.currency:
+        body["currency"] = event.currency
+    if event.amount:
+        body["amount"] = event.amount
+    if event.goods_paid is not None:
+        body["goods_paid"] = event.goods_paid
+    if event.postings:
+        body["postings"] = [[posting.account.value, posting.points] for posting in event.postings]
+    if event.rules:
+        body["rules"] = [
+            [rule.rule, rule.points, rule.base, rule.rate_points, rule.rate_per, rule.multiplier_bp]
+            for rule in event.rules
+        ]
+    if event.available_after:
+        body["available"] = event.available_after
+    if event.debt_after:
+        body["debt"] = event.debt_after
+    if event.earning_class:
+        body["class"] = event.earning_class
+    if event.effective_time is not None:
+        body["effective"] = to_microseconds(event.effective_time)
+    if event.sequence:
+        body["sequence"] = event.sequence
+    if event.reason:
+        body["reason"] = event.reason
+    if event.channel:
+        body["channel"] = event.channel
+    return _dump(body)
+
+
+def decode_body(body: str) -> dict[str, Any]:
+    """The fields of an Event that a body holds."""
+    read = json.loads(body)
+    effective = read.get("effective")
+    return {
+        "currency": read.get("currency", ""),
+        "amount": read.get("amount", 0),
+        "goods_paid": read.get("goods_paid"),
+        "postings": tuple(
+            Posting(account=Account(account), points=points) for account, points in read.get("postings", ())
+        ),
+        "rules": tuple(
+            RulePoints(rule=rule, points=points, base=base, rate_points=rate, rate_per=per, multiplier_bp=multiplier)
+            for rule, points, base, rate, per, multiplier in read.get("rules", ())
+        ),
+        "available_after": read.get("available", 0),
+        "debt_after": read.get("debt", 0),
+        "earning_class": read.get("class", ""),
+        "effective_time": None if effective is None else from_microseconds(effective),
+        "sequence": read.get("sequence", 0),
+        "reason": read.get("reason", ""),
+        "channel": read.get("channel", ""),
+    }
+
+
+def encode_entry(
+    *,
+    partition: int,
+    offset: int,
+    event: Event,
+    body: str,
+    recorded_time: datetime,
+    principal: str,
+    on_behalf_of: str,
+    programme_version: str,
+    detail_commitment: bytes,
+    request_hash: bytes,
+) -> bytes:
+    """The canonical encoding of an entry; `body` is the event's encoded body."""
+    fields = (
+        VERSION,
+        b"%d" % partition,
+        b"%d" % offset,
+        event.kind.value.encode(),
+        event.member_id.encode(),
+        event.request_id.encode(),
+        principal.encode(),
+        on_behalf_of.encode(),
+        b"%d" % to_microseconds(event.occurred_time),
+        b"%d" % to_microseconds(recorded_time),
+        programme_version.encode(),
+        event.purchase_id.encode(),
+        body.encode(),
+        detail_commitment,
+        request_hash,
+    )
+    pack = _HEADER.pack
+    return b"".join([part for field in fields for part in (pack(len(field)), field)])
+
+
+def chain(previous: bytes, encoding: bytes) -> bytes:
+    """The hash of an entry."""
+    return hashlib.sha256(previous + encoding).digest()
+
+
+def commit(salt: bytes, detail: str) -> bytes:
+    """The commitment to an erasable detail."""
+    return hashlib.sha256(salt + detail.encode()).digest()
+
+
+def request_digest(request: bytes) -> bytes:
+    """The hash of a canonical request that its entry carries."""
+    return hashlib.sha256(request).digest()
+
+
+def partition_of(member_id: str, partitions: int) -> int:
+    """The home of a member: a stable hash of its id."""
+    return int.from_bytes(hashlib.sha256(member_id.encode()).digest()[:8]) % partitions

@@ -1,0 +1,136 @@
+"""Campaigns: what a change of tier gives a member, once and for all (DESIGN §7)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.notifier.domain.codes import CouponCodes
+from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.feeds import TierChange
+from services.programme.model import Campaign, Programme
+
+# partition, campaign, member, offset of the change: what a reward is given for, once.
+RewardKey = tuple[int, str, str, int]
+
+
+class CouponState(enum.StrEnum):
+    """Where a coupon is in its life."""
+
+    ISSUED = "issued"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coupon:
+    """A coupon as it was issued; exactly one of the two discounts is set.
+
+    `variant` is more than 0 where another coupon of the partition had the code that came first.
+    """
+
+    partition: int
+    campaign_id: str
+    member_id: str
+    change_offset: int
+    code: str
+    variant: int
+    discount_bp: int | None
+    discount_minor_units: int | None
+    issued_time: datetime
+    valid_until_time: datetime
+
+    @property
+    def key(self) -> RewardKey:
+        """What it was given for."""
+        return self.partition, self.campaign_id, self.member_id, self.change_offset
+
+    def state_at(self, business_now: datetime) -> CouponState:
+        """Its state at an instant: it is valid before its end."""
+        return CouponState.EXPIRED if business_now >= self.valid_until_time else CouponState.ISSUED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """The message that carries a coupon: what its words need beside the coupon and the contact."""
+
+    delivery_id: str
+    tier: str
+    previous_tier: str
+    balance_minor_units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reward:
+    """A coupon and the message that carries it."""
+
+    coupon: Coupon
+    letter: Letter
+
+
+class Rewards:
+    """Decides what changes of tier give, by the campaigns of one programme version. Pure: the same every time."""
+
+    def __init__(self, *, programme: Programme, codes: CouponCodes, delivery_key: bytes) -> None:
+        self._programme = programme
+        self._codes = codes
+        self._delivery_key = delivery_key
+
+    def decide(self, changes: Iterable[TierChange]) -> list[Reward]:
+        """The rewards of these changes, in order. Only a change upward reaches a tier."""
+        return [
+            self._reward(campaign, change)
+            for change in changes
+            if change.to_tier_number > change.from_tier_number
+            for campaign in self._reached(change.to_tier_number)
+        ]
+
+    def varied(self, coupon: Coupon, variant: int) -> str:
+        """The code of the coupon's trigger in another variant."""
+        campaign = next(campaign for campaign in self._programme.campaigns if campaign.id == coupon.campaign_id)
+        return self._codes.make(
+            prefix=campaign.coupon.prefix,
+            partition=coupon.partition,
+            campaign_id=coupon.campaign_id,
+            member_id=coupon.member_id,
+            change_offset=coupon.change_offset,
+            variant=variant,
+        )
+
+    def _reached(self, tier_number: int) -> list[Campaign]:
+        key = self._programme.tiers.level(tier_number).key
+        return [campaign for campaign in self._programme.campaigns if key in campaign.tiers]
+
+    def _reward(self, campaign: Campaign, change: TierChange) -> Reward:
+        code = self._codes.make(
+            prefix=campaign.coupon.prefix,
+            partition=change.partition,
+            campaign_id=campaign.id,
+            member_id=change.member_id,
+            change_offset=change.offset,
+            variant=0,
+        )
+        coupon = Coupon(
+            partition=change.partition,
+            campaign_id=campaign.id,
+            member_id=change.member_id,
+            change_offset=change.offset,
+            code=code,
+            variant=0,
+            discount_bp=campaign.coupon.discount_bp,
+            discount_minor_units=campaign.coupon.discount_minor_units,
+            issued_time=change.changed_time,
+            valid_until_time=campaign.coupon.valid.end(change.changed_time, self._programme.zone),
+        )
+        letter = Letter(
+            delivery_id=self._delivery_id(coupon),
+            tier=change.to_tier,
+            previous_tier=change.from_tier,
+            balance_minor_units=change.balance_minor_units,
+        )
+        return Reward(coupon=coupon, letter=letter)
+
+    def _delivery_id(self, coupon: Coupon) -> str:
+        """32 hex digits: the partition, so that the id alone finds its row, and what tells nothing of the rest."""
+        return f"{coupon.partition:04x}{keyed_digest(self._delivery_key, 'delivery', *coupon.key)[:14].hex()}"

@@ -1,0 +1,215 @@
+"""The two feeds, and the one order in which they are handled (DESIGN §6).
+
+Within a partition a change of tier is handled as it comes; the ledger's entry at offset o only when tiers says that
+all changes caused by entries up to o have been sent, and those are handled. An entry that moves the business time
+to T waits, too, until tiers has sent all that was due up to T. So whoever stands past an entry stands past all that
+tiers made of it.
+
+Changes never wait for entries: so the two streams can hold each other up in no way, however small the buffers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from services.notifier.errors import FeedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberJoined:
+    """Someone became a member."""
+
+    member_id: str
+    joined_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockAdvanced:
+    """The business time of a simulated installation moved on."""
+
+    to_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """An entry of the ledger; `fact` is None where the notifier has nothing to do with it but to pass it."""
+
+    partition: int
+    offset: int
+    fact: MemberJoined | ClockAdvanced | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierChange:
+    """A member's tier changed. `balance_minor_units` decided it; `cause_offset` is None where time alone caused it."""
+
+    partition: int
+    offset: int
+    member_id: str
+    from_tier_number: int
+    from_tier: str
+    to_tier_number: int
+    to_tier: str
+    balance_minor_units: int
+    changed_time: datetime
+    cause_offset: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierProgress:
+    """How far tiers has come in a partition: all changes caused up to the offset, or due up to the time, were sent."""
+
+    partition: int
+    ledger_offset: int
+    due_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierNews:
+    """One response of tiers: changes, and the progress that is true once they are handled."""
+
+    changes: tuple[TierChange, ...]
+    progress: tuple[TierProgress, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """What has been handled of a partition: offsets in both feeds, and the business time reached."""
+
+    ledger_offset: int = 0
+    change_offset: int = 0
+    business_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What is handled next, in one transaction: changes and entries, and where the cursors move from and to."""
+
+    changes: tuple[TierChange, ...]
+    entries: tuple[LedgerEntry, ...]
+    before: Mapping[int, Cursor]
+    after: Mapping[int, Cursor]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One partition: what came and waits, and how far tiers has come."""
+
+    cursor: Cursor
+    entries: deque[LedgerEntry] = field(default_factory=deque)
+    changes: deque[TierChange] = field(default_factory=deque)
+    last_entry: int = 0
+    last_change: int = 0
+    watermark: int = 0
+    due_time: datetime | None = None
+
+    def ready(self, entry: LedgerEntry) -> bool:
+        if entry.offset > self.watermark:
+            return False
+        if isinstance(entry.fact, ClockAdvanced):
+            return self.due_time is not None and self.due_time >= entry.fact.to_time
+        return True
+
+
+class Sequencer:
+    """Takes both feeds as they come, and gives out what may be handled, in order. Does no I/O."""
+
+    def __init__(self, cursors: Mapping[int, Cursor]) -> None:
+        self._lanes = {
+            partition: _Lane(cursor=cursor, last_entry=cursor.ledger_offset, last_change=cursor.change_offset)
+            for partition, cursor in cursors.items()
+        }
+        self._stirred: set[int] = set()
+        self._held = 0
+
+    @property
+    def held_entries(self) -> int:
+        """Entries taken in and not yet given out."""
+        return self._held
+
+    def add_entries(self, entries: Iterable[LedgerEntry]) -> None:
+        """Takes entries of the ledger; those handled before are passed over. Raises FeedError at a gap."""
+        for entry in entries:
+            lane = self._lane(entry.partition)
+            if entry.offset <= lane.last_entry:
+                continue
+            if entry.offset != lane.last_entry + 1:
+                raise FeedError(
+                    f"the ledger's partition {entry.partition} goes from {lane.last_entry} to {entry.offset}"
+                )
+            lane.last_entry = entry.offset
+            lane.entries.append(entry)
+            self._held += 1
+            self._stirred.add(entry.partition)
+
+    def add_news(self, news: TierNews) -> None:
+        """Takes a response of tiers; changes handled before are passed over. Raises FeedError at a gap."""
+        for change in news.changes:
+            lane = self._lane(change.partition)
+            if change.offset <= lane.last_change:
+                continue
+            if change.offset != lane.last_change + 1:
+                raise FeedError(
+                    f"the changes of partition {change.partition} go from {lane.last_change} to {change.offset}"
+                )
+            if change.cause_offset is not None and change.cause_offset <= lane.watermark:
+                raise FeedError(
+                    f"change {change.offset} of partition {change.partition} comes after the word that all caused up "
+                    f"to entry {lane.watermark} had come"
+                )
+            lane.last_change = change.offset
+            lane.changes.append(change)
+            self._stirred.add(change.partition)
+        for progress in news.progress:
+            lane = self._lane(progress.partition)
+            lane.watermark = max(lane.watermark, progress.ledger_offset)
+            if progress.due_time is not None:
+                lane.due_time = max(lane.due_time or progress.due_time, progress.due_time)
+            self._stirred.add(progress.partition)
+
+    def take(self, limit: int) -> Batch | None:
+        """Up to `limit` lines that may be handled now, or None. What is given out counts as handled."""
+        changes: list[TierChange] = []
+        entries: list[LedgerEntry] = []
+        before: dict[int, Cursor] = {}
+        after: dict[int, Cursor] = {}
+        for partition in sorted(self._stirred):
+            if len(changes) + len(entries) >= limit:
+                break
+            lane = self._lanes[partition]
+            cursor = lane.cursor
+            while lane.changes and len(changes) + len(entries) < limit:
+                changes.append(change := lane.changes.popleft())
+                cursor = replace(cursor, change_offset=change.offset)
+            if not lane.changes:
+                cursor = self._take_entries(lane, cursor, entries, limit - len(changes))
+            if not lane.changes and not (lane.entries and lane.ready(lane.entries[0])):
+                self._stirred.discard(partition)
+            if cursor is not lane.cursor:
+                before[partition], after[partition] = lane.cursor, cursor
+                lane.cursor = cursor
+        if not after:
+            return None
+        return Batch(changes=tuple(changes), entries=tuple(entries), before=before, after=after)
+
+    def _take_entries(self, lane: _Lane, cursor: Cursor, entries: list[LedgerEntry], limit: int) -> Cursor:
+        offset, time = cursor.ledger_offset, cursor.business_time
+        while lane.entries and len(entries) < limit and lane.ready(lane.entries[0]):
+            entry = lane.entries.popleft()
+            entries.append(entry)
+            self._held -= 1
+            offset = entry.offset
+            if isinstance(entry.fact, ClockAdvanced):
+                time = max(time or entry.fact.to_time, entry.fact.to_time)
+        if offset == cursor.ledger_offset:
+            return cursor
+        return replace(cursor, ledger_offset=offset, business_time=time)
+
+    def _lane(self, partition: int) -> _Lane:
+        lane = self._lanes.get(partition)
+        if lane is None:
+            raise FeedError(f"a feed names partition {partition}, which the ledger did not list")
+        return lane

@@ -1,0 +1,109 @@
+"""The messages' templates: Jinja in a sandbox, cut down so far that a template that loads always renders.
+
+A template may print the variables, put them through a filter without arguments, join them with `~`, choose
+with `if`, `and`, `or`, `not`, `==` and `!=`, and carry comments. No loops, calls, arithmetic or attributes:
+what these could do wrong would show only when the message is due, and to one member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Final
+
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
+from jinja2.sandbox import SandboxedEnvironment
+
+from services.programme.model import Message
+
+VARIABLES: Final = (
+    "balance", "code", "currency", "discount", "member_id", "name", "previous_tier", "programme", "tier",
+    "valid_until",
+)  # fmt: skip
+FILTERS: Final = ("capitalize", "lower", "title", "trim", "upper")
+
+_ALLOWED: Final = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Filter, nodes.Concat,
+    nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not,
+)  # fmt: skip
+_ENVIRONMENT: Final = SandboxedEnvironment(
+    undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateMistake:
+    """What is wrong in a template, and on which of its lines (1 is the first)."""
+
+    line: int
+    message: str
+
+
+_TOO_DEEP: Final = TemplateMistake(line=1, message="the template is nested too deep; make it simpler")
+
+
+def check(template: str) -> list[TemplateMistake]:
+    """All that is wrong in a template; empty when `render` can not fail on it."""
+    try:
+        tree = _ENVIRONMENT.parse(template)
+    except TemplateSyntaxError as error:
+        what = (error.message or "unreadable").rstrip(".")
+        return [TemplateMistake(line=error.lineno, message=f"the template is broken: {what}; mend it")]
+    except RecursionError:
+        return [_TOO_DEEP]
+    mistakes = []
+    waiting: list[nodes.Node] = [tree]
+    while waiting:
+        node = waiting.pop()
+        message = _mistake(node)
+        if message is not None:
+            mistakes.append(TemplateMistake(line=node.lineno, message=message))
+        if isinstance(node, _ALLOWED):
+            waiting.extend(node.iter_child_nodes())
+    if not mistakes:
+        try:
+            _ENVIRONMENT.compile(tree)
+        except (RecursionError, SyntaxError):
+            return [_TOO_DEEP]
+    return sorted(mistakes, key=lambda mistake: (mistake.line, mistake.message))
+
+
+def render(message: Message, values: Mapping[str, str]) -> Message:
+    """The message as the member reads it. `values` has every name of VARIABLES; one not known is "".
+
+    The subject comes back on one line, whatever the values hold, so that it can not grow mail headers.
+    Raises ValueError where a value is missing.
+    """
+    missing = sorted(set(VARIABLES) - values.keys())
+    if missing:
+        raise ValueError(f"no value for {', '.join(missing)}")
+    return Message(
+        subject=" ".join(_compiled(message.subject).render(values).split()),
+        text=_compiled(message.text).render(values),
+    )
+
+
+@lru_cache(maxsize=512)
+def _compiled(template: str) -> Template:
+    return _ENVIRONMENT.from_string(template)
+
+
+def _mistake(node: nodes.Node) -> str | None:
+    match node:
+        case nodes.Name(name=str(name)) if name not in VARIABLES:
+            close = get_close_matches(name, VARIABLES, n=1)
+            right = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(VARIABLES)}"
+            return f'unknown variable "{name}"; {right}'
+        case nodes.Filter(name=name) if name not in FILTERS or node.args or node.kwargs or node.node is None:
+            return f'no filter "{name}" like this; there are {", ".join(FILTERS)}, without arguments'
+        case nodes.Operand(op=op) if op not in ("eq", "ne"):
+            return f'the comparison "{op}" is not available; all values are text: compare with == or !='
+        case nodes.CondExpr(expr2=None):
+            return '"if" inside {{ }} has no else; add one, "" for nothing'
+        case _ if not isinstance(node, _ALLOWED):
+            kind = type(node).__name__.lower()
+            return f'"{kind}" is not available; use variables, filters and if'
+        case _:
+            return None

@@ -1,0 +1,1 @@
+"""What every service stands on: configuration, logging, database, server, channels, clocks. No domain in it."""

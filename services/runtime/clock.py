@@ -1,0 +1,28 @@
+"""The two clocks (DESIGN §6).
+
+*Machine* time runs leases, backoff, deadlines and tokens. *Business* time says when things happen, fall due and
+expire; in a real-time installation it is machine time, in a simulated one it moves only by AdvanceClock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+# Where the business time of a simulated installation starts.
+SIMULATED_START = datetime(1970, 1, 1, tzinfo=UTC)
+
+MachineClock = Callable[[], datetime]
+
+
+class ClockMode(enum.StrEnum):
+    """What moves the business time of an installation."""
+
+    REAL = "real"
+    SIMULATED = "simulated"
+
+
+def machine_now() -> datetime:
+    """Machine time, aware, in UTC, to the microsecond."""
+    return datetime.now(UTC)

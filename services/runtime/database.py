@@ -1,0 +1,118 @@
+"""PostgreSQL: pools, named queries, and transactions that are tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import asyncpg
+import structlog
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"^-- name: ([a-z_]+)\n((?:-- .*\n)+)", re.MULTILINE)
+
+# What a lost or refused connection looks like. Whether a commit went through is settled by sending again.
+CONNECTION_ERRORS = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+
+# The whole transaction may be tried again.
+TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+# SQLSTATE classes 22 and 23: what was to be written is refused, whatever is tried.
+REFUSED_BY_DATABASE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+Connection: TypeAlias = asyncpg.Connection
+Pool: TypeAlias = asyncpg.Pool
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+_TRANSACTION_TRIES = 5
+
+
+class QueryFileError(Exception):
+    """A file of named queries does not read as one."""
+
+
+def load_queries(path: Path) -> Mapping[str, str]:
+    """The queries of a file, by name. Each begins with `-- name: ...` and a line that says what it is for."""
+    text = path.read_text(encoding="utf-8")
+    queries: dict[str, str] = {}
+    starts = list(_NAME.finditer(text))
+    for start, following in zip(starts, [*starts[1:], None], strict=True):
+        name = start.group(1)
+        if name in queries:
+            raise QueryFileError(f"{path.name} names {name} twice")
+        queries[name] = text[start.end() : following.start() if following else len(text)].strip().rstrip(";")
+    if len(starts) != text.count("-- name:"):
+        raise QueryFileError(f"{path.name} has a query without a name or a line of purpose")
+    return queries
+
+
+async def connect(dsn: str, *, service: str) -> asyncpg.Connection:
+    """One connection; its statements speak UTC."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        server_settings={"application_name": service, "timezone": "UTC"},
+    )
+
+
+async def create_pool(dsn: str, *, service: str, size: int = 4) -> asyncpg.Pool:
+    """A pool; waits up to half a minute for a database that is starting."""
+    deadline = asyncio.get_running_loop().time() + 30
+    while True:
+        try:
+            return await asyncpg.create_pool(
+                dsn,
+                min_size=1,
+                max_size=size,
+                timeout=CONNECT_TIMEOUT_SECONDS,
+                command_timeout=60,
+                server_settings={"application_name": service, "timezone": "UTC"},
+            )
+        except CONNECTION_ERRORS:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+
+
+async def transact(pool: asyncpg.Pool, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    """Runs `work` in one transaction; serialization failures and deadlocks try the whole again, bounded."""
+    for attempt in range(_TRANSACTION_TRIES):
+        try:
+            async with pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection, connection.transaction():
+                return await work(connection)
+        except TRY_AGAIN:
+            if attempt == _TRANSACTION_TRIES - 1:
+                raise
+            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
+    raise AssertionError("unreachable")
+
+
+async def keep_going(name: str, work: Callable[[], Awaitable[None]], *, also: tuple[type[Exception], ...] = ()) -> None:
+    """Runs `work` for ever; when a connection is lost, begins it again after a pause that grows to five seconds."""
+    loop = asyncio.get_running_loop()
+    pause = 0.1
+    while True:
+        began = loop.time()
+        try:
+            await work()
+            pause = 0.1
+        except (*CONNECTION_ERRORS, *also) as error:
+            if loop.time() - began > 30:
+                pause = 0.1
+            log.warning("work_interrupted", work=name, error=type(error).__name__, pause_seconds=pause)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
+            pause = min(pause * 2, 5.0)

@@ -1,0 +1,142 @@
+"""How an error reaches a caller: a status code, a reason of the contract, a sentence that helps (docs/errors.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import asyncpg
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from services.runtime.causality import CausalTokenError
+from services.runtime.identity import TokenInvalidError, TokenMissingError
+
+DOMAIN = "loyalty"
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorStatus:
+    """What a caller is told: `reason` is a name of loyalty.type.v1.ErrorReason without its prefix."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    # (path of the field, what is wrong with it)
+    fields: tuple[tuple[str, str], ...] = ()
+    retry_after_seconds: float | None = None
+
+    def to_proto(self) -> status_pb2.Status:
+        """The status as google.rpc.Status with ErrorInfo, BadRequest and RetryInfo."""
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        self._add(
+            status,
+            error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=dict(self.metadata)),
+        )
+        if self.fields:
+            bad = error_details_pb2.BadRequest()
+            for path, description in self.fields:
+                bad.field_violations.add(field=path, description=description)
+            self._add(status, bad)
+        if self.retry_after_seconds is not None:
+            delay = duration_pb2.Duration()
+            delay.FromMilliseconds(int(self.retry_after_seconds * 1000))
+            self._add(status, error_details_pb2.RetryInfo(retry_delay=delay))
+        return status
+
+    @staticmethod
+    def _add(status: status_pb2.Status, detail: object) -> None:
+        packed = any_pb2.Any()
+        packed.Pack(detail)  # type: ignore[arg-type]  # every detail is a message
+        status.details.append(packed)
+
+
+class InvalidFieldError(Exception):
+    """A field breaks a rule that the contract states in words."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class OverloadedError(Exception):
+    """More is waiting than the service will hold."""
+
+
+class NotCaughtUpError(Exception):
+    """The service has not yet caught up with the causal token."""
+
+
+def invalid(fields: tuple[tuple[str, str], ...]) -> ErrorStatus:
+    """INVALID_ARGUMENT that names the fields."""
+    return ErrorStatus(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        reason="INVALID_FIELD",
+        message="; ".join(f"{path}: {problem}" for path, problem in fields[:5]),
+        fields=fields,
+    )
+
+
+def describe(error: BaseException) -> ErrorStatus | None:
+    """The status of an error that any service may meet; None for one that is not known here."""
+    match error:
+        case InvalidFieldError():
+            return invalid(((error.path, error.problem),))
+        case TokenMissingError():
+            return ErrorStatus(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_MISSING", message=str(error))
+        case TokenInvalidError():
+            return ErrorStatus(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_INVALID", message=str(error))
+        case CausalTokenError():
+            return ErrorStatus(code=grpc.StatusCode.INVALID_ARGUMENT, reason="CAUSAL_TOKEN_INVALID", message=str(error))
+        case OverloadedError():
+            return ErrorStatus(
+                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+                reason="OVERLOADED",
+                message="the service has more waiting than it will hold; send the same request again later",
+                retry_after_seconds=0.5,
+            )
+        case NotCaughtUpError():
+            return ErrorStatus(
+                code=grpc.StatusCode.DEADLINE_EXCEEDED,
+                reason="NOT_CAUGHT_UP",
+                message="the service has not yet taken in the writes of the causal token; ask again",
+            )
+        case TimeoutError():
+            return ErrorStatus(
+                code=grpc.StatusCode.DEADLINE_EXCEEDED,
+                reason="DEADLINE_EXCEEDED",
+                message="the call ran out of time; the same request may be sent again",
+            )
+        case (
+            asyncpg.PostgresConnectionError()
+            | asyncpg.CannotConnectNowError()
+            | asyncpg.AdminShutdownError()
+            | asyncpg.CrashShutdownError()
+            | asyncpg.TooManyConnectionsError()
+            | asyncpg.InterfaceError()
+            | OSError()
+        ):
+            return UNAVAILABLE
+        case _:
+            return None
+
+
+UNAVAILABLE = ErrorStatus(
+    code=grpc.StatusCode.UNAVAILABLE,
+    reason="UNAVAILABLE",
+    message="the service cannot reach its database; send the same request again",
+)
+
+
+def internal(call_id: str) -> ErrorStatus:
+    """A fault of the service: nothing of it is shown, its log has it under the call's id."""
+    return ErrorStatus(
+        code=grpc.StatusCode.INTERNAL,
+        reason="INTERNAL",
+        message=f"the service failed; its log tells why under call_id {call_id}",
+        metadata={"call_id": call_id},
+    )

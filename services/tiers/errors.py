@@ -1,0 +1,63 @@
+"""Errors of tiers. The docstring of each is its message.
+
+TiersError
+├── RejectedError             the call cannot be answered as it is
+│   ├── MemberUnknownError
+│   ├── NotEnrolledError
+│   ├── CursorAheadError
+│   └── TokenBeyondLogError
+├── NotReadyError             the service has never reached the ledger
+├── FeedBrokenError           the ledger's feed does not continue what was taken in
+├── LedgerUnavailableError    the ledger cannot be reached, or ended the stream
+├── LedgerDiffersError        the ledger is not the one that this service's tables belong to
+└── RebuildError              what is stored cannot be rebuilt
+"""
+
+from __future__ import annotations
+
+
+class TiersError(Exception):
+    """The service cannot do this."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class RejectedError(TiersError):
+    """The call cannot be answered as it is."""
+
+
+class MemberUnknownError(RejectedError):
+    """no member has this id, or the entry that made it has not been taken in yet; send its causal token"""
+
+
+class NotEnrolledError(RejectedError):
+    """the member had not joined at that time"""
+
+
+class CursorAheadError(RejectedError):
+    """a cursor lies beyond the end of the log; were the tables restored from a backup?"""
+
+
+class TokenBeyondLogError(RejectedError):
+    """the causal token names a partition that this installation does not have; send it as it came"""
+
+
+class NotReadyError(TiersError):
+    """the service has not reached the ledger yet; ask again"""
+
+
+class FeedBrokenError(TiersError):
+    """The ledger's feed does not continue what was taken in."""
+
+
+class LedgerUnavailableError(TiersError):
+    """The ledger cannot be reached."""
+
+
+class LedgerDiffersError(TiersError):
+    """The ledger is not the one that this service's tables belong to."""
+
+
+class RebuildError(TiersError):
+    """What is stored cannot be rebuilt."""
