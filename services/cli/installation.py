@@ -1,12 +1,12 @@
 """An installation: one folder that holds a programme, a clock, secrets, and all data of a local stack.
 
-    DIR/installation.json   what it is, written last: a folder without it is none yet
-    DIR/programme.yaml      the programme it lives by, a copy
-    DIR/secrets/            0700: the development token's secret, the master key, the database's passwords
-    DIR/postgres/           the database cluster
-    DIR/mailbox/            a Maildir of what was sent
-    DIR/log/                one log per child
-    DIR/run/                lock, state of the running stack, sockets
+DIR/installation.json   what it is, written last: a folder without it is none yet
+DIR/programme.yaml      the programme it lives by, a copy
+DIR/secrets/            0700: the development token's secret, the master key, the database's passwords
+DIR/postgres/           the database cluster
+DIR/mailbox/            a Maildir of what was sent
+DIR/log/                one log per child
+DIR/run/                lock, state of the running stack, sockets
 """
 
 from __future__ import annotations
@@ -236,16 +236,14 @@ def last_state(installation: Installation) -> dict[str, Any] | None:
     return state if isinstance(state, dict) else None
 
 
-def start(
-    installation: Installation, *, port: int, say: Say, with_caller: bool = False
-) -> subprocess.Popen[bytes]:
+def start(installation: Installation, *, port: int, say: Say, with_caller: bool = False) -> subprocess.Popen[bytes]:
     """Starts the stack in the background; returns when all is healthy, raises CommandError where it does not get so.
 
     `with_caller`: the stack ends when this process does.
     """
     reading, writing = os.pipe()
     command = [
-        sys.executable, "-m", "services.cli.supervisor", "--data", str(installation.directory), "--port", str(port),
+        sys.executable, "-m", "services.cli.local_stack", "--data", str(installation.directory), "--port", str(port),
         "--report-fd", str(writing),
     ]  # fmt: skip
     if with_caller:

@@ -27,7 +27,7 @@ def main() -> None:
         # The parent died before the kernel knew what to do then.
         sys.exit("launcher: the parent is gone")
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606  # becoming another program is what this is for
     except OSError as error:
         sys.exit(f"launcher: {command[0]} cannot be started: {error.strerror}")
 

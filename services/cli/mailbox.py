@@ -54,7 +54,7 @@ class Inbox:
     def __init__(self, maildir: Maildir) -> None:
         self._maildir = maildir
 
-    async def handle_RCPT(  # noqa: N802  # the name is aiosmtpd's
+    async def handle_RCPT(  # the name is aiosmtpd's
         self, server: SMTP, session: Any, envelope: Any, address: str, rcpt_options: list[str]
     ) -> str:
         """Takes a recipient, up to MAX_RECIPIENTS of one message."""
@@ -63,7 +63,7 @@ class Inbox:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:  # noqa: N802  # aiosmtpd's name
+    async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:
         """Keeps a message; a disk that cannot take it is a passing failure, and the sender keeps it."""
         head = "".join(
             [
@@ -107,7 +107,8 @@ async def serve(host: str, port: int, folder: Path) -> None:
     server.close()
     deadline = loop.time() + _GRACE_SECONDS
     # A session between two messages has nothing to lose; one in the middle of DATA may end it.
-    while loop.time() < deadline and any(_in_message(session) for session in sessions):
+    # aiosmtpd tells nobody when a message ends, so this looks.
+    while loop.time() < deadline and any(map(_in_message, sessions)):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     for open_session in sessions:
         if open_session.transport is not None:

@@ -53,9 +53,7 @@ class ProcessId:
         return True
 
 
-def tied(
-    command: Sequence[str], *, death_signal: signal.Signals, account: tuple[int, int] | None = None
-) -> list[str]:
+def tied(command: Sequence[str], *, death_signal: signal.Signals, account: tuple[int, int] | None = None) -> list[str]:
     """The command, made to get `death_signal` when the calling process dies; as `account` (uid, gid) where given.
 
     The kernel watches the thread that starts the child: start it from a thread that lives as long as it should.

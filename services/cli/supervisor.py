@@ -1,16 +1,9 @@
-"""Starts children in order, restarts those that die, stops them in reverse order.
-
-The supervisor of a stack holds the folder's lock, and its children do not outlive it. `python -m
-services.cli.supervisor --data DIR --port N --report-fd FD` is the one in the background: it reports to FD, one JSON
-object a line: {"said": ...} on the way, {"ready": ...} or {"error": ...} at the end.
-"""
+"""Starts children in order, restarts those that die, stops them in reverse order. Knows no service by name."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -85,7 +78,7 @@ class Child:
     log_start: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the state file; `exited` processes have no pid."""
+        """As it stands in the state file; without a process there is no pid."""
         return {
             "pid": self.process.pid if self.process else None,
             "started_ticks": self.process.started_ticks if self.process else None,
@@ -136,23 +129,22 @@ class Supervisor:
             await self._stop()
 
     async def _start(self, stage: Stage) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            del stack
-            began = time.monotonic()
-            work = [
-                asyncio.create_task(self._start_child(spec) if isinstance(spec, ChildSpec) else self._run_task(spec))
-                for spec in stage
-            ]
-            try:
-                await asyncio.gather(*work)
-            except BaseException:
-                for task in work:
-                    task.cancel()
-                await asyncio.gather(*work, return_exceptions=True)
-                raise
-            names = ", ".join(spec.name for spec in stage)
-            done = "ready" if isinstance(stage[0], ChildSpec) else "done"
-            self._say(f"{names}: {done} after {time.monotonic() - began:.1f} s")
+        """Starts a stage and returns when all of it is healthy, or done."""
+        began = time.monotonic()
+        work = [
+            asyncio.create_task(self._start_child(spec) if isinstance(spec, ChildSpec) else self._run_task(spec))
+            for spec in stage
+        ]
+        try:
+            await asyncio.gather(*work)
+        except BaseException:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            raise
+        names = ", ".join(spec.name for spec in stage)
+        done = "ready" if isinstance(stage[0], ChildSpec) else "done"
+        self._say(f"{names} {done} after {time.monotonic() - began:.1f} s")
 
     async def _run_task(self, spec: TaskSpec) -> None:
         """Runs a task to its end; a cancelled or late one is ended."""
@@ -193,26 +185,30 @@ class Supervisor:
         if keeper in done:
             keeper.result()
         if not done:
-            path = self._log / f"{spec.name}.log"
-            raise CommandError(
-                f"{spec.name} was not ready after {spec.ready_seconds:.0f} s: {_tail(path, child.log_start)}; see {path}"
-            )
+            path = self._path(spec.name)
+            said = _tail(path, child.log_start)
+            raise CommandError(f"{spec.name} was not ready after {spec.ready_seconds:.0f} s: {said}; see {path}")
 
     async def _keep(self, child: Child) -> None:
         """Starts the child, and again when it ends, until it is to stop."""
         delay = FIRST_DELAY
         while not child.stopping.is_set():
-            process, log = await self._spawn(child)
-            code, steady = await self._live(child, process)
+            steady = False
+            try:
+                process = await self._spawn(child)
+            except (CommandError, OSError) as error:
+                ending = str(error)
+            else:
+                code, steady = await self._live(child, process)
+                ending = f"{_ending(code)}: {_tail(self._path(child.spec.name), child.log_start)}"
             if child.stopping.is_set():
                 break
-            print(f"{datetime.now(UTC).isoformat(timespec='seconds')} {child.spec.name} ended: {_ending(code)}",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            note("child_ended", child=child.spec.name, how=ending)
             if not child.was_healthy.is_set():
                 child.failures_at_first += 1
                 if child.failures_at_first >= _FIRST_ATTEMPTS:
                     raise CommandError(
-                        f"{child.spec.name} does not start ({_ending(code)}): {_tail(log, child.log_start)}; see {log}"
+                        f"{child.spec.name} does not start ({ending}); see {self._path(child.spec.name)}"
                     )
             if steady:
                 delay = FIRST_DELAY
@@ -223,7 +219,7 @@ class Supervisor:
             child.restarts += 1
         self._set(child, "stopped")
 
-    async def _spawn(self, child: Child) -> tuple[asyncio.subprocess.Process, Path]:
+    async def _spawn(self, child: Child) -> asyncio.subprocess.Process:
         spec = child.spec
         spec.prepare()
         path, child.log_start = self._open_log(spec.name)
@@ -240,7 +236,7 @@ class Supervisor:
         child.process = ProcessId.of(process.pid)
         child.started = datetime.now(UTC)
         self._set(child, "starting")
-        return process, path
+        return process
 
     async def _live(self, child: Child, process: asyncio.subprocess.Process) -> tuple[int, bool]:
         """Follows a process to its end: its exit code, and whether it was healthy for long."""
@@ -259,6 +255,9 @@ class Supervisor:
 
     async def _look(self) -> None:
         """Asks the children that were healthy whether they still are."""
+        for keeper in self._keepers.values():
+            if keeper.done():
+                keeper.result()
         running = [child for child in self._children.values() if child.state in ("healthy", "unhealthy")]
         for child, healthy in zip(running, await asyncio.gather(*(c.spec.ready() for c in running)), strict=True):
             # It may have ended while it was asked.
@@ -290,9 +289,12 @@ class Supervisor:
             child.state = state
             self._changed(self._children)
 
+    def _path(self, name: str) -> Path:
+        return self._log / f"{name}.log"
+
     def _open_log(self, name: str) -> tuple[Path, int]:
         """The log of a child, and where in it this start begins. One that has grown large is put aside."""
-        path = self._log / f"{name}.log"
+        path = self._path(name)
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_size > _MAX_LOG_BYTES:
                 path.replace(path.with_suffix(".log.1"))
@@ -310,3 +312,9 @@ def _ending(code: int) -> str:
 
 def _tail(path: Path, since: int) -> str:
     return last_lines(path, 3, since=since).replace("\n", " / ") or "it says nothing"
+
+
+def note(event: str, **values: str) -> None:
+    """A line in the supervisor's own log."""
+    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **values}
+    print(json.dumps(line), file=sys.stderr, flush=True)

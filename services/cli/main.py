@@ -1,0 +1,42 @@
+"""The `loyalty` command. Each group of commands stands in a module of its own and registers itself here."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from services.cli import stack
+from services.cli.errors import CommandError
+
+app = typer.Typer(
+    help="A self-hosted customer loyalty platform.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+stack.register(app)
+
+
+def main() -> None:
+    """Runs the command line: an error is one sentence on standard error and an exit code."""
+    try:
+        app()
+    except CommandError as error:
+        print(f"loyalty: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        # What nobody foresaw: a person is spared the traceback, who looks for the cause asks for it.
+        if os.environ.get("LOYALTY_DEBUG"):
+            raise
+        print(
+            f"loyalty: unexpected {type(error).__name__}: {error} (set LOYALTY_DEBUG=1 to see where)", file=sys.stderr
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

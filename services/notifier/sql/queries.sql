@@ -1,0 +1,249 @@
+-- name: claim_installation
+-- Writes down to whom the database belongs, at the first start.
+INSERT INTO notifier.installation (partition, key_fingerprint, partitions) VALUES (0, $1, $2)
+ON CONFLICT DO NOTHING;
+
+-- name: read_installation
+-- To whom the database belongs.
+SELECT key_fingerprint, partitions FROM notifier.installation;
+
+-- name: insert_cursors
+-- A cursor for each partition that has none: $1 = partitions.
+INSERT INTO notifier.cursors (partition, ledger_offset, change_offset)
+SELECT partition, 0, 0 FROM unnest($1::integer[]) AS partition
+ON CONFLICT DO NOTHING;
+
+-- name: read_cursors
+-- What has been handled, by partition.
+SELECT partition, ledger_offset, change_offset, business_time FROM notifier.cursors;
+
+-- name: move_cursors
+-- Moves cursors that stand where the consumer believes, and says which did. The rows stay locked: who moves a
+-- partition's cursor is alone with the partition until it commits.
+UPDATE notifier.cursors AS stored
+SET ledger_offset = moved.ledger_offset, change_offset = moved.change_offset, business_time = moved.business_time
+FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[])
+    AS moved (partition, ledger_before, change_before, ledger_offset, change_offset, business_time)
+WHERE stored.partition = moved.partition
+    AND stored.ledger_offset = moved.ledger_before AND stored.change_offset = moved.change_before
+RETURNING stored.partition;
+
+-- name: share_partition
+-- Keeps the consumer out of a partition until the end of the transaction; others who share it may come.
+SELECT 1 FROM notifier.cursors WHERE partition = $1 FOR SHARE;
+
+-- name: lock_partition
+-- Keeps everyone who locks or shares the partition out until the end of the transaction.
+SELECT 1 FROM notifier.cursors WHERE partition = $1 FOR UPDATE;
+
+-- name: insert_members
+-- Members who joined.
+INSERT INTO notifier.members (partition, member_id, joined_time)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[])
+ON CONFLICT DO NOTHING;
+
+-- name: insert_coupons
+-- Coupons, once per campaign, member and change; says which it wrote. One that is left out was there, or its code was.
+INSERT INTO notifier.coupons (
+    partition, campaign_id, member_id, change_offset, code, variant, discount_bp, discount_minor_units, issued_time,
+    valid_until_time)
+SELECT * FROM unnest(
+    $1::integer[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::smallint[], $7::integer[], $8::bigint[],
+    $9::timestamptz[], $10::timestamptz[])
+ON CONFLICT DO NOTHING
+RETURNING partition, campaign_id, member_id, change_offset;
+
+-- name: find_coupon_keys
+-- Which of these rewards have their coupon.
+SELECT coupon.partition, coupon.campaign_id, coupon.member_id, coupon.change_offset
+FROM notifier.coupons AS coupon
+JOIN unnest($1::integer[], $2::text[], $3::text[], $4::bigint[])
+    AS wanted (partition, campaign_id, member_id, change_offset)
+    USING (partition, campaign_id, member_id, change_offset);
+
+-- name: insert_deliveries
+-- The messages that carry coupons, due at once: $9 = now.
+INSERT INTO notifier.deliveries (
+    partition, campaign_id, member_id, change_offset, delivery_id, tier, previous_tier, balance_minor_units,
+    created_time, not_before)
+SELECT new.*, $10::timestamptz
+FROM unnest(
+    $1::integer[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+    $9::timestamptz[]) AS new
+ON CONFLICT DO NOTHING;
+
+-- name: find_coupon
+-- A coupon by its code.
+SELECT partition, campaign_id, member_id, change_offset, code, variant, discount_bp, discount_minor_units, issued_time,
+    valid_until_time
+FROM notifier.coupons
+WHERE partition = $1 AND code = $2;
+
+-- name: due_partitions
+-- For each partition with messages to send: when the first is due.
+SELECT partition, min(not_before) AS not_before
+FROM notifier.deliveries
+WHERE state = 'queued'
+GROUP BY partition
+ORDER BY partition;
+
+-- name: lease_deliveries
+-- Takes messages that are due: $1 = partition, $2 = now, $3 = end of the lease, $4 = at most.
+WITH due AS (
+    SELECT partition, delivery_id
+    FROM notifier.deliveries
+    WHERE partition = $1 AND state = 'queued' AND not_before <= $2
+    ORDER BY not_before
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE notifier.deliveries AS delivery
+SET not_before = $3
+FROM due, notifier.coupons AS coupon
+WHERE delivery.partition = $1 AND delivery.partition = due.partition AND delivery.delivery_id = due.delivery_id
+    AND coupon.partition = delivery.partition AND coupon.campaign_id = delivery.campaign_id
+    AND coupon.member_id = delivery.member_id AND coupon.change_offset = delivery.change_offset
+RETURNING coupon.partition, coupon.campaign_id, coupon.member_id, coupon.change_offset, coupon.code, coupon.variant,
+    coupon.discount_bp, coupon.discount_minor_units, coupon.issued_time, coupon.valid_until_time,
+    delivery.delivery_id, delivery.tier, delivery.previous_tier, delivery.balance_minor_units, delivery.attempts,
+    delivery.not_before;
+
+-- name: settle_deliveries
+-- Writes down what came of messages: $1 = partition, $2 = end of the lease. A message that was delivered is delivered,
+-- whoever holds it now; for all else the lease must still be ours.
+UPDATE notifier.deliveries AS delivery
+SET state = settled.state, attempts = settled.attempts, not_before = settled.not_before,
+    delivered_time = settled.delivered_time, last_error = coalesce(settled.last_error, delivery.last_error)
+FROM unnest($3::text[], $4::text[], $5::smallint[], $6::timestamptz[], $7::timestamptz[], $8::text[])
+    AS settled (delivery_id, state, attempts, not_before, delivered_time, last_error)
+WHERE delivery.partition = $1 AND delivery.delivery_id = settled.delivery_id AND delivery.state = 'queued'
+    AND (delivery.not_before = $2 OR settled.state = 'delivered');
+
+-- name: settle_without_contact
+-- Puts messages aside whose members have no address, if that is still so: $1 = partition, $2 = end of the lease.
+UPDATE notifier.deliveries AS delivery
+SET state = 'no_contact', not_before = $4
+WHERE delivery.partition = $1 AND delivery.delivery_id = ANY($3::text[])
+    AND delivery.state = 'queued' AND delivery.not_before = $2
+    AND NOT EXISTS (
+        SELECT FROM notifier.contacts AS contact
+        WHERE contact.partition = delivery.partition AND contact.member_id = delivery.member_id
+            AND contact.email IS NOT NULL);
+
+-- name: release_deliveries
+-- Gives leased messages back at once: $1 = partition, $2 = end of the lease, $4 = now.
+UPDATE notifier.deliveries
+SET not_before = $4
+WHERE partition = $1 AND delivery_id = ANY($3::text[]) AND state = 'queued' AND not_before = $2;
+
+-- name: find_contacts
+-- The contacts of members of one partition, sealed, with their wrapped keys.
+SELECT member_id, wrapped_key, name, email
+FROM notifier.contacts JOIN notifier.member_keys USING (partition, member_id)
+WHERE partition = $1 AND member_id = ANY($2::text[]);
+
+-- name: find_contact_request
+-- Whether a member is known, and what stands for the content of a request answered before.
+SELECT
+    EXISTS (SELECT FROM notifier.members WHERE partition = $1 AND member_id = $2) AS known,
+    (
+        SELECT content_digest FROM notifier.contact_requests
+        WHERE partition = $1 AND member_id = $2 AND request_id = $3
+    ) AS content_digest;
+
+-- name: insert_contact_request
+-- Keeps a request; says nothing where it was answered before.
+INSERT INTO notifier.contact_requests (partition, member_id, request_id, content_digest, recorded_time)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+RETURNING true;
+
+-- name: insert_member_key
+-- Keeps a member's key, unless there is one.
+INSERT INTO notifier.member_keys (partition, member_id, wrapped_key) VALUES ($1, $2, $3)
+ON CONFLICT DO NOTHING;
+
+-- name: find_member_key
+-- A member's key, wrapped.
+SELECT wrapped_key FROM notifier.member_keys WHERE partition = $1 AND member_id = $2;
+
+-- name: put_contact
+-- Sets a member's contact, whole.
+INSERT INTO notifier.contacts (partition, member_id, name, email, set_time) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (partition, member_id)
+DO UPDATE SET name = excluded.name, email = excluded.email, set_time = excluded.set_time;
+
+-- name: delete_contact
+-- Removes a member's contact.
+DELETE FROM notifier.contacts WHERE partition = $1 AND member_id = $2;
+
+-- name: queue_again
+-- Queues a member's messages that found no contact, where their coupons are still valid: $3 = business now, $4 = now.
+UPDATE notifier.deliveries AS delivery
+SET state = 'queued', not_before = $4
+FROM notifier.coupons AS coupon
+WHERE delivery.partition = $1 AND delivery.member_id = $2 AND delivery.state = 'no_contact'
+    AND coupon.partition = delivery.partition AND coupon.campaign_id = delivery.campaign_id
+    AND coupon.member_id = delivery.member_id AND coupon.change_offset = delivery.change_offset
+    AND coupon.valid_until_time > $3
+RETURNING delivery.delivery_id;
+
+-- name: list_deliveries
+-- A page of all messages, newest first, after ($1, $2).
+SELECT delivery.delivery_id, delivery.member_id, delivery.campaign_id, coupon.code, delivery.state, delivery.attempts,
+    delivery.created_time, delivery.delivered_time, delivery.last_error
+FROM notifier.deliveries AS delivery
+JOIN notifier.coupons AS coupon USING (partition, campaign_id, member_id, change_offset)
+WHERE (delivery.created_time, delivery.delivery_id) < ($1::timestamptz, $2::text)
+ORDER BY delivery.created_time DESC, delivery.delivery_id DESC
+LIMIT $3;
+
+-- name: count_deliveries
+-- All messages.
+SELECT count(*) FROM notifier.deliveries;
+
+-- name: list_deliveries_in_state
+-- A page of the messages in the state $4, newest first, after ($1, $2).
+SELECT delivery.delivery_id, delivery.member_id, delivery.campaign_id, coupon.code, delivery.state, delivery.attempts,
+    delivery.created_time, delivery.delivered_time, delivery.last_error
+FROM notifier.deliveries AS delivery
+JOIN notifier.coupons AS coupon USING (partition, campaign_id, member_id, change_offset)
+WHERE (delivery.created_time, delivery.delivery_id) < ($1::timestamptz, $2::text) AND delivery.state = $4
+ORDER BY delivery.created_time DESC, delivery.delivery_id DESC
+LIMIT $3;
+
+-- name: count_deliveries_in_state
+-- All messages in a state.
+SELECT count(*) FROM notifier.deliveries WHERE state = $1;
+
+-- name: list_deliveries_of_member
+-- A page of the messages to one member ($5 = partition, $6 = member) in one of the states $4, newest first.
+SELECT delivery.delivery_id, delivery.member_id, delivery.campaign_id, coupon.code, delivery.state, delivery.attempts,
+    delivery.created_time, delivery.delivered_time, delivery.last_error
+FROM notifier.deliveries AS delivery
+JOIN notifier.coupons AS coupon USING (partition, campaign_id, member_id, change_offset)
+WHERE (delivery.created_time, delivery.delivery_id) < ($1::timestamptz, $2::text) AND delivery.state = ANY($4::text[])
+    AND delivery.partition = $5 AND delivery.member_id = $6
+ORDER BY delivery.created_time DESC, delivery.delivery_id DESC
+LIMIT $3;
+
+-- name: count_deliveries_of_member
+-- The messages to one member in one of these states.
+SELECT count(*) FROM notifier.deliveries WHERE partition = $1 AND member_id = $2 AND state = ANY($3::text[]);
+
+-- name: check_members
+-- Every member, for the check.
+SELECT partition, member_id, joined_time FROM notifier.members;
+
+-- name: check_rewards
+-- Every coupon with its message, and either without the other, for the check.
+SELECT coupon.partition, coupon.campaign_id, coupon.member_id, coupon.change_offset, coupon.code, coupon.variant,
+    coupon.discount_bp, coupon.discount_minor_units, coupon.issued_time, coupon.valid_until_time,
+    delivery.delivery_id, delivery.tier, delivery.previous_tier, delivery.balance_minor_units, delivery.created_time
+FROM notifier.coupons AS coupon
+LEFT JOIN notifier.deliveries AS delivery USING (partition, campaign_id, member_id, change_offset);
+
+-- name: check_contacts
+-- Every contact, sealed, with its wrapped key where it has one, for the check.
+SELECT partition, member_id, wrapped_key, name, email
+FROM notifier.contacts LEFT JOIN notifier.member_keys USING (partition, member_id);

@@ -1,0 +1,133 @@
+"""A real PostgreSQL for every worker, a database of its own for every test, services over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from services.cli.postgres import Cluster
+from services.ledger.app import build as build_ledger
+from services.ledger.config import Config as LedgerConfig
+from services.runtime.channels import open_channel
+from services.runtime.clock import ClockMode
+from services.runtime.identity import DevelopmentTokens
+from services.runtime.migrations import migrate
+from services.runtime.server import Service, running
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMMES = ROOT / "programmes"
+SECRET = "secret-of-the-tests"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """PostgreSQL of this worker; its folder has a short path, because a socket lies in it."""
+    folder = Path(tempfile.mkdtemp(prefix="loyalty-test-"))
+    made = Cluster(folder)
+    try:
+        made.init()
+        made.start()
+        made.create_database("migrated")
+        for schema in ("ledger", "tiers", "notifier"):
+            migrations = ROOT / "services" / schema / "sql" / "migrations"
+            asyncio.run(migrate(made.dsn("loyalty_owner", database="migrated"), schema, migrations))
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A migrated database of one test."""
+
+    cluster: Cluster
+    name: str
+
+    def dsn(self, role: str) -> str:
+        """Its address for a role."""
+        return self.cluster.dsn(role, database=self.name)
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    """A fresh, migrated database."""
+    name = f"test_{next(_numbers)}"
+    cluster.create_database(name, template="migrated")
+    yield Database(cluster=cluster, name=name)
+    cluster.drop_database(name)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path, for sockets."""
+    made = Path(tempfile.mkdtemp(prefix="ly-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def token_file(folder: Path) -> Path:
+    """The file with the installation's secret."""
+    path = folder / "token"
+    path.write_text(SECRET)
+    return path
+
+
+@contextlib.asynccontextmanager
+async def serving(service: Service, listen: str) -> AsyncIterator[Any]:
+    """The service over real gRPC, and a channel to it as the principal `test`."""
+    async with running(service, listen=listen, tokens=DevelopmentTokens(SECRET)):
+        channel = open_channel(listen, principal="test", secret=SECRET)
+        try:
+            yield channel
+        finally:
+            await channel.close()
+
+
+StartLedger = Callable[..., Awaitable[Any]]
+
+
+@pytest_asyncio.fixture
+async def start_ledger(database: Database, folder: Path, token_file: Path) -> AsyncIterator[StartLedger]:
+    """Starts ledgers over the test's database: `await start_ledger(programme=..., clock=...)` gives a channel."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(
+            *,
+            programme: Path = PROGRAMMES / "tiered-365.yaml",
+            clock: ClockMode = ClockMode.SIMULATED,
+            partitions: int = 16,
+            lanes: int = 1,
+            name: str = "ledger",
+            own: contextlib.AsyncExitStack | None = None,
+        ) -> Any:
+            listen = f"unix:{folder}/{name}.sock"
+            config = LedgerConfig(
+                listen=listen,
+                database_url=database.dsn("loyalty_ledger"),
+                programme=programme,
+                token_file=token_file,
+                clock=clock,
+                partitions=partitions,
+                lanes=lanes,
+            )
+            inside = own or stack
+            service = await build_ledger(config, inside)
+            return await inside.enter_async_context(serving(service, listen))
+
+        yield start
+
+
