@@ -129,5 +129,3 @@ async def start_ledger(database: Database, folder: Path, token_file: Path) -> As
             return await inside.enter_async_context(serving(service, listen))
 
         yield start
-
-

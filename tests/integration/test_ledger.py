@@ -9,8 +9,8 @@ import asyncpg
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2 as pb
-from loyalty.ledger.v1 import ledger_service_pb2_grpc
+from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2_grpc
+from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.type.v1.money_pb2 import Money
 
 from tests.conftest import PROGRAMMES, Database, StartLedger
@@ -222,7 +222,9 @@ async def test_the_feed_gives_every_partition_in_order_and_goes_on_live(start_le
         assert offsets == list(range(1, len(offsets) + 1))
 
 
-async def test_calls_without_a_token_or_with_a_wrong_one_are_unauthenticated(start_ledger: StartLedger, folder: Any) -> None:
+async def test_calls_without_a_token_or_with_a_wrong_one_are_unauthenticated(
+    start_ledger: StartLedger, folder: Any
+) -> None:
     await start_ledger()
     for metadata, reason in (
         ((), "TOKEN_MISSING"),

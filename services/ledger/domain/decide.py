@@ -33,7 +33,7 @@ from services.ledger.errors import (
     OccurredInFutureError,
     Refusal,
 )
-from services.programme.model import Base, Programme, points_for
+from services.programme.model import BASIS_POINTS, Base, Programme, points_for
 
 # No balance leaves +-10^15 points, so that no sum leaves 64 bits.
 MAX_POINTS = 10**15
@@ -83,32 +83,16 @@ def decide(
             events = _return(programme, member, purchase, command, occurred)
         case AwardPoints():
             assert member is not None
-            rule = RulePoints(rule="award", points=command.points)
-            events = _bounded(
-                member,
-                _event(
-                    command,
-                    EntryKind.POINTS_AWARDED,
-                    occurred,
-                    rules=(rule,),
-                    postings=_give(member, command.points),
-                    reason=command.reason,
-                    detail={"note": command.note} if command.note else None,
-                ),
-            )
+            events = (_award(member, command, occurred),)
         case SetEarningClass():
             assert member is not None
             events = _set_class(programme, member, command, occurred)
     after, bought = member, purchase
-    placed = []
     for event in events:
         bought = evolve_purchase(bought, event)
         if event.kind is not EntryKind.REQUEST_REFUSED:
             after = evolve_member(after, event)
-        if after is not None:
-            event = replace(event, available_after=after.available, debt_after=after.debt)
-        placed.append(event)
-    return Decision(events=tuple(placed), member=after, purchase=bought)
+    return Decision(events=events, member=after, purchase=bought)
 
 
 def decide_clock(time: datetime, to_time: datetime, request_id: str) -> Event | None:
@@ -133,28 +117,88 @@ def explain(rule: RulePoints, programme: Programme) -> str:
     return text
 
 
-def _event(command: Command, kind: EntryKind, occurred: datetime, **more: Any) -> Event:
-    return Event(kind=kind, member_id=command.member_id, request_id=command.request_id, occurred_time=occurred, **more)
+def _event(
+    command: Command,
+    kind: EntryKind,
+    occurred: datetime,
+    member: Member | None,
+    postings: tuple[Posting, ...] = (),
+    **more: Any,
+) -> Event:
+    """The event, with the member's points after it."""
+    available, debt = (member.available, member.debt) if member is not None else (0, 0)
+    for posting in postings:
+        if posting.account is Account.AVAILABLE:
+            available += posting.points
+        elif posting.account is Account.DEBT:
+            debt += posting.points
+    return Event(
+        kind=kind,
+        member_id=command.member_id,
+        request_id=command.request_id,
+        occurred_time=occurred,
+        postings=postings,
+        available_after=available,
+        debt_after=debt,
+        **more,
+    )
 
 
-def _refused(command: Command, occurred: datetime, refusal: Refusal, purchase_id: str = "") -> tuple[Event, ...]:
-    return (_event(command, EntryKind.REQUEST_REFUSED, occurred, reason=refusal.value, purchase_id=purchase_id),)
+def _bounded(member: Member, event: Event) -> Event:
+    """The event, or its refusal where a balance would leave its range."""
+    if event.available_after <= MAX_POINTS and event.debt_after <= MAX_POINTS:
+        return event
+    return _refusal(event, member, Refusal.BALANCE_OUT_OF_RANGE)
+
+
+def _refusal(asked: Event | Command, member: Member, refusal: Refusal, *, at: datetime | None = None) -> Event:
+    """The entry that keeps a refusal as the answer to what was asked."""
+    occurred = at or asked.occurred_time
+    assert occurred is not None
+    return Event(
+        kind=EntryKind.REQUEST_REFUSED,
+        member_id=asked.member_id,
+        request_id=asked.request_id,
+        occurred_time=occurred,
+        purchase_id=getattr(asked, "purchase_id", ""),
+        available_after=member.available,
+        debt_after=member.debt,
+        reason=refusal.value,
+    )
 
 
 def _enroll(
     programme: Programme, member: Member | None, command: EnrollMember, occurred: datetime
 ) -> tuple[Event, ...]:
     if member is not None:
-        return _refused(command, occurred, Refusal.MEMBER_EXISTS)
+        return (_refusal(command, member, Refusal.MEMBER_EXISTS, at=occurred),)
     bonus = programme.earning.sign_up_bonus
-    rules = (RulePoints(rule="sign_up_bonus", points=bonus),) if bonus else ()
-    postings = (
-        (Posting(account=Account.AVAILABLE, points=bonus), Posting(account=Account.ISSUED, points=bonus))
-        if bonus
-        else ()
-    )
     return (
-        _event(command, EntryKind.MEMBER_JOINED, occurred, rules=rules, postings=postings, channel=command.channel),
+        _event(
+            command,
+            EntryKind.MEMBER_JOINED,
+            occurred,
+            None,
+            postings=_postings(available=bonus, debt=0, issued=bonus),
+            rules=(RulePoints(rule="sign_up_bonus", points=bonus),) if bonus else (),
+            channel=command.channel,
+        ),
+    )
+
+
+def _award(member: Member, command: AwardPoints, occurred: datetime) -> Event:
+    return _bounded(
+        member,
+        _event(
+            command,
+            EntryKind.POINTS_AWARDED,
+            occurred,
+            member,
+            postings=_give(member, command.points),
+            rules=(RulePoints(rule="award", points=command.points),),
+            reason=command.reason,
+            detail={"note": command.note} if command.note else None,
+        ),
     )
 
 
@@ -163,38 +207,42 @@ def _purchase(
 ) -> tuple[Event, ...]:
     goods = _checked_goods(programme, command)
     if purchase is not None and purchase.arrived:
-        return _refused(command, occurred, Refusal.PURCHASE_EXISTS, command.purchase_id)
+        return (_refusal(command, member, Refusal.PURCHASE_EXISTS, at=occurred),)
     paid = command.amount if goods is None else goods
-    rule = _base_rule(programme, member, command.amount, paid, occurred)
+    earning_class = _class_at(programme, member, occurred)
+    rule = _base_rule(programme, member, command.amount, paid, occurred, earning_class)
     bought = _bounded(
         member,
         _event(
             command,
             EntryKind.PURCHASE_RECORDED,
             occurred,
+            member,
+            postings=_give(member, rule.points),
             purchase_id=command.purchase_id,
             currency=command.currency,
             amount=command.amount,
             goods_paid=paid,
             rules=(rule,),
-            postings=_give(member, rule.points),
-            earning_class=_class_at(programme, member, occurred),
+            earning_class=earning_class,
             channel=command.channel,
             detail=_detail(command),
         ),
     )
-    if bought[0].kind is EntryKind.REQUEST_REFUSED or purchase is None or not purchase.waiting:
-        return bought
-    return bought + tuple(_settle_waiting(programme, member, purchase, bought[0]))
+    if bought.kind is EntryKind.REQUEST_REFUSED or purchase is None or not purchase.waiting:
+        return (bought,)
+    return (bought, *_settle_waiting(programme, member, purchase, command, bought))
 
 
-def _base_rule(programme: Programme, member: Member, amount: int, goods: int, occurred: datetime) -> RulePoints:
+def _base_rule(
+    programme: Programme, member: Member, amount: int, goods: int, occurred: datetime, earning_class: str
+) -> RulePoints:
     """Points for a purchase, floored once (§12.2); what happened up to the joining time earns nothing (R19)."""
     earning = programme.earning
     base = amount if earning.base is Base.TOTAL else goods
     if occurred <= member.joined_time:
         base = 0
-    multiplier = earning.class_multipliers_bp[_class_at(programme, member, occurred)]
+    multiplier = earning.class_multipliers_bp[earning_class]
     return RulePoints(
         rule="base",
         points=points_for(base, earning.points, earning.per_minor_units, multiplier),
@@ -211,13 +259,15 @@ def _class_at(programme: Programme, member: Member, at: datetime) -> str:
     return name if name in programme.earning.class_multipliers_bp else programme.tiers.levels[0].key
 
 
-def _settle_waiting(programme: Programme, member: Member, purchase: Purchase, bought: Event) -> Iterable[Event]:
+def _settle_waiting(
+    programme: Programme, member: Member, purchase: Purchase, command: RecordPurchase, bought: Event
+) -> Iterable[Event]:
     """The returns that waited for a purchase, now that it is here, in the order they came."""
     after = evolve_member(member, bought)
     known = evolve_purchase(purchase, bought)
     assert known is not None
     for waiting in purchase.waiting:
-        event = _linked_return(programme, after, known, bought, waiting)
+        event = _linked_return(programme, after, known, command, waiting)
         known = evolve_purchase(known, event)
         assert known is not None
         if event.kind is not EntryKind.REQUEST_REFUSED:
@@ -229,48 +279,42 @@ def _return(
     programme: Programme, member: Member, purchase: Purchase | None, command: RecordReturn, occurred: datetime
 ) -> tuple[Event, ...]:
     goods = _checked_goods(programme, command)
-    detail = _detail(command)
     if not command.purchase_id:
-        return _bounded(member, _unlinked_return(programme, member, command, goods, occurred, detail))
-    waiting = WaitingReturn(
-        request_id=command.request_id,
-        occurred_time=occurred,
-        amount=command.amount,
-        goods=goods,
-        reason=command.reason,
-        channel=command.channel,
-    )
+        return (_bounded(member, _unlinked_return(programme, member, command, goods, occurred)),)
     if purchase is not None and purchase.arrived:
-        origin = _event(
-            command, EntryKind.RETURN_RECORDED, occurred, purchase_id=command.purchase_id, currency=command.currency
+        waiting = WaitingReturn(
+            request_id=command.request_id,
+            occurred_time=occurred,
+            amount=command.amount,
+            goods=goods,
+            reason=command.reason,
+            channel=command.channel,
         )
-        returned = _linked_return(programme, member, purchase, origin, waiting)
-        return _bounded(member, replace(returned, detail=detail))
+        returned = _linked_return(programme, member, purchase, command, waiting)
+        if returned.kind is EntryKind.RETURN_RECORDED:
+            returned = replace(returned, detail=_detail(command))
+        return (_bounded(member, returned),)
     if purchase is not None and len(purchase.waiting) >= MAX_WAITING_RETURNS:
-        return _refused(command, occurred, Refusal.TOO_MANY_WAITING_RETURNS, command.purchase_id)
+        return (_refusal(command, member, Refusal.TOO_MANY_WAITING_RETURNS, at=occurred),)
     return (
         _event(
             command,
             EntryKind.RETURN_WAITING,
             occurred,
+            member,
             purchase_id=command.purchase_id,
             currency=command.currency,
             amount=command.amount,
             goods_paid=goods,
             reason=command.reason,
             channel=command.channel,
-            detail=detail,
+            detail=_detail(command),
         ),
     )
 
 
 def _unlinked_return(
-    programme: Programme,
-    member: Member,
-    command: RecordReturn,
-    goods: int | None,
-    occurred: datetime,
-    detail: dict[str, Any] | None,
+    programme: Programme, member: Member, command: RecordReturn, goods: int | None, occurred: datetime
 ) -> Event:
     """A return of an unknown purchase: it always counts, and takes points at the base rate of today (§12.5)."""
     earning = programme.earning
@@ -278,7 +322,7 @@ def _unlinked_return(
     base = command.amount if earning.base is Base.TOTAL else back
     if occurred <= member.joined_time:
         base = 0
-    points = points_for(base, earning.points, earning.per_minor_units, 10_000)
+    points = points_for(base, earning.points, earning.per_minor_units, BASIS_POINTS)
     rule = RulePoints(
         rule="base", points=-points, base=base, rate_points=earning.points, rate_per=earning.per_minor_units
     )
@@ -286,61 +330,54 @@ def _unlinked_return(
         command,
         EntryKind.RETURN_RECORDED,
         occurred,
+        member,
+        postings=_take(member, points),
         currency=command.currency,
         amount=command.amount,
         goods_paid=back,
         rules=(rule,),
-        postings=_take(member, points),
         reason=command.reason,
         channel=command.channel,
-        detail=detail,
+        detail=_detail(command),
     )
 
 
 def _linked_return(
-    programme: Programme, member: Member, purchase: Purchase, origin: Event, waiting: WaitingReturn
+    programme: Programme, member: Member, purchase: Purchase, command: Movement, waiting: WaitingReturn
 ) -> Event:
-    """A return of a known purchase, or its refusal; `origin` names member, purchase and currency.
+    """A return of a known purchase, or its refusal; `command` brought the return, or the purchase it waited for.
 
     The points that remain are those that the rules give for what remains, so that partial returns in any order
     take what the purchase gave, and the last one takes exactly the rest (§12.3).
     """
-    event = replace(
-        origin,
-        kind=EntryKind.REQUEST_REFUSED,
-        request_id=waiting.request_id,
-        occurred_time=waiting.occurred_time,
-        amount=0,
-        goods_paid=None,
-        rules=(),
-        postings=(),
-        earning_class="",
-        reason=Refusal.RETURN_EXCEEDS_PURCHASE.value,
-        channel=waiting.channel,
-        detail=None,
-    )
+    asked = replace(command, request_id=waiting.request_id)
     returned = purchase.returned + waiting.amount
     if returned > purchase.amount:
-        return event
-    if waiting.goods is None:
+        return _refusal(asked, member, Refusal.RETURN_EXCEEDS_PURCHASE, at=waiting.occurred_time)
+    if returned == purchase.amount:
+        goods_returned = purchase.goods_paid
+    elif waiting.goods is None:
         # No lines: goods come back in proportion, counted over all returns so far, so that nothing is lost.
         goods_returned = purchase.goods_paid * returned // purchase.amount
     else:
         goods_returned = purchase.returned_goods + waiting.goods
-    if returned == purchase.amount:
-        goods_returned = purchase.goods_paid
     goods = max(min(goods_returned, purchase.goods_paid) - purchase.returned_goods, 0)
     (rule,) = purchase.rules
     taken = _taken_back(programme, rule, purchase, returned, purchase.returned_goods + goods)
     points = -taken.points - purchase.returned_points
-    return replace(
-        event,
-        kind=EntryKind.RETURN_RECORDED,
+    return _event(
+        asked,
+        EntryKind.RETURN_RECORDED,
+        waiting.occurred_time,
+        member,
+        postings=_take(member, points),
+        purchase_id=purchase.purchase_id,
+        currency=command.currency,
         amount=waiting.amount,
         goods_paid=goods,
         rules=(replace(taken, points=-points),),
-        postings=_take(member, points),
         reason=waiting.reason,
+        channel=waiting.channel,
     )
 
 
@@ -359,12 +396,13 @@ def _set_class(programme: Programme, member: Member, command: SetEarningClass, o
     if member.classes and command.sequence <= member.classes[-1].sequence:
         return ()
     if command.earning_class not in programme.earning.class_multipliers_bp:
-        return _refused(command, occurred, Refusal.EARNING_CLASS_UNKNOWN)
+        return (_refusal(command, member, Refusal.EARNING_CLASS_UNKNOWN, at=occurred),)
     return (
         _event(
             command,
             EntryKind.EARNING_CLASS_SET,
             occurred,
+            member,
             earning_class=command.earning_class,
             effective_time=command.effective_time,
             sequence=command.sequence,
@@ -439,22 +477,3 @@ def _take(member: Member, points: int) -> tuple[Posting, ...]:
 def _postings(*, available: int, debt: int, issued: int) -> tuple[Posting, ...]:
     legs = ((Account.AVAILABLE, available), (Account.DEBT, debt), (Account.ISSUED, issued))
     return tuple(Posting(account=account, points=points) for account, points in legs if points)
-
-
-def _bounded(member: Member, event: Event) -> tuple[Event, ...]:
-    """The event, or its refusal where a balance would leave its range."""
-    if event.kind is EntryKind.REQUEST_REFUSED:
-        return (event,)
-    after = evolve_member(member, event)
-    if max(after.available, after.debt, abs(after.earned)) > MAX_POINTS:
-        return (
-            Event(
-                kind=EntryKind.REQUEST_REFUSED,
-                member_id=event.member_id,
-                request_id=event.request_id,
-                occurred_time=event.occurred_time,
-                purchase_id=event.purchase_id,
-                reason=Refusal.BALANCE_OUT_OF_RANGE.value,
-            ),
-        )
-    return (event,)

@@ -85,11 +85,14 @@ def evolve_member(member: Member | None, event: Event) -> Member:
         return replace(member, classes=(*member.classes, added))
     if not event.postings:
         return member
-    return replace(
-        member,
+    return Member(
+        member_id=member.member_id,
+        joined_time=member.joined_time,
+        channel=member.channel,
         available=member.available + event.posted(Account.AVAILABLE),
         debt=member.debt + event.posted(Account.DEBT),
         earned=member.earned + event.posted(Account.ISSUED),
+        classes=member.classes,
     )
 
 
