@@ -50,13 +50,13 @@ def load_queries(path: Path) -> Mapping[str, str]:
     text = path.read_text(encoding="utf-8")
     queries: dict[str, str] = {}
     starts = list(_NAME.finditer(text))
+    if not starts or len(starts) != text.count("-- name:"):
+        raise QueryFileError(f"{path.name} has a query without a name or a line of purpose")
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         name = start.group(1)
         if name in queries:
             raise QueryFileError(f"{path.name} names {name} twice")
         queries[name] = text[start.end() : following.start() if following else len(text)].strip().rstrip(";")
-    if len(starts) != text.count("-- name:"):
-        raise QueryFileError(f"{path.name} has a query without a name or a line of purpose")
     return queries
 
 

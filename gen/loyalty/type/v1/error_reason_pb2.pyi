@@ -10,7 +10,6 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INVALID_FIELD: _ClassVar[ErrorReason]
     ERROR_REASON_TOKEN_MISSING: _ClassVar[ErrorReason]
     ERROR_REASON_TOKEN_INVALID: _ClassVar[ErrorReason]
-    ERROR_REASON_SCOPE_MISSING: _ClassVar[ErrorReason]
     ERROR_REASON_MEMBER_UNKNOWN: _ClassVar[ErrorReason]
     ERROR_REASON_MEMBER_EXISTS: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_ENROLLED: _ClassVar[ErrorReason]
@@ -31,14 +30,12 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_UNAVAILABLE: _ClassVar[ErrorReason]
     ERROR_REASON_DEADLINE_EXCEEDED: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
-    ERROR_REASON_METHOD_UNKNOWN: _ClassVar[ErrorReason]
     ERROR_REASON_COUPON_UNKNOWN: _ClassVar[ErrorReason]
     ERROR_REASON_CURSOR_AHEAD_OF_LOG: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_FIELD: ErrorReason
 ERROR_REASON_TOKEN_MISSING: ErrorReason
 ERROR_REASON_TOKEN_INVALID: ErrorReason
-ERROR_REASON_SCOPE_MISSING: ErrorReason
 ERROR_REASON_MEMBER_UNKNOWN: ErrorReason
 ERROR_REASON_MEMBER_EXISTS: ErrorReason
 ERROR_REASON_NOT_ENROLLED: ErrorReason
@@ -59,6 +56,5 @@ ERROR_REASON_OVERLOADED: ErrorReason
 ERROR_REASON_UNAVAILABLE: ErrorReason
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
-ERROR_REASON_METHOD_UNKNOWN: ErrorReason
 ERROR_REASON_COUPON_UNKNOWN: ErrorReason
 ERROR_REASON_CURSOR_AHEAD_OF_LOG: ErrorReason

@@ -1,0 +1,79 @@
+"""Migrations and queries against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from services.cli.postgres import Cluster
+from services.runtime.database import load_queries
+from services.runtime.migrations import MigrationError, migrate
+from tests.conftest import ROOT, Database
+
+SERVICES = ("ledger", "tiers", "notifier")
+
+
+def migrations_of(service: str) -> Path:
+    return ROOT / "services" / service / "sql" / "migrations"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_two_runs_at_once_run_every_migration_once(cluster: Cluster, service: str) -> None:
+    name = f"twice_{service}"
+    cluster.create_database(name)
+    try:
+        dsn = cluster.dsn("loyalty_owner", database=name)
+        ran = await asyncio.gather(*(migrate(dsn, service, migrations_of(service)) for _ in range(2)))
+        assert sorted(ran) == [0, len(list(migrations_of(service).glob("*.sql")))]
+    finally:
+        cluster.drop_database(name)
+
+
+async def test_a_migration_that_was_changed_after_it_ran_is_refused(database: Database, tmp_path: Path) -> None:
+    for path in migrations_of("ledger").glob("*.sql"):
+        (tmp_path / path.name).write_text(path.read_text() + "\n-- changed")
+    with pytest.raises(MigrationError, match="was changed after it ran"):
+        await migrate(database.dsn("loyalty_owner"), "ledger", tmp_path)
+
+
+async def test_a_gap_in_the_numbers_is_refused(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "0002_late.sql").write_text("SELECT 1")
+    with pytest.raises(MigrationError, match="without gaps"):
+        await migrate(database.dsn("loyalty_owner"), "ledger", tmp_path)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_every_named_query_prepares_for_the_role_of_its_service(database: Database, service: str) -> None:
+    queries = load_queries(ROOT / "services" / service / "sql" / "queries.sql")
+    connection = await asyncpg.connect(database.dsn(f"loyalty_{service}"))
+    try:
+        for name, sql in queries.items():
+            try:
+                await connection.prepare(sql)
+            except asyncpg.PostgresError as error:
+                pytest.fail(f"{service}: {name}: {error}")
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_named_query_is_used(service: str) -> None:
+    queries = load_queries(ROOT / "services" / service / "sql" / "queries.sql")
+    code = "\n".join(path.read_text() for path in (ROOT / "services" / service).rglob("*.py"))
+    assert {name for name in queries if not re.search(rf'["\']{name}["\']', code)} == set()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_sees_no_schema_but_its_own(database: Database, service: str) -> None:
+    connection = await asyncpg.connect(database.dsn(f"loyalty_{service}"))
+    try:
+        for other in SERVICES:
+            if other != service:
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(f"SELECT * FROM {other}.schema_migrations")
+    finally:
+        await connection.close()

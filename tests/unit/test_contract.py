@@ -1,0 +1,70 @@
+"""The contract and what is written about it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+from loyalty.ledger.v1 import ledger_service_pb2
+from loyalty.type.v1 import error_reason_pb2
+
+from services.ledger.domain.events import Account, EntryKind
+from services.ledger.errors import REFUSAL_MESSAGES, Refusal
+from services.runtime import contract
+from tests.conftest import ROOT
+
+REASONS = {
+    name.removeprefix("ERROR_REASON_")
+    for name in error_reason_pb2.ErrorReason.keys()  # noqa: SIM118  # the wrapper is no mapping
+    if name != "ERROR_REASON_UNSPECIFIED"
+}
+
+
+def test_the_table_of_errors_lists_every_reason_of_the_contract_and_no_other() -> None:
+    table = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+    assert sorted(table) == sorted(REASONS)
+
+
+def test_every_reason_that_the_code_gives_is_in_the_contract() -> None:
+    code = "\n".join(path.read_text() for path in (ROOT / "services").rglob("*.py"))
+    given = set(re.findall(r'reason="([A-Z_]+)"', code)) | {refusal.value for refusal in Refusal}
+    given.discard("CANCELLED")  # logged, never sent: the caller is gone
+    assert given <= REASONS
+    assert set(REFUSAL_MESSAGES) == set(Refusal)
+
+
+@pytest.mark.parametrize("service", sorted(contract.SERVICES))
+def test_every_method_names_a_scope_and_every_unary_method_a_path(service: str) -> None:
+    assert len(contract.scopes(contract.SERVICES[service])) > 0
+    files = descriptor_pb2.FileDescriptorSet.FromString(contract.descriptor_set())
+    for file in files.file:
+        for declared in file.service:
+            if f"{file.package}.{declared.name}" not in contract.SERVICES[service]:
+                continue
+            for method in declared.method:
+                assert method.server_streaming or method.options.HasExtension(annotations_pb2.http), method.name
+
+
+def test_a_service_unknown_to_the_contract_does_not_start() -> None:
+    with pytest.raises(contract.ContractError, match="no service"):
+        contract.scopes(["loyalty.ledger.v1.NoService"])
+
+
+def test_kinds_and_accounts_of_the_domain_are_those_of_the_contract() -> None:
+    from loyalty.ledger.v1 import entry_pb2
+
+    assert {f"ENTRY_KIND_{kind.value}" for kind in EntryKind} | {"ENTRY_KIND_UNSPECIFIED"} == set(
+        entry_pb2.EntryKind.keys()
+    )
+    assert {f"ACCOUNT_{account.name}" for account in Account} | {"ACCOUNT_UNSPECIFIED"} == set(entry_pb2.Account.keys())
+
+
+def test_the_descriptor_set_holds_every_file_after_its_imports() -> None:
+    seen: set[str] = set()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(contract.descriptor_set()).file:
+        assert set(file.dependency) <= seen, file.name
+        seen.add(file.name)
+    assert "google/rpc/error_details.proto" in seen
+    assert ledger_service_pb2.DESCRIPTOR.name in seen

@@ -1,0 +1,88 @@
+"""Configuration, causal tokens, development tokens and named queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.runtime import config
+from services.runtime.causality import CausalTokenError, format_token, merge, parse_token, reached
+from services.runtime.clock import ClockMode
+from services.runtime.database import QueryFileError, load_queries
+from services.runtime.identity import DevelopmentTokens, TokenInvalidError, TokenMissingError, bearer
+
+vectors = st.dictionaries(st.integers(0, 99_999), st.integers(0, 10**17), max_size=20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    listen: str = config.setting()
+    clock: ClockMode = config.setting(default=ClockMode.REAL)
+    lanes: int = config.setting(default=1, minimum=1, maximum=8)
+    file: Path = config.setting()
+
+
+def test_all_that_is_wrong_with_the_environment_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(config.ConfigurationError) as caught:
+        config.load(Example, {"LOYALTY_CLOCK": "fast", "LOYALTY_LANES": "9", "LOYALTY_FILE": str(tmp_path / "none")})
+    message = str(caught.value)
+    assert "LOYALTY_LISTEN is not set" in message
+    assert "'fast' is none of real, simulated" in message
+    assert "9 is not from 1 to 8" in message
+    assert "there is no file" in message
+
+
+def test_a_configuration_is_read_from_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    loaded = config.load(
+        Example, {"LOYALTY_LISTEN": "a", "LOYALTY_CLOCK": "simulated", "LOYALTY_FILE": str(tmp_path / "f")}
+    )
+    assert (loaded.listen, loaded.clock, loaded.lanes) == ("a", ClockMode.SIMULATED, 1)
+
+
+@given(vectors)
+def test_a_causal_token_reads_as_what_it_was_made_from(vector: dict[int, int]) -> None:
+    assert parse_token(format_token(vector)) == vector
+
+
+@given(vectors, vectors)
+def test_cursors_that_reached_a_merged_vector_reached_both(one: dict[int, int], other: dict[int, int]) -> None:
+    both = merge([one, other])
+    assert reached(both, one)
+    assert reached(both, other)
+
+
+@pytest.mark.parametrize("token", ["x", "1-", "-1", "1-2.", "1-2,3-4", "1-2 ", "１-２", "1-" + "9" * 30])
+def test_a_token_that_no_write_gave_out_is_refused(token: str) -> None:
+    with pytest.raises(CausalTokenError):
+        parse_token(token)
+
+
+def test_a_caller_is_named_by_its_token() -> None:
+    tokens = DevelopmentTokens("s3cret")
+    assert tokens.authenticate([("authorization", bearer("till-3", "s3cret"))]).principal == "till-3"
+    caller = tokens.authenticate([("authorization", bearer("tiers", "s3cret")), ("x-on-behalf-of", "till-3")])
+    assert caller.on_behalf_of == "till-3"
+
+
+@pytest.mark.parametrize(
+    "value", ["Bearer till.wrong", "Basic till.s3cret", "Bearer s3cret", "Bearer .s3cret", "Bearer TILL.s3cret", "x"]
+)
+def test_a_token_of_another_installation_or_without_a_name_is_refused(value: str) -> None:
+    with pytest.raises(TokenInvalidError):
+        DevelopmentTokens("s3cret").authenticate([("authorization", value)])
+
+
+def test_no_token_is_refused() -> None:
+    with pytest.raises(TokenMissingError):
+        DevelopmentTokens("s3cret").authenticate([])
+
+
+def test_a_query_without_a_line_of_purpose_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "queries.sql").write_text("-- name: nameless\nSELECT 1;\n")
+    with pytest.raises(QueryFileError):
+        load_queries(tmp_path / "queries.sql")
