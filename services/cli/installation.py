@@ -352,7 +352,7 @@ def _load(path: Path) -> programme.Programme:
         raise CommandError(str(error)) from None
 
 
-_OWN_NAMES = {"programme.yaml", "secrets", "log", "mailbox", "run"}
+_OWN_NAMES = {"installation.json", "programme.yaml", "secrets", "log", "mailbox", "run"}
 
 
 def _create(directory: Path, source: Path, version: str, clock: ClockMode) -> Installation:

@@ -220,6 +220,16 @@ class LocalStack:
         return (await _answer(self.port, request)).startswith(b"HTTP/1.1 200 ")
 
 
+def attached(connection: Connection) -> LocalStack:
+    """The running stack that a connection reaches: for its addresses and what its services are told."""
+    return LocalStack(
+        installation=connection.installation,
+        cluster=Cluster(connection.installation.directory),
+        port=int(connection.gateway.rpartition(":")[2]),
+        smtp_port=connection.smtp_port,
+    )
+
+
 def _serving(channel: grpc.aio.Channel) -> Probe:
     stub = health_pb2_grpc.HealthStub(channel)
 

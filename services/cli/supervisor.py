@@ -200,7 +200,9 @@ class Supervisor:
                 ending = str(error)
             else:
                 code, steady = await self._live(child, process)
-                ending = f"{_ending(code)}: {_tail(self._path(child.spec.name), child.log_start)}"
+                ending = _ending(code)
+                if code > 0:
+                    ending += f": {_tail(self._path(child.spec.name), child.log_start)}"
             if child.stopping.is_set():
                 break
             note("child_ended", child=child.spec.name, how=ending)
@@ -311,7 +313,7 @@ def _ending(code: int) -> str:
 
 
 def _tail(path: Path, since: int) -> str:
-    return last_lines(path, 3, since=since).replace("\n", " / ") or "it says nothing"
+    return last_lines(path, 3, since=since).replace("\n", " / ")[-500:] or "it says nothing"
 
 
 def note(event: str, **values: str) -> None:

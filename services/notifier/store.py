@@ -27,6 +27,15 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """To whom the database belongs: its master key's fingerprint, the ledger's partitions and kind of clock."""
+
+    key_fingerprint: bytes
+    partitions: int
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SealedContact:
     """A contact as it is kept: `wrapped_key` is None where the key was destroyed."""
 
@@ -68,6 +77,14 @@ class Store:
 
         return await transact(self._pool, run)
 
+    async def snapshot(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Runs `work`, which only reads, over one unchanging state of all tables."""
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            return await work(Transaction(connection))
+
 
 class Transaction:
     """One transaction."""
@@ -77,11 +94,19 @@ class Transaction:
 
     # Installation and cursors
 
-    async def claim_installation(self, key_fingerprint: bytes, partitions: int) -> tuple[bytes, int]:
-        """The fingerprint and the number of partitions that the database belongs to: these, at the first start."""
-        await self._connection.execute(QUERIES["claim_installation"], key_fingerprint, partitions)
+    async def claim_installation(self, installation: Installation) -> None:
+        """Writes down to whom the database belongs, unless it belongs to someone."""
+        await self._connection.execute(
+            QUERIES["claim_installation"],
+            installation.key_fingerprint,
+            installation.partitions,
+            installation.simulated,
+        )
+
+    async def read_installation(self) -> Installation | None:
+        """To whom the database belongs; None before the first start."""
         row = await self._connection.fetchrow(QUERIES["read_installation"])
-        return row["key_fingerprint"], row["partitions"]
+        return None if row is None else Installation(**row)
 
     async def insert_cursors(self, partitions: Iterable[int]) -> None:
         """Makes sure that each partition has a cursor."""
@@ -95,6 +120,7 @@ class Transaction:
                 ledger_offset=row["ledger_offset"],
                 change_offset=row["change_offset"],
                 business_time=row["business_time"],
+                due_time=row["due_time"],
             )
             for row in rows
         }
@@ -110,6 +136,7 @@ class Transaction:
             [cursor.ledger_offset for _, _, cursor in moves],
             [cursor.change_offset for _, _, cursor in moves],
             [cursor.business_time for _, _, cursor in moves],
+            [cursor.due_time for _, _, cursor in moves],
         )
         if len(moved) != len(moves):
             raise CursorMovedError
@@ -226,9 +253,7 @@ class Transaction:
         await self._connection.execute(QUERIES["settle_without_contact"], *values)
         await self._connection.execute(QUERIES["release_deliveries"], *values)
 
-    async def list_deliveries(
-        self, wanted: DeliveryFilter, after: Place, limit: int
-    ) -> tuple[Sequence[Delivery], int]:
+    async def list_deliveries(self, wanted: DeliveryFilter, after: Place, limit: int) -> tuple[Sequence[Delivery], int]:
         """A page of messages, newest first, and how many the filter lets through in all."""
         page = (after.created_time, after.delivery_id, limit)
         fetch, count = self._connection.fetch, self._connection.fetchval
@@ -252,9 +277,7 @@ class Transaction:
         rows = await self._connection.fetch(QUERIES["find_contacts"], partition, list(member_ids))
         return {row["member_id"]: SealedContact(partition=partition, **row) for row in rows}
 
-    async def find_contact_request(
-        self, partition: int, member_id: str, request_id: str
-    ) -> tuple[bool, bytes | None]:
+    async def find_contact_request(self, partition: int, member_id: str, request_id: str) -> tuple[bool, bytes | None]:
         """Whether the member is known, and the digest of the request's content where it was answered before."""
         row = await self._connection.fetchrow(QUERIES["find_contact_request"], partition, member_id, request_id)
         return row["known"], row["content_digest"]
@@ -282,9 +305,7 @@ class Transaction:
         else:
             await self._connection.execute(QUERIES["put_contact"], *place, contact.name, contact.email, now)
 
-    async def queue_again(
-        self, partition: int, member_id: str, *, business_now: datetime, now: datetime
-    ) -> int:
+    async def queue_again(self, partition: int, member_id: str, *, business_now: datetime, now: datetime) -> int:
         """Queues the member's messages that found no contact and whose coupons are valid; says how many."""
         return len(await self._connection.fetch(QUERIES["queue_again"], partition, member_id, business_now, now))
 

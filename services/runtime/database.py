@@ -25,6 +25,8 @@ CONNECTION_ERRORS = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InterfaceError,
+    # What asyncpg raises when the connection dies while it rolls back.
+    asyncpg.InternalClientError,
     OSError,
 )
 

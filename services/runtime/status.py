@@ -11,6 +11,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from services.runtime.causality import CausalTokenError
+from services.runtime.database import CONNECTION_ERRORS
 from services.runtime.identity import TokenInvalidError, TokenMissingError
 
 DOMAIN = "loyalty"
@@ -111,15 +112,7 @@ def describe(error: BaseException) -> ErrorStatus | None:
                 reason="DEADLINE_EXCEEDED",
                 message="the call ran out of time; the same request may be sent again",
             )
-        case (
-            asyncpg.PostgresConnectionError()
-            | asyncpg.CannotConnectNowError()
-            | asyncpg.AdminShutdownError()
-            | asyncpg.CrashShutdownError()
-            | asyncpg.TooManyConnectionsError()
-            | asyncpg.InterfaceError()
-            | OSError()
-        ):
+        case _ if isinstance(error, (*CONNECTION_ERRORS, asyncpg.TooManyConnectionsError)):
             return UNAVAILABLE
         case _:
             return None

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from services.runtime.command import run
-from services.tiers.app import build
+from services.tiers.app import MIGRATIONS, build
 from services.tiers.check import check
-from services.tiers.config import TiersConfig
+from services.tiers.config import Config
 
 if __name__ == "__main__":
-    sys.exit(
-        run(
-            "tiers",
-            config_class=TiersConfig,
-            migrations=Path(__file__).parent / "sql" / "migrations",
-            build=build,
-            check=check,
-        )
-    )
+    sys.exit(run("tiers", config_class=Config, migrations=MIGRATIONS, build=build, check=check))

@@ -9,7 +9,7 @@ from services.runtime.config import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TiersConfig(CommonConfig):
+class Config(CommonConfig):
     """`ledger_address`: where the ledger's feed is read and earning classes are sent, as gRPC takes it."""
 
     ledger_address: str = setting()

@@ -44,7 +44,7 @@ class EntryKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """One line of the ledger. `amount` and `goods_paid` are never negative; `occurred_time` of CLOCK is the new time."""
+    """One line of the ledger. Amounts are never negative; `occurred_time` of CLOCK is the new business time."""
 
     partition: int
     offset: int
@@ -437,9 +437,7 @@ def take_in(
             state, changes = step(policy, state, happened, waiting[key])
             known[key] = touched[key] = state
             movements.append(
-                TakenIn(
-                    partition=partition, member_id=entry.member_id, movement=movement, applied_time=state.as_of
-                )
+                TakenIn(partition=partition, member_id=entry.member_id, movement=movement, applied_time=state.as_of)
             )
             for change in changes:
                 processed = entry.offset if change.cause_offset is not None else heads[partition]

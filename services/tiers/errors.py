@@ -9,8 +9,7 @@ TiersError
 ├── NotReadyError             the service has never reached the ledger
 ├── FeedBrokenError           the ledger's feed does not continue what was taken in
 ├── LedgerUnavailableError    the ledger cannot be reached, or ended the stream
-├── LedgerDiffersError        the ledger is not the one that this service's tables belong to
-└── RebuildError              what is stored cannot be rebuilt
+└── LedgerDiffersError        the ledger is not the one that this service's tables belong to
 """
 
 from __future__ import annotations
@@ -57,7 +56,3 @@ class LedgerUnavailableError(TiersError):
 
 class LedgerDiffersError(TiersError):
     """The ledger is not the one that this service's tables belong to."""
-
-
-class RebuildError(TiersError):
-    """What is stored cannot be rebuilt."""

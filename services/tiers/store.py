@@ -14,9 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
-from services.runtime.database import load_queries
+from services.runtime.database import Connection, load_queries
 from services.tiers.domain import (
     BEGINNING,
     Change,
@@ -56,24 +54,24 @@ class StoredChange:
 # --- cursors --------------------------------------------------------------------------------------------------------
 
 
-async def create_cursors(connection: asyncpg.Connection, partitions: Sequence[int], clock_mode: str) -> None:
+async def create_cursors(connection: Connection, partitions: Sequence[int], clock_mode: str) -> None:
     """Makes the cursors that are not there yet."""
     await connection.execute(_QUERIES["create_cursors"], list(partitions), BEGINNING, clock_mode)
 
 
-async def read_cursors(connection: asyncpg.Connection) -> tuple[dict[int, Cursor], str]:
+async def read_cursors(connection: Connection) -> tuple[dict[int, Cursor], str]:
     """All cursors by partition, and the mode of the clock ("" where there are none)."""
     rows = await connection.fetch(_QUERIES["read_cursors"])
     return {row["partition"]: _cursor(row) for row in rows}, rows[0]["clock_mode"] if rows else ""
 
 
-async def lock_cursors(connection: asyncpg.Connection, partitions: Collection[int]) -> dict[int, Cursor]:
+async def lock_cursors(connection: Connection, partitions: Collection[int]) -> dict[int, Cursor]:
     """Locks the cursors of these partitions until the end of the transaction."""
     rows = await connection.fetch(_QUERIES["lock_cursors"], sorted(partitions))
     return {row["partition"]: _cursor(row) for row in rows}
 
 
-async def update_cursors(connection: asyncpg.Connection, cursors: Mapping[int, Cursor]) -> None:
+async def update_cursors(connection: Connection, cursors: Mapping[int, Cursor]) -> None:
     """Moves locked cursors."""
     moved = cursors.values()
     await connection.execute(
@@ -99,27 +97,27 @@ def _cursor(row: Any) -> Cursor:
 # --- standings and movements ----------------------------------------------------------------------------------------
 
 
-async def read_states(connection: asyncpg.Connection, keys: Collection[MemberKey]) -> dict[MemberKey, MemberState]:
+async def read_states(connection: Connection, keys: Collection[MemberKey]) -> dict[MemberKey, MemberState]:
     """The states of those of these members who have joined."""
     rows = await connection.fetch(_QUERIES["read_states"], [p for p, _ in keys], [m for _, m in keys])
     return _states(rows)
 
 
 async def read_due_states(
-    connection: asyncpg.Connection, partitions: Collection[int], until: datetime, limit: int
+    connection: Connection, partitions: Collection[int], until: datetime, limit: int
 ) -> dict[MemberKey, MemberState]:
     """Up to `limit` members of these partitions of whom something falls due by then, earliest first."""
     return _states(await connection.fetch(_QUERIES["read_due_states"], list(partitions), until, limit))
 
 
-async def read_next_due(connection: asyncpg.Connection, partitions: Collection[int]) -> datetime | None:
+async def read_next_due(connection: Connection, partitions: Collection[int]) -> datetime | None:
     """When something falls due next."""
     due: datetime | None = await connection.fetchval(_QUERIES["read_next_due"], list(partitions))
     return due
 
 
 async def read_roll_offs(
-    connection: asyncpg.Connection, horizons: Sequence[tuple[MemberKey, MemberState, datetime]]
+    connection: Connection, horizons: Sequence[tuple[MemberKey, MemberState, datetime]]
 ) -> dict[MemberKey, RollOffs]:
     """What leaves the window of each member after its state's instant and up to the one named."""
     rows = await connection.fetch(
@@ -141,7 +139,7 @@ async def read_roll_offs(
     return {key: RollOffs(leaving, beyond=beyond[key]) for key, leaving in known.items()}
 
 
-async def upsert_states(connection: asyncpg.Connection, states: Mapping[MemberKey, MemberState]) -> None:
+async def upsert_states(connection: Connection, states: Mapping[MemberKey, MemberState]) -> None:
     """Writes the states of members."""
     values = states.values()
     await connection.execute(
@@ -158,7 +156,7 @@ async def upsert_states(connection: asyncpg.Connection, states: Mapping[MemberKe
     )
 
 
-async def insert_movements(connection: asyncpg.Connection, movements: Sequence[TakenIn]) -> None:
+async def insert_movements(connection: Connection, movements: Sequence[TakenIn]) -> None:
     """Appends movements."""
     await connection.execute(
         _QUERIES["insert_movements"],
@@ -173,7 +171,7 @@ async def insert_movements(connection: asyncpg.Connection, movements: Sequence[T
 
 
 async def find_state(
-    connection: asyncpg.Connection, partitions: Collection[int], member_id: str
+    connection: Connection, partitions: Collection[int], member_id: str
 ) -> tuple[int, MemberState] | None:
     """A member's partition and state; None where there is no such member."""
     row = await connection.fetchrow(_QUERIES["find_state"], list(partitions), member_id)
@@ -181,22 +179,20 @@ async def find_state(
 
 
 async def read_member_movements(
-    connection: asyncpg.Connection, partition: int, member_id: str, until: datetime, limit: int
+    connection: Connection, partition: int, member_id: str, until: datetime, limit: int
 ) -> list[Movement]:
     """A member's movements that occurred up to an instant; of more than `limit` those that end last."""
     rows = await connection.fetch(_QUERIES["read_member_movements"], partition, member_id, until, limit)
     return [_movement(row) for row in rows]
 
 
-async def read_latest_time(connection: asyncpg.Connection) -> datetime | None:
+async def read_latest_time(connection: Connection) -> datetime | None:
     """The latest instant that has been processed for any member; None where there is none."""
     latest: datetime | None = await connection.fetchval(_QUERIES["read_latest_time"])
     return latest
 
 
-async def count_standings(
-    connection: asyncpg.Connection, at_time: datetime, thresholds: Sequence[int]
-) -> dict[int, int]:
+async def count_standings(connection: Connection, at_time: datetime, thresholds: Sequence[int]) -> dict[int, int]:
     """Members by tier number at an instant; tiers without members are left out."""
     rows = await connection.fetch(_QUERIES["count_standings"], at_time, list(thresholds))
     return {row["tier_number"]: row["members"] for row in rows}
@@ -230,9 +226,7 @@ def _movement(row: Any) -> Movement:
 # --- changes --------------------------------------------------------------------------------------------------------
 
 
-async def insert_changes(
-    connection: asyncpg.Connection, changes: Sequence[TierChange], programme_version: str
-) -> None:
+async def insert_changes(connection: Connection, changes: Sequence[TierChange], programme_version: str) -> None:
     """Appends changes."""
     await connection.execute(
         _QUERIES["insert_changes"],
@@ -251,7 +245,7 @@ async def insert_changes(
 
 
 async def read_changes(
-    connection: asyncpg.Connection, wanted: Sequence[tuple[int, int, int]], limit: int
+    connection: Connection, wanted: Sequence[tuple[int, int, int]], limit: int
 ) -> list[StoredChange]:
     """Up to `limit` changes of (partition, after, until), by partition and offset."""
     rows = await connection.fetch(
@@ -287,7 +281,7 @@ def _change(row: Any) -> StoredChange:
 # --- the outbox of earning classes ----------------------------------------------------------------------------------
 
 
-async def insert_outbox(connection: asyncpg.Connection, notices: Sequence[ClassNotice]) -> None:
+async def insert_outbox(connection: Connection, notices: Sequence[ClassNotice]) -> None:
     """Puts earning classes into the outbox."""
     await connection.execute(
         _QUERIES["insert_outbox"],
@@ -301,19 +295,19 @@ async def insert_outbox(connection: asyncpg.Connection, notices: Sequence[ClassN
     )
 
 
-async def read_outbox(connection: asyncpg.Connection, limit: int) -> list[ClassNotice]:
+async def read_outbox(connection: Connection, limit: int) -> list[ClassNotice]:
     """The oldest that wait, a member's in their order."""
     return [_notice(row) for row in await connection.fetch(_QUERIES["read_outbox"], limit)]
 
 
-async def delete_outbox(connection: asyncpg.Connection, notices: Sequence[ClassNotice]) -> None:
+async def delete_outbox(connection: Connection, notices: Sequence[ClassNotice]) -> None:
     """Takes out what was answered."""
     await connection.execute(
         _QUERIES["delete_outbox"], [n.partition for n in notices], [n.change_offset for n in notices]
     )
 
 
-async def outbox_waits(connection: asyncpg.Connection, change_offsets: Mapping[int, int]) -> bool:
+async def outbox_waits(connection: Connection, change_offsets: Mapping[int, int]) -> bool:
     """Whether an earning class of a change up to these offsets, by partition, waits."""
     waits: bool = await connection.fetchval(
         _QUERIES["outbox_waits"], list(change_offsets), list(change_offsets.values())
@@ -348,7 +342,7 @@ class Snapshot:
     notices: Sequence[ClassNotice]
 
 
-async def read_snapshot(connection: asyncpg.Connection) -> Snapshot:
+async def read_snapshot(connection: Connection) -> Snapshot:
     """All that is stored. For a consistent one: within a REPEATABLE READ transaction."""
     cursors, clock_mode = await read_cursors(connection)
     return Snapshot(

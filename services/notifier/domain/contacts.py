@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -21,10 +22,15 @@ class Contact:
     def __repr__(self) -> str:
         return "Contact(...)"
 
+    def check(self) -> None:
+        """Raises ContactError for what a mail could not carry."""
+        if any(unicodedata.category(character) == "Cc" for character in self.name):
+            raise ContactError("contact.name", "a name has no control characters")
+        if self.email:
+            self.address()
+
     def address(self) -> Address:
         """The address as a mail header writes it; raises ContactError where it cannot be written in one."""
-        if any(ord(character) < 32 or ord(character) == 127 for character in self.name + self.email):
-            raise ContactError("contact", "a name or an address has no control characters")
         try:
             return Address(display_name=self.name, addr_spec=self.email)
         # The parser of the standard library lets its inner errors through.

@@ -118,5 +118,6 @@ def release(due: DueDelivery, *, not_before: datetime, error: str | None) -> Set
 
 def retry_delay(attempts: int, random: Random) -> timedelta:
     """The pause after this many tries (from 1): 5 s, three times as long each, at most an hour; up to a fifth more."""
-    pause = min(FIRST_RETRY * _GROWTH ** min(attempts - 1, 20), LONGEST_RETRY)
+    growth: int = _GROWTH ** min(attempts - 1, 20)
+    pause = min(FIRST_RETRY * growth, LONGEST_RETRY)
     return pause * (1 + _JITTER * random())

@@ -1,9 +1,9 @@
 """The two feeds, and the one order in which they are handled (DESIGN §6).
 
 Within a partition a change of tier is handled as it comes; the ledger's entry at offset o only when tiers says that
-all changes caused by entries up to o have been sent, and those are handled. An entry that moves the business time
-to T waits, too, until tiers has sent all that was due up to T. So whoever stands past an entry stands past all that
-tiers made of it.
+all changes caused by entries up to o have been sent, and those are handled. So whoever stands past an entry stands
+past all that tiers made of it. What time alone makes tiers change comes when all partitions have passed that time: how
+far that is handled is a cursor of its own.
 
 Changes never wait for entries: so the two streams can hold each other up in no way, however small the buffers.
 """
@@ -76,12 +76,22 @@ class TierNews:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerLayout:
+    """The ledger's partitions, each with the offset of its last entry, and whether its business time is simulated."""
+
+    heads: Mapping[int, int]
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """What has been handled of a partition: offsets in both feeds, and the business time reached."""
+    """What has been handled of a partition: offsets in both feeds; where CLOCK_ADVANCED has brought its business time,
+    and up to when all that fell due is handled (both None before the first)."""
 
     ledger_offset: int = 0
     change_offset: int = 0
     business_time: datetime | None = None
+    due_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +116,9 @@ class _Lane:
     watermark: int = 0
     due_time: datetime | None = None
 
-    def ready(self, entry: LedgerEntry) -> bool:
-        if entry.offset > self.watermark:
-            return False
-        if isinstance(entry.fact, ClockAdvanced):
-            return self.due_time is not None and self.due_time >= entry.fact.to_time
-        return True
+    @property
+    def entry_ready(self) -> bool:
+        return bool(self.entries) and self.entries[0].offset <= self.watermark
 
 
 class Sequencer:
@@ -166,8 +173,7 @@ class Sequencer:
         for progress in news.progress:
             lane = self._lane(progress.partition)
             lane.watermark = max(lane.watermark, progress.ledger_offset)
-            if progress.due_time is not None:
-                lane.due_time = max(lane.due_time or progress.due_time, progress.due_time)
+            lane.due_time = _later(lane.due_time, progress.due_time)
             self._stirred.add(progress.partition)
 
     def take(self, limit: int) -> Batch | None:
@@ -186,9 +192,10 @@ class Sequencer:
                 cursor = replace(cursor, change_offset=change.offset)
             if not lane.changes:
                 cursor = self._take_entries(lane, cursor, entries, limit - len(changes))
-            if not lane.changes and not (lane.entries and lane.ready(lane.entries[0])):
-                self._stirred.discard(partition)
-            if cursor is not lane.cursor:
+                cursor = replace(cursor, due_time=_later(cursor.due_time, lane.due_time))
+                if not lane.entry_ready:
+                    self._stirred.discard(partition)
+            if cursor != lane.cursor:
                 before[partition], after[partition] = lane.cursor, cursor
                 lane.cursor = cursor
         if not after:
@@ -197,15 +204,13 @@ class Sequencer:
 
     def _take_entries(self, lane: _Lane, cursor: Cursor, entries: list[LedgerEntry], limit: int) -> Cursor:
         offset, time = cursor.ledger_offset, cursor.business_time
-        while lane.entries and len(entries) < limit and lane.ready(lane.entries[0]):
+        while lane.entry_ready and len(entries) < limit:
             entry = lane.entries.popleft()
             entries.append(entry)
             self._held -= 1
             offset = entry.offset
             if isinstance(entry.fact, ClockAdvanced):
-                time = max(time or entry.fact.to_time, entry.fact.to_time)
-        if offset == cursor.ledger_offset:
-            return cursor
+                time = _later(time, entry.fact.to_time)
         return replace(cursor, ledger_offset=offset, business_time=time)
 
     def _lane(self, partition: int) -> _Lane:
@@ -213,3 +218,9 @@ class Sequencer:
         if lane is None:
             raise FeedError(f"a feed names partition {partition}, which the ledger did not list")
         return lane
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    if one is None or other is None:
+        return one or other
+    return max(one, other)

@@ -1,11 +1,11 @@
 -- name: claim_installation
 -- Writes down to whom the database belongs, at the first start.
-INSERT INTO notifier.installation (partition, key_fingerprint, partitions) VALUES (0, $1, $2)
+INSERT INTO notifier.installation (partition, key_fingerprint, partitions, simulated) VALUES (0, $1, $2, $3)
 ON CONFLICT DO NOTHING;
 
 -- name: read_installation
 -- To whom the database belongs.
-SELECT key_fingerprint, partitions FROM notifier.installation;
+SELECT key_fingerprint, partitions, simulated FROM notifier.installation;
 
 -- name: insert_cursors
 -- A cursor for each partition that has none: $1 = partitions.
@@ -15,15 +15,17 @@ ON CONFLICT DO NOTHING;
 
 -- name: read_cursors
 -- What has been handled, by partition.
-SELECT partition, ledger_offset, change_offset, business_time FROM notifier.cursors;
+SELECT partition, ledger_offset, change_offset, business_time, due_time FROM notifier.cursors;
 
 -- name: move_cursors
 -- Moves cursors that stand where the consumer believes, and says which did. The rows stay locked: who moves a
 -- partition's cursor is alone with the partition until it commits.
 UPDATE notifier.cursors AS stored
-SET ledger_offset = moved.ledger_offset, change_offset = moved.change_offset, business_time = moved.business_time
-FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[])
-    AS moved (partition, ledger_before, change_before, ledger_offset, change_offset, business_time)
+SET ledger_offset = moved.ledger_offset, change_offset = moved.change_offset, business_time = moved.business_time,
+    due_time = moved.due_time
+FROM unnest(
+        $1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[])
+    AS moved (partition, ledger_before, change_before, ledger_offset, change_offset, business_time, due_time)
 WHERE stored.partition = moved.partition
     AND stored.ledger_offset = moved.ledger_before AND stored.change_offset = moved.change_before
 RETURNING stored.partition;

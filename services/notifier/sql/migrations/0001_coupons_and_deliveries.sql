@@ -4,12 +4,13 @@
 -- can be distributed by `partition`. Times of members' lives (issued, valid until, created) are business time;
 -- not_before, delivered_time, set_time and recorded_time are machine time.
 
--- To which installation the rows belong: the fingerprint of the master key, and the number of partitions of the
--- ledger. Both decide codes and places, so neither may change.
+-- To which installation the rows belong: the fingerprint of the master key, and what the ledger was created with.
+-- They decide codes, places and times, so none may change.
 CREATE TABLE notifier.installation (
     partition integer PRIMARY KEY CHECK (partition = 0),
     key_fingerprint bytea NOT NULL,
-    partitions integer NOT NULL CHECK (partitions > 0)
+    partitions integer NOT NULL CHECK (partitions > 0),
+    simulated boolean NOT NULL
 );
 
 -- What has been handled of both feeds, moved in the same transaction as what came of it.
@@ -18,7 +19,9 @@ CREATE TABLE notifier.cursors (
     ledger_offset bigint NOT NULL CHECK (ledger_offset >= 0),
     change_offset bigint NOT NULL CHECK (change_offset >= 0),
     -- Where CLOCK_ADVANCED has brought the partition; null before the first, and for ever in real time.
-    business_time timestamptz
+    business_time timestamptz,
+    -- Up to when all changes of tier that time alone caused have been handled; null before the first.
+    due_time timestamptz
 );
 
 -- Who is a member, from MEMBER_JOINED.

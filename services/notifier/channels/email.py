@@ -1,0 +1,232 @@
+"""E-mail: a message is written with the standard library's own header rules, and handed to one mail server by SMTP.
+
+Connections are kept and used again. What a server says is boiled down to its reply code: its words may repeat the
+address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from typing import Final
+
+import aiosmtplib
+
+from services.notifier.domain.contacts import Contact
+from services.notifier.domain.deliveries import DueDelivery, Outcome, Verdict
+from services.notifier.errors import ContactError, InstallationError, MailServerError
+from services.programme import Programme, format_percent, render
+from services.runtime.clock import MachineClock
+
+# One server's connections; more would only wait for each other.
+CONNECTIONS: Final = 8
+_OPEN_SECONDS: Final = 15.0
+_SEND_SECONDS: Final = 30.0
+# Servers drop a connection that says nothing for some minutes; one as old as this is not trusted with a message.
+_IDLE_SECONDS: Final = 20.0
+_ENHANCED_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """A message ready to send: envelope and content. The repr shows nothing."""
+
+    sender: str
+    recipient: str
+    content: bytes
+
+    def __repr__(self) -> str:
+        return "Mail(...)"
+
+
+class Composer:
+    """Writes the e-mails of one programme, from one sender."""
+
+    def __init__(self, *, programme: Programme, mail_from: str) -> None:
+        """`mail_from` is an address, or a name and an address: `Shop <shop@example.com>`; else InstallationError."""
+        self._programme = programme
+        self._campaigns = {campaign.id: campaign for campaign in programme.campaigns}
+        self._sender = _sender(mail_from)
+
+    def compose(self, due: DueDelivery, contact: Contact, now: datetime) -> Mail:
+        """The e-mail of a message, in the words of its campaign. Raises ContactError, LookupError (no such campaign).
+
+        The Message-ID is the same at every try, so that a receiver can tell a repeated one.
+        """
+        coupon, letter, programme = due.coupon, due.letter, self._programme
+        contact.check()
+        recipient = contact.address()
+        discount = (
+            format_percent(coupon.discount_bp)
+            if coupon.discount_bp is not None
+            else programme.format_money(coupon.discount_minor_units or 0)
+        )
+        words = render(
+            self._campaigns[coupon.campaign_id].message,
+            {
+                "member_id": coupon.member_id,
+                "name": contact.name,
+                "tier": letter.tier,
+                "previous_tier": letter.previous_tier,
+                "balance": programme.format_money(letter.balance_minor_units),
+                "code": coupon.code,
+                "discount": discount,
+                "valid_until": programme.local_day(coupon.valid_until_time).isoformat(),
+                "currency": programme.currency,
+                "programme": programme.name,
+            },
+        )
+        message = EmailMessage(policy=SMTP_POLICY)
+        try:
+            message["From"] = self._sender
+            message["To"] = recipient
+            message["Subject"] = words.subject
+            message["Date"] = now
+            message["Message-ID"] = f"<{letter.delivery_id}@{self._sender.domain}>"
+            message["Auto-Submitted"] = "auto-generated"
+            encoding = None if words.text.isascii() else "quoted-printable"
+            message.set_content(words.text, cte=encoding)
+            content = message.as_bytes()
+        except (MessageError, ValueError):
+            raise ContactError("contact", "the e-mail cannot be written with this name and address") from None
+        return Mail(sender=self._sender.addr_spec, recipient=recipient.addr_spec, content=content)
+
+    @property
+    def domain(self) -> str:
+        """The sender's domain: by this name the mail server is greeted."""
+        return self._sender.domain
+
+
+class MailServer:
+    """One SMTP server, over connections that are kept."""
+
+    def __init__(self, *, host: str, port: int, greeting: str) -> None:
+        self._host = host
+        self._port = port
+        self._greeting = greeting
+        self._idle: list[tuple[float, aiosmtplib.SMTP]] = []
+        self._places = asyncio.Semaphore(CONNECTIONS)
+
+    async def send(self, mail: Mail) -> Outcome:
+        """Hands one message over and says what came of it.
+
+        Raises MailServerError where no connection can be opened: then the server has seen nothing of the message.
+        """
+        async with self._connection() as connection:
+            try:
+                async with asyncio.timeout(_SEND_SECONDS):
+                    await connection.sendmail(mail.sender, [mail.recipient], mail.content)
+            except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+                if not _goes_on(error):
+                    connection.close()
+                return _outcome(error)
+        return Outcome(verdict=Verdict.TAKEN)
+
+    async def close(self) -> None:
+        """Takes leave of the server."""
+        while self._idle:
+            _, connection = self._idle.pop()
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+                await connection.quit(timeout=1)
+            connection.close()
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiosmtplib.SMTP]:
+        loop = asyncio.get_running_loop()
+        async with self._places:
+            connection = self._kept(loop.time()) or await self._open()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            if connection.is_connected:
+                self._idle.append((loop.time(), connection))
+
+    def _kept(self, now: float) -> aiosmtplib.SMTP | None:
+        while self._idle:
+            since, connection = self._idle.pop()
+            if connection.is_connected and now - since < _IDLE_SECONDS:
+                return connection
+            connection.close()
+        return None
+
+    async def _open(self) -> aiosmtplib.SMTP:
+        connection = aiosmtplib.SMTP(
+            hostname=self._host, port=self._port, local_hostname=self._greeting, timeout=_SEND_SECONDS
+        )
+        try:
+            async with asyncio.timeout(_OPEN_SECONDS):
+                await connection.connect()
+                await connection.ehlo()
+        except aiosmtplib.SMTPResponseException as error:
+            connection.close()
+            raise MailServerError(f"the mail server turned us away: {error.code}") from None
+        except (aiosmtplib.SMTPException, OSError, TimeoutError):
+            connection.close()
+            raise MailServerError from None
+        return connection
+
+
+class EmailChannel:
+    """Messages as e-mails over one mail server."""
+
+    def __init__(self, *, composer: Composer, server: MailServer, machine_now: MachineClock) -> None:
+        self._composer = composer
+        self._server = server
+        self._machine_now = machine_now
+
+    async def deliver(self, due: DueDelivery, contact: Contact) -> Outcome:
+        """Writes and sends one message; raises MailServerError, ContactError, LookupError, before it was sent."""
+        return await self._server.send(self._composer.compose(due, contact, self._machine_now()))
+
+
+def _goes_on(error: Exception) -> bool:
+    """Whether the server has answered, and the connection can take the next message. 421 is a farewell."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return all(refused.code != 421 for refused in error.recipients)
+    return isinstance(error, aiosmtplib.SMTPResponseException) and error.code != 421
+
+
+def _outcome(error: Exception) -> Outcome:
+    """What a failed try means: 5xx is for good, all else may pass."""
+    match error:
+        case aiosmtplib.SMTPRecipientsRefused():
+            return _reply("the recipient was refused", error.recipients[0])
+        case aiosmtplib.SMTPSenderRefused():
+            return _reply("the sender was refused", error)
+        case aiosmtplib.SMTPResponseException():
+            return _reply("the message was refused", error)
+        case aiosmtplib.SMTPNotSupported():
+            return Outcome(verdict=Verdict.REFUSED, error="the mail server does not take such an address")
+        case TimeoutError():
+            return Outcome(verdict=Verdict.DEFERRED, error="the mail server did not answer in time")
+        case _:
+            return Outcome(verdict=Verdict.DEFERRED, error="the connection broke")
+
+
+def _reply(what: str, error: aiosmtplib.SMTPResponseException) -> Outcome:
+    enhanced = _ENHANCED_CODE.match(error.message)
+    codes = f"{error.code} {enhanced.group()}" if enhanced else str(error.code)
+    verdict = Verdict.REFUSED if 500 <= error.code < 600 else Verdict.DEFERRED
+    return Outcome(verdict=verdict, error=f"{what}: {codes}")
+
+
+def _sender(text: str) -> Address:
+    message = EmailMessage(policy=SMTP_POLICY)
+    try:
+        message["From"] = text
+        (address,) = message["From"].addresses
+    except (MessageError, ValueError, IndexError):
+        address = Address()
+    if not isinstance(address, Address) or not address.username or not address.domain or message["From"].defects:
+        raise InstallationError(f"{text!r} is no address to send mail from, like `Shop <shop@example.com>`")
+    return address

@@ -1,0 +1,213 @@
+"""The notifier's own check: what must exist is derived anew from the two logs, and compared with what does.
+
+Members come from the ledger's entries, coupons and messages from the changes of tier, both up to our cursors. Contacts
+are only opened: whether they are right nobody but the member can say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Any
+
+from services.notifier.app import open_peer, read_programme
+from services.notifier.config import NotifierConfig
+from services.notifier.domain.campaigns import Coupon, Letter, Reward, RewardKey, Rewards
+from services.notifier.domain.codes import CouponCodes
+from services.notifier.domain.contacts import partition_of
+from services.notifier.domain.feeds import ClockAdvanced, Cursor, MemberJoined
+from services.notifier.errors import ContactError, FeedError, InstallationError, PeerError, SealError
+from services.notifier.ledger_client import LedgerClient
+from services.notifier.store import SealedContact, Store, Transaction
+from services.notifier.tiers_client import TiersClient
+from services.notifier.vault import Vault, read_master_key
+from services.runtime.command import CheckReport
+from services.runtime.config import ConfigurationError
+from services.runtime.database import create_pool
+
+Difference = Mapping[str, Any]
+MemberKey = tuple[int, str]
+
+
+async def check(settings: NotifierConfig) -> CheckReport:
+    """Derives and compares; raises ConfigurationError where the logs cannot be read."""
+    try:
+        return await _check(settings)
+    except (PeerError, FeedError, InstallationError) as error:
+        raise ConfigurationError(f"the check could not run: {error}") from None
+
+
+async def _check(settings: NotifierConfig) -> CheckReport:
+    programme = read_programme(settings)
+    vault = Vault(read_master_key(settings.master_key_file))
+    async with AsyncExitStack() as stack:
+        pool = await create_pool(settings.database_url, service="notifier", size=1)
+        stack.push_async_callback(pool.close)
+        ledger = LedgerClient(await open_peer(settings, settings.ledger_address, stack))
+        tiers = TiersClient(await open_peer(settings, settings.tiers_address, stack))
+        # One state of our tables first, the logs afterwards: they only grow.
+        kept = await Store(pool).snapshot(_Kept.read)
+        codes = CouponCodes(key=vault.coupon_key, partitions=len(kept.cursors))
+        rewards = Rewards(programme=programme, codes=codes, delivery_key=vault.delivery_key)
+        if await ledger.programme_version() != programme.version:
+            raise InstallationError(f"the ledger does not go by the programme {programme.version}")
+        logs = _Logs(cursors=kept.cursors, rewards=rewards)
+        await logs.read(ledger, tiers)
+    differences = [
+        *_cursor_differences(kept.cursors, logs),
+        *_member_differences(kept.members, logs.members),
+        *_reward_differences(kept.rewards, logs.rewards_due, rewards),
+        *_contact_differences(kept.contacts, vault, len(kept.cursors)),
+    ]
+    checked = {
+        "cursors": len(kept.cursors),
+        "members": len(logs.members),
+        "changes": logs.changes,
+        "coupons": len(kept.rewards),
+        "deliveries": sum(letter is not None for _, letter, _ in kept.rewards.values()),
+        "contacts": len(kept.contacts),
+    }
+    return CheckReport(service="notifier", checked=checked, differences=tuple(differences))
+
+
+class _Kept:
+    """What our tables hold."""
+
+    def __init__(self) -> None:
+        self.cursors: dict[int, Cursor] = {}
+        self.members: dict[MemberKey, datetime] = {}
+        self.rewards: dict[RewardKey, tuple[Coupon, Letter | None, datetime | None]] = {}
+        self.contacts: list[SealedContact] = []
+
+    @classmethod
+    async def read(cls, transaction: Transaction) -> _Kept:
+        kept = cls()
+        kept.cursors = await transaction.read_cursors()
+        kept.members = await transaction.check_members()
+        kept.rewards = await transaction.check_rewards()
+        kept.contacts = await transaction.check_contacts()
+        return kept
+
+
+class _Logs:
+    """What the two logs say, up to our cursors; and where they end."""
+
+    def __init__(self, *, cursors: Mapping[int, Cursor], rewards: Rewards) -> None:
+        self._cursors = cursors
+        self._rewards = rewards
+        self.heads: Mapping[int, int] = {}
+        self.change_heads: dict[int, int] = {}
+        self.business_times: dict[int, datetime] = {}
+        self.members: dict[MemberKey, datetime] = {}
+        self.rewards_due: dict[RewardKey, Reward] = {}
+        self.changes = 0
+
+    async def read(self, ledger: LedgerClient, tiers: TiersClient) -> None:
+        self.heads = (await ledger.layout()).heads
+        # A log is read from its start whatever our cursor says; a cursor ahead of it would be refused.
+        async for entries in ledger.entries({}, follow=False):
+            for entry in entries:
+                cursor = self._cursors.get(entry.partition)
+                if cursor is None or entry.offset > cursor.ledger_offset:
+                    continue
+                match entry.fact:
+                    case MemberJoined(member_id=member_id, joined_time=joined_time):
+                        self.members[entry.partition, member_id] = joined_time
+                    case ClockAdvanced(to_time=to_time):
+                        earlier = self.business_times.get(entry.partition, to_time)
+                        self.business_times[entry.partition] = max(earlier, to_time)
+        async for news in tiers.news({}, follow=False):
+            for change in news.changes:
+                self.change_heads[change.partition] = change.offset
+                cursor = self._cursors.get(change.partition)
+                if cursor is not None and change.offset <= cursor.change_offset:
+                    self.changes += 1
+                    for reward in self._rewards.decide([change]):
+                        self.rewards_due[reward.coupon.key] = reward
+
+
+def _cursor_differences(cursors: Mapping[int, Cursor], logs: _Logs) -> Iterator[Difference]:
+    if cursors.keys() != logs.heads.keys():
+        yield _difference("partitions", "cursors", sorted(logs.heads), sorted(cursors))
+    for partition, cursor in sorted(cursors.items()):
+        where = f"partition {partition}"
+        head, change_head = logs.heads.get(partition, 0), logs.change_heads.get(partition, 0)
+        if cursor.ledger_offset > head:
+            yield _difference("ledger cursor ahead of the log", where, f"at most {head}", cursor.ledger_offset)
+        if cursor.change_offset > change_head:
+            yield _difference("change cursor ahead of the log", where, f"at most {change_head}", cursor.change_offset)
+        business_time = logs.business_times.get(partition)
+        if cursor.business_time != business_time:
+            yield _difference("business time", where, business_time, cursor.business_time)
+
+
+def _member_differences(kept: Mapping[MemberKey, datetime], due: Mapping[MemberKey, datetime]) -> Iterator[Difference]:
+    for key in sorted(kept.keys() | due.keys()):
+        if kept.get(key) != due.get(key):
+            partition, member_id = key
+            yield _difference(
+                "joining time of a member", f"partition {partition}, member {member_id}", due.get(key), kept.get(key)
+            )
+
+
+def _reward_differences(
+    kept: Mapping[RewardKey, tuple[Coupon, Letter | None, datetime | None]],
+    due: Mapping[RewardKey, Reward],
+    rewards: Rewards,
+) -> Iterator[Difference]:
+    for key in sorted(kept.keys() | due.keys()):
+        partition, campaign_id, member_id, change_offset = key
+        where = f"partition {partition}, change {change_offset}, member {member_id}, campaign {campaign_id}"
+        if key not in kept:
+            yield _difference("coupon missing", where, due[key].coupon.code, None)
+            continue
+        coupon, letter, created_time = kept[key]
+        if key not in due:
+            yield _difference("coupon without cause", where, None, coupon.code)
+            continue
+        expected = due[key]
+        code = rewards.varied(expected.coupon, coupon.variant) if coupon.variant else expected.coupon.code
+        pairs = [
+            ("code of the coupon", code, coupon.code),
+            ("discount of the coupon (basis points)", expected.coupon.discount_bp, coupon.discount_bp),
+            (
+                "discount of the coupon (minor units)",
+                expected.coupon.discount_minor_units,
+                coupon.discount_minor_units,
+            ),
+            ("issuing time of the coupon", expected.coupon.issued_time, coupon.issued_time),
+            ("end of the coupon", expected.coupon.valid_until_time, coupon.valid_until_time),
+            ("message of the coupon", expected.letter, letter),
+            ("time of the message", expected.coupon.issued_time, created_time),
+        ]
+        for what, wanted, found in pairs:
+            if wanted != found:
+                yield _difference(what, where, wanted, found)
+
+
+def _contact_differences(contacts: list[SealedContact], vault: Vault, partitions: int) -> Iterator[Difference]:
+    for sealed in contacts:
+        where = f"partition {sealed.partition}, member {sealed.member_id}"
+        home = partition_of(sealed.member_id, partitions)
+        if home != sealed.partition:
+            yield _difference("home of a contact", where, home, sealed.partition)
+        if sealed.wrapped_key is None:
+            yield _difference("key of a contact", where, "a key", None)
+            continue
+        try:
+            contact = vault.open_contact(sealed.member_id, sealed.wrapped_key, sealed.name, sealed.email)
+            if contact.email:
+                contact.address()
+        except (SealError, ContactError) as error:
+            yield _difference("contact", where, "one that opens, with a usable address", str(error))
+
+
+def _difference(what: str, where: str, expected: object, found: object) -> Difference:
+    return {"what": what, "where": where, "expected": _shown(expected), "found": _shown(found)}
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, (int, list)) else str(value)

@@ -1,0 +1,63 @@
+"""Tiers, as the notifier sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC
+
+import grpc
+from loyalty.tiers.v1 import tier_service_pb2, tier_service_pb2_grpc
+from loyalty.type.v1 import log_pb2
+
+from services.notifier.domain.feeds import TierChange, TierNews, TierProgress
+from services.notifier.errors import FeedError, PeerError
+
+
+class TiersClient:
+    """The stream of changes; raises PeerError where tiers cannot be reached or breaks off."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._tiers = tier_service_pb2_grpc.TierServiceStub(channel)
+
+    async def news(self, after: Mapping[int, int], *, follow: bool = True) -> AsyncIterator[TierNews]:
+        """The changes after these offsets, each partition in order; ends only where `follow` is off."""
+        request = tier_service_pb2.StreamTierChangesRequest(
+            after=[
+                log_pb2.PartitionOffset(partition=partition, offset=offset)
+                for partition, offset in sorted(after.items())
+            ],
+            follow=follow,
+        )
+        stream = self._tiers.StreamTierChanges(request)
+        try:
+            async for response in stream:
+                yield TierNews(
+                    changes=tuple(_change(change) for change in response.changes),
+                    progress=tuple(_progress(progress) for progress in response.progress),
+                )
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.OUT_OF_RANGE:
+                raise FeedError(f"the changes of tiers end before our cursor: {error.details()}") from None
+            raise PeerError(f"tiers does not answer: {error.code().name}") from None
+        finally:
+            stream.cancel()
+
+
+def _change(change: tier_service_pb2.TierChange) -> TierChange:
+    return TierChange(
+        partition=change.partition,
+        offset=change.offset,
+        member_id=change.member_id,
+        from_tier_number=change.from_tier_number,
+        from_tier=change.from_tier,
+        to_tier_number=change.to_tier_number,
+        to_tier=change.to_tier,
+        balance_minor_units=change.balance.minor_units,
+        changed_time=change.changed_time.ToDatetime(tzinfo=UTC),
+        cause_offset=change.ledger_offset if change.WhichOneof("cause") == "ledger_offset" else None,
+    )
+
+
+def _progress(progress: tier_service_pb2.PartitionProgress) -> TierProgress:
+    due = progress.due_time_processed.ToDatetime(tzinfo=UTC) if progress.HasField("due_time_processed") else None
+    return TierProgress(partition=progress.partition, ledger_offset=progress.ledger_offset_processed, due_time=due)

@@ -1,0 +1,129 @@
+"""The work that never ends: following the ledger's feed, running what is due, telling the ledger earning classes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from services.runtime.clock import ClockMode, MachineClock, machine_now
+from services.runtime.database import keep_going
+from services.tiers.domain import LedgerEntry
+from services.tiers.errors import LedgerDiffersError, LedgerUnavailableError, TiersError
+from services.tiers.service import POLL_SECONDS, Tiers, heard
+from services.tiers.store import ClassNotice
+
+log = structlog.get_logger()
+
+# Earning classes of one BatchRecord.
+_NOTICES_PER_BATCH = 500
+# The longest sleep of a real-time installation: an earlier instant may have come in meanwhile.
+_LONGEST_SLEEP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerDescription:
+    """What the ledger says of itself."""
+
+    programme_version: str
+    partitions: tuple[int, ...]
+    clock_mode: ClockMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the ledger said to a notice. `refused`: why, where it was; not `final`: it is to be sent again."""
+
+    final: bool
+    refused: str = ""
+
+
+class Ledger(Protocol):
+    """The ledger as tiers need it. Whatever keeps it from answering is a LedgerUnavailableError."""
+
+    async def describe(self) -> LedgerDescription:
+        """Programme, partitions and clock."""
+
+    def entries(self, after: Mapping[int, int], *, follow: bool) -> AsyncIterator[list[LedgerEntry]]:
+        """The feed after these offsets, response by response; with `follow` it only ends by an error."""
+
+    async def set_classes(self, notices: Sequence[ClassNotice]) -> list[Answer]:
+        """Sends earning classes and gives an answer for each, in the same order."""
+
+
+class Follower:
+    """Ties the service to the ledger. Each method runs for as long as the service does."""
+
+    def __init__(self, *, tiers: Tiers, ledger: Ledger, now: MachineClock = machine_now) -> None:
+        self._tiers = tiers
+        self._ledger = ledger
+        self._now = now
+
+    async def follow_ledger(self) -> None:
+        """Takes in the feed from where the cursors stand."""
+        await keep_going("ledger_feed", self._follow, also=(TiersError,))
+
+    async def run_due(self) -> None:
+        """In a real-time installation: changes tiers at the instants when movements leave the window."""
+        await keep_going("due_changes", self._run_due)
+
+    async def send_notices(self) -> None:
+        """Empties the outbox of earning classes into the ledger."""
+        await keep_going("earning_classes", self._send, also=(TiersError,))
+
+    async def _follow(self) -> None:
+        described = await self._ledger.describe()
+        own = self._tiers.programme.version
+        if described.programme_version != own:
+            # Tiers by other rules than those that points were given by would be guesses.
+            log.error("programme_differed", own=own, ledger=described.programme_version)
+            raise LedgerDiffersError(f"the ledger goes by {described.programme_version}, this service by {own}")
+        try:
+            await self._tiers.prepare(partitions=described.partitions, clock_mode=described.clock_mode)
+        except LedgerDiffersError as error:
+            log.error("ledger_differed", problem=str(error))
+            raise
+        positions = self._tiers.positions
+        after = {partition: cursor.ledger_offset for partition, cursor in positions.cursors.items()}
+        log.info("feed_followed", partitions=len(after), clock_mode=described.clock_mode.value)
+        await self._tiers.run_passed()
+        async for entries in self._ledger.entries(after, follow=True):
+            await self._tiers.take_in(entries)
+            await self._tiers.run_passed()
+        raise LedgerUnavailableError("the ledger ended the stream")
+
+    async def _run_due(self) -> None:
+        positions = self._tiers.positions
+        while True:
+            pause = _LONGEST_SLEEP_SECONDS
+            if positions.clock_mode is ClockMode.REAL:
+                now = self._now()
+                due = await self._tiers.next_due()
+                if due is not None and due <= now:
+                    await self._tiers.run_due(now)
+                    continue
+                if due is not None:
+                    pause = min(pause, (due - now).total_seconds())
+            await asyncio.sleep(pause)
+
+    async def _send(self) -> None:
+        waits = self._tiers.notices_wait
+        while True:
+            waits.clear()
+            notices = await self._tiers.waiting_notices(_NOTICES_PER_BATCH)
+            if not notices:
+                await heard(waits, POLL_SECONDS)
+                continue
+            answers = await self._ledger.set_classes(notices)
+            answered = []
+            for notice, answer in zip(notices, answers, strict=True):
+                if answer.final:
+                    answered.append(notice)
+                if answer.refused and answer.final:
+                    log.warning("earning_class_refused", request_id=notice.request_id, reason=answer.refused)
+            await self._tiers.forget_notices(answered)
+            if len(answered) < len(notices):
+                raise LedgerUnavailableError("the ledger left earning classes unanswered")

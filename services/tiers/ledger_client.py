@@ -1,0 +1,142 @@
+"""The ledger over gRPC, in this service's words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2, ledger_service_pb2_grpc
+from loyalty.type.v1 import log_pb2
+
+from services.runtime.clock import ClockMode
+from services.tiers.domain import EntryKind, LedgerEntry
+from services.tiers.errors import LedgerUnavailableError
+from services.tiers.follower import Answer, LedgerDescription
+from services.tiers.store import ClassNotice
+
+_CALL_SECONDS = 10.0
+_BATCH_SECONDS = 30.0
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_KINDS = {
+    entry_pb2.ENTRY_KIND_MEMBER_JOINED: EntryKind.JOINED,
+    entry_pb2.ENTRY_KIND_PURCHASE_RECORDED: EntryKind.PURCHASE,
+    entry_pb2.ENTRY_KIND_RETURN_RECORDED: EntryKind.RETURN,
+    entry_pb2.ENTRY_KIND_CLOCK_ADVANCED: EntryKind.CLOCK,
+    entry_pb2.ENTRY_KIND_EARNING_CLASS_SET: EntryKind.CLASS_SET,
+    entry_pb2.ENTRY_KIND_REQUEST_REFUSED: EntryKind.REFUSED,
+}
+
+# Outcomes of one write that say nothing about it: it is sent again.
+_PASSING = frozenset(
+    code.value[0]
+    for code in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    )
+)
+
+
+class LedgerClient:
+    """The ledger behind a channel; see `follower.Ledger`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ledger_service_pb2_grpc.LedgerServiceStub(channel)
+
+    async def describe(self) -> LedgerDescription:
+        """Programme, partitions and clock."""
+        try:
+            programme = await self._stub.GetProgramme(ledger_service_pb2.GetProgrammeRequest(), timeout=_CALL_SECONDS)
+            listed = await self._stub.ListPartitions(ledger_service_pb2.ListPartitionsRequest(), timeout=_CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _unavailable(error) from None
+        simulated = listed.clock_mode == ledger_service_pb2.CLOCK_MODE_SIMULATED
+        return LedgerDescription(
+            programme_version=programme.programme.version,
+            partitions=tuple(partition.partition for partition in listed.partitions),
+            clock_mode=ClockMode.SIMULATED if simulated else ClockMode.REAL,
+        )
+
+    async def entries(self, after: Mapping[int, int], *, follow: bool) -> AsyncIterator[list[LedgerEntry]]:
+        """The feed after these offsets, response by response."""
+        request = ledger_service_pb2.StreamEntriesRequest(
+            after=[log_pb2.PartitionOffset(partition=p, offset=offset) for p, offset in sorted(after.items())],
+            follow=follow,
+        )
+        call = self._stub.StreamEntries(request)
+        try:
+            async for response in call:
+                yield [entry_of(entry) for entry in response.entries]
+        except grpc.aio.AioRpcError as error:
+            raise _unavailable(error) from None
+        finally:
+            call.cancel()
+
+    async def set_classes(self, notices: Sequence[ClassNotice]) -> list[Answer]:
+        """Sends earning classes and gives an answer for each, in the same order."""
+        request = ledger_service_pb2.BatchRecordRequest(
+            writes=[ledger_service_pb2.Write(set_earning_class=_set_class(notice)) for notice in notices]
+        )
+        try:
+            response = await self._stub.BatchRecord(request, timeout=_BATCH_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _unavailable(error) from None
+        return [
+            _answer(outcome.error) if outcome.HasField("error") else Answer(final=True) for outcome in response.outcomes
+        ]
+
+
+def entry_of(entry: entry_pb2.Entry) -> LedgerEntry:
+    """An entry of the feed in the domain's words."""
+    has_goods = entry.HasField("goods_paid")
+    return LedgerEntry(
+        partition=entry.partition,
+        offset=entry.offset,
+        kind=_KINDS.get(entry.kind, EntryKind.OTHER),
+        member_id=entry.member_id,
+        occurred_time=_time(entry.occurred_time),
+        amount=entry.amount.minor_units,
+        goods_paid=entry.goods_paid.minor_units if has_goods else entry.amount.minor_units,
+        request_id=entry.request_id,
+        earning_class=entry.earning_class,
+        effective_time=_time(entry.effective_time) if entry.HasField("effective_time") else None,
+    )
+
+
+def _time(timestamp: Timestamp) -> datetime:
+    # A third of the time that ToDatetime takes; the feed has one for each entry.
+    return _EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)
+
+
+def _set_class(notice: ClassNotice) -> ledger_service_pb2.SetEarningClassRequest:
+    effective = Timestamp()
+    effective.FromDatetime(notice.effective_time)
+    return ledger_service_pb2.SetEarningClassRequest(
+        request_id=notice.request_id,
+        member_id=notice.member_id,
+        earning_class=notice.earning_class,
+        effective_time=effective,
+        sequence=notice.sequence,
+    )
+
+
+def _answer(error: status_pb2.Status) -> Answer:
+    reason = error.message
+    for detail in error.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            reason = info.reason
+    return Answer(final=error.code not in _PASSING, refused=reason)
+
+
+def _unavailable(error: grpc.aio.AioRpcError) -> LedgerUnavailableError:
+    return LedgerUnavailableError(f"the ledger answered {error.code().name}: {error.details()}")

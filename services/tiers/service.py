@@ -1,0 +1,385 @@
+"""The use cases of tiers: taking in the ledger, running what is due, and the reads that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.programme import Programme
+from services.runtime.causality import reached
+from services.runtime.clock import ClockMode, MachineClock, machine_now
+from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, Pool, transact
+from services.runtime.status import NotCaughtUpError
+from services.tiers import store
+from services.tiers.domain import (
+    BEGINNING,
+    Cursor,
+    Effects,
+    EntryKind,
+    History,
+    LedgerEntry,
+    Standing,
+    TierChange,
+    evaluate,
+    horizons,
+    let_pass,
+    take_in,
+    unseen,
+)
+from services.tiers.errors import (
+    CursorAheadError,
+    FeedBrokenError,
+    LedgerDiffersError,
+    MemberUnknownError,
+    NotReadyError,
+    TokenBeyondLogError,
+)
+from services.tiers.store import ClassNotice, StoredChange
+
+# No read waits longer, whatever its deadline.
+LONGEST_WAIT_SECONDS = 30.0
+# Commits of this process wake whoever waits; this often they look at the database themselves.
+POLL_SECONDS = 0.5
+# Members of one transaction of a due run.
+DUE_BATCH = 1000
+# Changes of one response of the stream.
+CHANGES_PER_RESPONSE = 1000
+# Movements that one standing is explained from: those that end last.
+_MOST_MOVEMENTS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """All changes caused up to this offset, and due up to this instant, come before."""
+
+    partition: int
+    ledger_offset_processed: int
+    due_time_processed: datetime | None
+
+
+class Positions:
+    """How far the committed state has come, in this process's memory; whoever waits is woken when it moves."""
+
+    def __init__(self) -> None:
+        self.cursors: dict[int, Cursor] = {}
+        self.clock_mode: ClockMode | None = None
+        self._moved = asyncio.Event()
+
+    @property
+    def business_time(self) -> datetime:
+        """Business time that all partitions have reached, as far as it was taken in."""
+        return min((cursor.business_time for cursor in self.cursors.values()), default=BEGINNING)
+
+    @property
+    def due_time(self) -> datetime:
+        """Up to when all partitions have run what is due."""
+        return min((cursor.due_time or BEGINNING for cursor in self.cursors.values()), default=BEGINNING)
+
+    @property
+    def due_is_behind(self) -> bool:
+        """Whether the partitions of a simulated installation have passed an instant whose changes are still to come."""
+        return self.clock_mode is ClockMode.SIMULATED and self.due_time < self.business_time
+
+    def publish(self, cursors: Iterable[Cursor]) -> None:
+        """Takes over what was committed, in whatever order the news of commits come, and wakes those who wait."""
+        for cursor in cursors:
+            known = self.cursors.get(cursor.partition, cursor)
+            self.cursors[cursor.partition] = Cursor(
+                partition=cursor.partition,
+                ledger_offset=max(known.ledger_offset, cursor.ledger_offset),
+                business_time=max(known.business_time, cursor.business_time),
+                due_time=max(filter(None, (known.due_time, cursor.due_time)), default=None),
+                change_offset=max(known.change_offset, cursor.change_offset),
+            )
+        self.wake()
+
+    def wake(self) -> None:
+        """Wakes those who wait."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    def listen(self) -> asyncio.Event:
+        """Set at the next move. Taken before the state is looked at, it misses nothing."""
+        return self._moved
+
+
+async def heard(event: asyncio.Event, seconds: float) -> bool:
+    """Waits for an event; False where it did not come in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+class Tiers:
+    """The service over one database and one programme."""
+
+    def __init__(self, *, pool: Pool, programme: Programme, now: MachineClock = machine_now) -> None:
+        self.programme = programme
+        self.positions = Positions()
+        # Set when the outbox has something new.
+        self.notices_wait = asyncio.Event()
+        self._pool = pool
+        self._now = now
+
+    # --- taking in ---
+
+    async def recover(self) -> None:
+        """Takes over what the database holds: reads are answered from then on, though the ledger be away."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            cursors, clock_mode = await store.read_cursors(connection)
+        if clock_mode:
+            self.positions.clock_mode = ClockMode(clock_mode)
+            self.positions.publish(cursors.values())
+
+    async def prepare(self, *, partitions: Sequence[int], clock_mode: ClockMode) -> None:
+        """Makes a cursor for each partition of the ledger; raises LedgerDiffersError where there are others."""
+
+        async def work(connection: Connection) -> None:
+            cursors, known_mode = await store.read_cursors(connection)
+            if cursors and (set(cursors) != set(partitions) or known_mode != clock_mode.value):
+                raise LedgerDiffersError(
+                    f"the ledger has {len(partitions)} partitions and a {clock_mode.value} clock, "
+                    f"these tables have {len(cursors)} and a {known_mode} one"
+                )
+            await store.create_cursors(connection, partitions, clock_mode.value)
+
+        await transact(self._pool, work)
+        await self.recover()
+
+    async def take_in(self, entries: Sequence[LedgerEntry]) -> None:
+        """Takes in one response of the feed, whole, in one transaction; what was taken in before is passed over."""
+
+        async def work(connection: Connection) -> Effects | None:
+            cursors = await store.lock_cursors(connection, {entry.partition for entry in entries})
+            if missing := {entry.partition for entry in entries} - set(cursors):
+                raise FeedBrokenError(f"the feed has partitions {sorted(missing)} that the ledger did not list")
+            fresh = unseen(entries, cursors)
+            if not fresh:
+                return None
+            until = horizons(fresh, cursors)
+            joining = {(e.partition, e.member_id) for e in fresh if e.kind is EntryKind.JOINED}
+            named = until.keys() | joining
+            states = await store.read_states(connection, named) if named else {}
+            leaving = [
+                (key, state, until[key])
+                for key, state in states.items()
+                if key in until and state.next_roll_off is not None and state.next_roll_off <= until[key]
+            ]
+            ahead = await store.read_roll_offs(connection, leaving) if leaving else {}
+            policy = self.programme.tiers
+            effects = take_in(policy, self.programme.zone, fresh, cursors, states, ahead)
+            await self._write(connection, effects)
+            return effects
+
+        effects = await transact(self._pool, work)
+        if effects is not None:
+            self._publish(effects)
+
+    async def run_due(self, to_time: datetime) -> None:
+        """Makes all changes that time alone makes up to an instant, some members per transaction."""
+        while True:
+
+            async def work(connection: Connection) -> tuple[Effects, bool]:
+                cursors = await store.lock_cursors(connection, self.positions.cursors)
+                states = await store.read_due_states(connection, cursors, to_time, DUE_BATCH)
+                complete = len(states) < DUE_BATCH
+                leaving = [(key, state, to_time) for key, state in states.items()]
+                ahead = await store.read_roll_offs(connection, leaving) if leaving else {}
+                policy = self.programme.tiers
+                effects = let_pass(policy, to_time, cursors, states, ahead, complete=complete)
+                await self._write(connection, effects)
+                return effects, complete
+
+            effects, complete = await transact(self._pool, work)
+            self._publish(effects)
+            if complete:
+                return
+
+    async def run_passed(self) -> None:
+        """In a simulated installation: what is due up to the business time that all partitions have passed."""
+        if self.positions.due_is_behind:
+            await self.run_due(self.positions.business_time)
+
+    async def next_due(self) -> datetime | None:
+        """When something falls due next; None where nothing ever does."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            return await store.read_next_due(connection, self.positions.cursors)
+
+    async def _write(self, connection: Connection, effects: Effects) -> None:
+        """Writes a batch: a fixed number of statements, whatever its size."""
+        if effects.movements:
+            await store.insert_movements(connection, effects.movements)
+        if effects.states:
+            await store.upsert_states(connection, effects.states)
+        if effects.changes:
+            await store.insert_changes(connection, effects.changes, self.programme.version)
+            await store.insert_outbox(connection, [notice_of(self.programme, change) for change in effects.changes])
+        await store.update_cursors(connection, effects.cursors)
+
+    def _publish(self, effects: Effects) -> None:
+        if effects.changes:
+            self.notices_wait.set()
+        self.positions.publish(effects.cursors.values())
+
+    # --- the outbox of earning classes ---
+
+    async def waiting_notices(self, limit: int) -> list[ClassNotice]:
+        """The oldest earning classes that the ledger has not answered."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            return await store.read_outbox(connection, limit)
+
+    async def forget_notices(self, notices: Sequence[ClassNotice]) -> None:
+        """Takes out what the ledger has answered, and wakes those who wait for it."""
+        await transact(self._pool, lambda connection: store.delete_outbox(connection, notices))
+        self.positions.wake()
+
+    # --- reads ---
+
+    async def wait_for(self, wanted: Mapping[int, int], *, seconds: float, settled: bool = False) -> None:
+        """Returns when these offsets of the ledger are taken in, with what is due by then.
+
+        `settled`: and when the ledger has answered every earning class that follows. Raises NotCaughtUpError where
+        that takes longer than `seconds`, TokenBeyondLogError for a partition that is none.
+        """
+        deadline = asyncio.get_running_loop().time() + min(seconds, LONGEST_WAIT_SECONDS)
+        positions = self.positions
+        if wanted:
+            await self._until(lambda: bool(positions.cursors), deadline)
+            if not wanted.keys() <= positions.cursors.keys():
+                raise TokenBeyondLogError
+            await self._until(lambda: self._caught_up(wanted), deadline)
+        if not settled:
+            return
+        marks = {partition: cursor.change_offset for partition, cursor in positions.cursors.items()}
+        while True:
+            moved = positions.listen()
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                if not await store.outbox_waits(connection, marks):
+                    return
+            await heard(moved, min(POLL_SECONDS, self._remaining(deadline)))
+
+    def _caught_up(self, wanted: Mapping[int, int]) -> bool:
+        offsets = {partition: cursor.ledger_offset for partition, cursor in self.positions.cursors.items()}
+        return reached(offsets, wanted) and not self.positions.due_is_behind
+
+    async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
+        while not condition():
+            moved = self.positions.listen()
+            if not await heard(moved, min(POLL_SECONDS, self._remaining(deadline))):
+                await self.recover()
+
+    @staticmethod
+    def _remaining(deadline: float) -> float:
+        remaining = deadline - asyncio.get_running_loop().time()
+        if remaining <= 0:
+            raise NotCaughtUpError
+        return remaining
+
+    def _business_now(self) -> datetime:
+        if self.positions.clock_mode is None:
+            raise NotReadyError
+        return self._now() if self.positions.clock_mode is ClockMode.REAL else self.positions.business_time
+
+    async def standing(self, member_id: str, at_time: datetime | None) -> Standing:
+        """A member's standing at an instant; None: now, or the member's latest event where that is later.
+
+        Raises MemberUnknownError, or NotEnrolledError before joining.
+        """
+        now = self._business_now()
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            found = await store.find_state(connection, self.positions.cursors, member_id)
+            if found is None:
+                raise MemberUnknownError
+            partition, state = found
+            at = at_time or max(now, state.as_of)
+            movements = await store.read_member_movements(connection, partition, member_id, at, _MOST_MOVEMENTS)
+        history = History(
+            joined_time=state.joined_time,
+            movements=movements,
+            complete_from=movements[-1].end_time if len(movements) == _MOST_MOVEMENTS else None,
+        )
+        return evaluate(self.programme.tiers, history, at)
+
+    async def count(self, at_time: datetime | None) -> tuple[datetime, dict[int, int]]:
+        """Members by tier number, every tier named, at an instant (None: now, or the latest event), and the instant."""
+        now = self._business_now()
+        levels = self.programme.tiers.levels
+        thresholds = [level.threshold_minor_units for level in levels if level.threshold_minor_units is not None]
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            at = at_time or max(now, await store.read_latest_time(connection) or now)
+            members = await store.count_standings(connection, at, thresholds)
+        return at, {level.number: members.get(level.number, 0) for level in levels}
+
+    async def changes(
+        self, after: Mapping[int, int], *, follow: bool
+    ) -> AsyncIterator[tuple[list[StoredChange], list[Progress]]]:
+        """The log of changes after these offsets, in order per partition, with how far each partition has come.
+
+        A partition's progress comes when all its changes up to there have come. Without `follow` it ends at the
+        changes that were there when it began. Raises CursorAheadError.
+        """
+        if self.positions.clock_mode is None:
+            raise NotReadyError
+        for partition, offset in after.items():
+            cursor = self.positions.cursors.get(partition)
+            if offset > (cursor.change_offset if cursor else 0):
+                raise CursorAheadError
+        sent = {partition: after.get(partition, 0) for partition in self.positions.cursors}
+        told = {partition: Progress(partition=partition, ledger_offset_processed=0, due_time_processed=None)
+                for partition in sent}  # fmt: skip
+        ends = dict(self.positions.cursors)
+        while True:
+            moved = self.positions.listen()
+            # A change is visible before the cursor that counts it, so what these cursors say can be read.
+            cursors = dict(self.positions.cursors) if follow else ends
+            wanted = [
+                (partition, sent[partition], cursor.change_offset)
+                for partition, cursor in sorted(cursors.items())
+                if cursor.change_offset > sent[partition]
+            ]
+            found = await self._read_changes(wanted) if wanted else []
+            for stored in found:
+                change = stored.tier_change
+                assert change.offset == sent[change.partition] + 1, "the log of changes has a gap"
+                sent[change.partition] = change.offset
+            progress = []
+            for partition, cursor in cursors.items():
+                reached_now = Progress(
+                    partition=partition,
+                    ledger_offset_processed=cursor.ledger_offset,
+                    due_time_processed=cursor.due_time,
+                )
+                if sent[partition] == cursor.change_offset and told[partition] != reached_now:
+                    told[partition] = reached_now
+                    progress.append(reached_now)
+            if found or progress:
+                yield found, progress
+            if len(found) == CHANGES_PER_RESPONSE:
+                continue
+            if not follow:
+                return
+            if not await heard(moved, POLL_SECONDS):
+                await self.recover()
+
+    async def _read_changes(self, wanted: Collection[tuple[int, int, int]]) -> list[StoredChange]:
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            return await store.read_changes(connection, list(wanted), CHANGES_PER_RESPONSE)
+
+
+def notice_of(programme: Programme, change: TierChange) -> ClassNotice:
+    """The earning class that follows from a change: in force from the next local day on (DESIGN §6)."""
+    sequence = change.change.sequence
+    return ClassNotice(
+        partition=change.partition,
+        change_offset=change.offset,
+        member_id=change.member_id,
+        sequence=sequence,
+        earning_class=programme.tiers.level(change.change.to_tier_number).key,
+        effective_time=programme.start_of_next_local_day(change.change.changed_time),
+        request_id=f"class-{change.member_id}-{sequence}",
+    )

@@ -1,0 +1,534 @@
+"""Tiers over real gRPC, behind a real ledger, both on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2_grpc
+from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
+from loyalty.tiers.v1 import tier_service_pb2 as pb
+from loyalty.tiers.v1 import tier_service_pb2_grpc
+from loyalty.type.v1.log_pb2 import PartitionOffset
+from loyalty.type.v1.money_pb2 import Money
+
+from services.runtime.clock import ClockMode, MachineClock, machine_now
+from services.runtime.command import CheckReport
+from services.runtime.database import load_queries
+from services.tiers.app import build
+from services.tiers.check import check
+from services.tiers.config import Config
+from tests.conftest import PROGRAMMES, ROOT, Database, StartLedger, serving
+
+PROGRAMME = PROGRAMMES / "tiered-365.yaml"
+SECONDS = 20
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def stamp(time: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
+
+
+class Till:
+    """The ledger as its callers use it; every write gets a request id of its own."""
+
+    def __init__(self, channel: Any) -> None:
+        self.stub = ledger_service_pb2_grpc.LedgerServiceStub(channel)
+        self._written = 0
+
+    def _next(self) -> str:
+        self._written += 1
+        return f"request-{self._written}"
+
+    async def enroll(self, member_id: str, time: datetime) -> str:
+        request = ledger_pb.EnrollMemberRequest(request_id=self._next(), member_id=member_id, occurred_time=stamp(time))
+        answer = await self.stub.EnrollMember(request, timeout=SECONDS)
+        return answer.causal_token
+
+    async def buy(self, member_id: str, minor_units: int, time: datetime, purchase_id: str = "") -> str:
+        request = ledger_pb.RecordPurchaseRequest(
+            request_id=self._next(),
+            member_id=member_id,
+            purchase_id=purchase_id,
+            occurred_time=stamp(time),
+            amount=Money(currency_code="PLN", minor_units=minor_units),
+        )
+        return (await self.stub.RecordPurchase(request, timeout=SECONDS)).causal_token
+
+    async def give_back(self, member_id: str, minor_units: int, time: datetime, purchase_id: str = "") -> str:
+        request = ledger_pb.RecordReturnRequest(
+            request_id=self._next(),
+            member_id=member_id,
+            purchase_id=purchase_id,
+            occurred_time=stamp(time),
+            amount=Money(currency_code="PLN", minor_units=minor_units),
+        )
+        return (await self.stub.RecordReturn(request, timeout=SECONDS)).causal_token
+
+    async def advance(self, time: datetime) -> str:
+        request = ledger_pb.AdvanceClockRequest(request_id=self._next(), to_time=stamp(time))
+        return (await self.stub.AdvanceClock(request, timeout=SECONDS)).causal_token
+
+    async def classes(self, member_id: str) -> list[tuple[str, datetime]]:
+        """The earning classes that were set, oldest first."""
+        request = ledger_pb.ListEntriesRequest(member_id=member_id, page_size=1000)
+        entries = (await self.stub.ListEntries(request, timeout=SECONDS)).entries
+        return [
+            (entry.earning_class, entry.effective_time.ToDatetime(UTC))
+            for entry in reversed(entries)
+            if entry.kind == entry_pb2.ENTRY_KIND_EARNING_CLASS_SET
+        ]
+
+
+class Desk:
+    """Tiers as its callers use it."""
+
+    def __init__(self, channel: Any) -> None:
+        self.stub = tier_service_pb2_grpc.TierServiceStub(channel)
+
+    async def standing(self, member_id: str, token: str = "", time: datetime | None = None) -> pb.Standing:
+        request = pb.GetStandingRequest(member_id=member_id, causal_token=token)
+        if time is not None:
+            request.at_time.CopyFrom(stamp(time))
+        return (await self.stub.GetStanding(request, timeout=SECONDS)).standing
+
+    async def count(self, token: str = "", time: datetime | None = None) -> dict[str, int]:
+        """Waits until the ledger has heard every earning class, too."""
+        request = pb.CountStandingsRequest(causal_token=token, settled=True)
+        if time is not None:
+            request.at_time.CopyFrom(stamp(time))
+        answer = await self.stub.CountStandings(request, timeout=SECONDS)
+        return {count.tier: count.members for count in answer.counts}
+
+    async def changes(self, after: dict[int, int] | None = None) -> list[pb.TierChange]:
+        request = pb.StreamTierChangesRequest(
+            after=[PartitionOffset(partition=p, offset=offset) for p, offset in (after or {}).items()]
+        )
+        return [
+            change
+            async for response in self.stub.StreamTierChanges(request, timeout=SECONDS)
+            for change in response.changes
+        ]
+
+
+StartTiers = Callable[..., Awaitable[Desk]]
+CheckTiers = Callable[[], Awaitable[CheckReport]]
+
+
+def config_of(database: Database, folder: Path, token_file: Path, programme: Path = PROGRAMME) -> Config:
+    return Config(
+        listen=f"unix:{folder}/tiers.sock",
+        database_url=database.dsn("loyalty_tiers"),
+        programme=programme,
+        token_file=token_file,
+        ledger_address=f"unix:{folder}/ledger.sock",
+    )
+
+
+@pytest_asyncio.fixture
+async def till(start_ledger: StartLedger) -> Till:
+    return Till(await start_ledger(partitions=4))
+
+
+@pytest_asyncio.fixture
+async def start_tiers(database: Database, folder: Path, token_file: Path) -> AsyncIterator[StartTiers]:
+    """Starts tiers; with `own` it lives as long as that stack."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(
+            *,
+            clock: MachineClock = machine_now,
+            programme: Path = PROGRAMME,
+            own: contextlib.AsyncExitStack | None = None,
+        ) -> Desk:
+            config = config_of(database, folder, token_file, programme)
+            inside = own or stack
+            service = await build(config, inside, clock)
+            return Desk(await inside.enter_async_context(serving(service, config.listen)))
+
+        yield start
+
+
+@pytest.fixture
+def check_tiers(database: Database, folder: Path, token_file: Path) -> CheckTiers:
+    return lambda: check(config_of(database, folder, token_file))
+
+
+async def execute(database: Database, role: str, *statements: str) -> None:
+    connection = await asyncpg.connect(database.dsn(role))
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
+    metadata = dict(error.trailing_metadata())
+    info = error_details_pb2.ErrorInfo()
+    for detail in status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details:
+        detail.Unpack(info)
+    return error.code(), info.reason
+
+
+DAY = at("2024-02-01T00:00")
+
+
+async def test_a_purchase_makes_green_at_once_and_the_ledger_hears_it_for_the_next_local_day(
+    till: Till, start_tiers: StartTiers
+) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY + timedelta(hours=9))
+    token = await till.buy("m-1", 29_500, DAY + timedelta(hours=10))
+    standing = await desk.standing("m-1", token)
+    assert (standing.tier, standing.next_tier, standing.missing_for_next_tier.minor_units) == ("White", "Green", 500)
+    bought = DAY + timedelta(hours=11)
+    token = await till.buy("m-1", 1_000, bought)
+    standing = await desk.standing("m-1", token)
+    assert (standing.tier, standing.tier_number, standing.balance.minor_units) == ("Green", 2, 30_500)
+    assert standing.since_time.ToDatetime(UTC) == bought
+    assert standing.at_time.ToDatetime(UTC) == bought
+    assert standing.discount_basis_points == 500
+    # The first purchase leaves after 365 days; what is left makes White.
+    assert standing.next_change_time.ToDatetime(UTC) == at("2025-01-31T10:00")
+    assert standing.next_change_tier_number == 1
+    assert await desk.count(token) == {"White": 0, "Green": 1, "Silver": 0, "Golden": 0}
+    # Midnight in Warsaw.
+    assert await till.classes("m-1") == [("green", at("2024-02-01T23:00"))]
+
+
+async def test_a_return_takes_the_tier_back(till: Till, start_tiers: StartTiers) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    await till.buy("m-1", 30_000, DAY + timedelta(hours=10), "p-1")
+    token = await till.give_back("m-1", 1_000, DAY + timedelta(hours=12), "p-1")
+    standing = await desk.standing("m-1", token)
+    assert (standing.tier, standing.balance.minor_units) == ("White", 29_000)
+    await desk.count(token)
+    assert [name for name, _ in await till.classes("m-1")] == ["green", "white"]
+    changes = await desk.changes()
+    assert [(c.from_tier, c.to_tier, c.sequence, c.ledger_offset > 0) for c in changes] == [
+        ("White", "Green", 1, True),
+        ("Green", "White", 2, True),
+    ]
+
+
+async def test_a_downgrade_comes_at_its_exact_instant_when_all_partitions_have_passed_it(
+    till: Till, start_tiers: StartTiers
+) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    await till.buy("m-1", 30_000, DAY + timedelta(hours=10))
+    due = at("2025-01-31T10:00")
+    token = await till.advance(due - timedelta(microseconds=1))
+    assert (await desk.standing("m-1", token)).tier == "Green"
+    assert [change.to_tier for change in await desk.changes()] == ["Green"]
+    token = await till.advance(due)
+    standing = await desk.standing("m-1", token)
+    assert (standing.tier, standing.balance.minor_units) == ("White", 0)
+    assert standing.since_time.ToDatetime(UTC) == due
+    change = (await desk.changes())[-1]
+    assert (change.to_tier, change.WhichOneof("cause")) == ("White", "due_time")
+    assert change.changed_time.ToDatetime(UTC) == change.due_time.ToDatetime(UTC) == due
+    assert await desk.count(token) == {"White": 1, "Green": 0, "Silver": 0, "Golden": 0}
+    assert await till.classes("m-1") == [("green", at("2024-02-01T23:00")), ("white", at("2025-01-31T23:00"))]
+
+
+async def test_a_purchase_right_after_the_due_instant_comes_after_the_downgrade(
+    till: Till, start_tiers: StartTiers
+) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    await till.buy("m-1", 30_000, DAY + timedelta(hours=10))
+    await till.advance(at("2025-01-31T00:00"))
+    token = await till.buy("m-1", 40_000, at("2025-01-31T10:00"))
+    await desk.standing("m-1", token)
+    changes = await desk.changes()
+    assert [(c.to_tier, c.WhichOneof("cause"), c.changed_time.ToDatetime(UTC)) for c in changes] == [
+        ("Green", "ledger_offset", at("2024-02-01T10:00")),
+        ("White", "due_time", at("2025-01-31T10:00")),
+        ("Green", "ledger_offset", at("2025-01-31T10:00")),
+    ]
+    # The roll-off is known from the purchase, and was decided before it was taken in.
+    assert changes[1].ledger_offset_processed == changes[2].ledger_offset - 1
+
+
+async def test_standings_of_the_past_and_of_a_future_without_events(till: Till, start_tiers: StartTiers) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    await till.enroll("m-2", DAY + timedelta(hours=12))
+    token = await till.buy("m-1", 100_000, DAY + timedelta(hours=10))
+    assert (await desk.standing("m-1", token, DAY + timedelta(hours=9))).tier == "White"
+    assert (await desk.standing("m-1", token, DAY + timedelta(hours=10))).tier == "Silver"
+    assert (await desk.standing("m-1", token, at("2025-01-31T10:00"))).tier == "White"
+    none = {"Green": 0, "Golden": 0}
+    assert await desk.count(token, DAY + timedelta(hours=9)) == {"White": 1, "Silver": 0, **none}
+    assert await desk.count(token, DAY + timedelta(hours=12)) == {"White": 1, "Silver": 1, **none}
+    assert await desk.count(token, at("2025-01-31T10:00")) == {"White": 2, "Silver": 0, **none}
+
+
+async def test_what_cannot_be_answered_says_why(till: Till, start_tiers: StartTiers) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    token = await till.enroll("m-1", DAY)
+    await desk.standing("m-1", token)
+
+    async def refused(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        return reason_of(caught.value)
+
+    assert await refused(desk.standing("nobody")) == (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN")
+    before = desk.standing("m-1", time=DAY - timedelta(seconds=1))
+    assert await refused(before) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENROLLED")
+    for wrong in ("nonsense", "999-1"):
+        invalid = (grpc.StatusCode.INVALID_ARGUMENT, "CAUSAL_TOKEN_INVALID")
+        assert await refused(desk.standing("m-1", wrong)) == invalid
+    late = desk.stub.GetStanding(pb.GetStandingRequest(member_id="m-1", causal_token="0-1000000"), timeout=0.5)
+    assert await refused(late) == (grpc.StatusCode.DEADLINE_EXCEEDED, "NOT_CAUGHT_UP")
+    assert await refused(desk.changes({0: 1})) == (grpc.StatusCode.OUT_OF_RANGE, "CURSOR_AHEAD_OF_LOG")
+    assert await refused(desk.changes({77: 1})) == (grpc.StatusCode.OUT_OF_RANGE, "CURSOR_AHEAD_OF_LOG")
+
+
+async def test_the_stream_goes_on_live_and_its_progress_never_runs_ahead_of_its_changes(
+    till: Till, start_tiers: StartTiers
+) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    call = desk.stub.StreamTierChanges(pb.StreamTierChangesRequest(follow=True), timeout=SECONDS)
+    seen: list[pb.TierChange] = []
+    processed: dict[int, int] = {}
+    due: dict[int, datetime] = {}
+
+    async def read_until(done: Callable[[], bool]) -> None:
+        while not done():
+            response = await call.read()
+            for change in response.changes:
+                assert change.ledger_offset > processed.get(change.partition, 0) or change.HasField("due_time")
+                if change.HasField("due_time") and change.partition in due:
+                    assert change.due_time.ToDatetime(UTC) > due[change.partition]
+                seen.append(change)
+            for progress in response.progress:
+                assert progress.ledger_offset_processed >= processed.get(progress.partition, 0)
+                processed[progress.partition] = progress.ledger_offset_processed
+                if progress.HasField("due_time_processed"):
+                    due[progress.partition] = progress.due_time_processed.ToDatetime(UTC)
+
+    members = [f"m-{number}" for number in range(8)]
+    for member in members:
+        await till.enroll(member, DAY)
+        await till.buy(member, 30_000, DAY + timedelta(hours=10))
+    await read_until(lambda: len(seen) == len(members))
+    await till.advance(at("2025-02-01T00:00"))
+    await read_until(lambda: len(due) == 4 and min(due.values()) == at("2025-02-01T00:00"))
+    assert [change.to_tier for change in seen[len(members) :]] == ["White"] * len(members)
+    heads = (await till.stub.ListPartitions(ledger_pb.ListPartitionsRequest(), timeout=SECONDS)).partitions
+    await read_until(lambda: all(processed[head.partition] >= head.last_offset for head in heads if head.members))
+    call.cancel()
+    places = [(change.partition, change.offset) for change in seen]
+    assert len(set(places)) == len(places)
+    # Read from a cursor it goes on behind it.
+    after = {partition: 1 for partition, offset in places if offset == 2}
+    rest = await desk.changes(after)
+    assert {(c.partition, c.offset) for c in rest} == {place for place in places if place[1] > after.get(place[0], 0)}
+
+
+async def test_a_restart_in_the_middle_handles_nothing_twice_and_loses_nothing(
+    till: Till, start_tiers: StartTiers, check_tiers: CheckTiers
+) -> None:
+    await till.advance(DAY)
+    members = [f"m-{number}" for number in range(10)]
+    for member in members:
+        await till.enroll(member, DAY)
+    token = ""
+    for round_number in range(4):
+        async with contextlib.AsyncExitStack() as own:
+            desk = await start_tiers(own=own)
+            for member in members:
+                token = await till.buy(member, 10_000, DAY + timedelta(hours=10 + round_number))
+            if round_number % 2:
+                await desk.standing(members[0], token)
+            # Stopped wherever it is.
+    desk = await start_tiers()
+    tokens = ".".join(
+        f"{p.partition}-{p.last_offset}"
+        for p in (await till.stub.ListPartitions(ledger_pb.ListPartitionsRequest(), timeout=SECONDS)).partitions
+    )
+    assert await desk.count(tokens) == {"White": 0, "Green": 10, "Silver": 0, "Golden": 0}
+    changes = await desk.changes()
+    assert sorted(change.member_id for change in changes) == sorted(members)
+    assert {change.balance.minor_units for change in changes} == {30_000}
+    for member in members:
+        assert await till.classes(member) == [("green", at("2024-02-01T23:00"))]
+    report = await check_tiers()
+    assert report.differences == ()
+    assert (report.checked["movements"], report.checked["tier_changes"]) == (40, 10)
+
+
+async def test_reads_are_answered_from_what_is_stored_while_the_ledger_is_away(
+    start_ledger: StartLedger, start_tiers: StartTiers
+) -> None:
+    async with contextlib.AsyncExitStack() as ledgers, contextlib.AsyncExitStack() as own:
+        till = Till(await start_ledger(partitions=4, own=ledgers))
+        desk = await start_tiers(own=own)
+        await till.advance(DAY)
+        await till.enroll("m-1", DAY)
+        token = await till.buy("m-1", 30_000, DAY + timedelta(hours=10))
+        assert (await desk.standing("m-1", token)).tier == "Green"
+    desk = await start_tiers()
+    assert (await desk.standing("m-1", token)).tier == "Green"
+
+
+async def test_nothing_is_taken_in_by_another_programme_than_the_ledgers(
+    till: Till, start_tiers: StartTiers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = await start_tiers(programme=PROGRAMMES / "tiered-365-gbp.yaml")
+    token = await till.advance(DAY)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await desk.stub.CountStandings(pb.CountStandingsRequest(causal_token=token), timeout=1)
+    assert reason_of(caught.value) == (grpc.StatusCode.DEADLINE_EXCEEDED, "NOT_CAUGHT_UP")
+    assert "programme_differed" in capsys.readouterr().out
+
+
+async def test_in_real_time_a_downgrade_is_due_by_the_machines_clock(
+    start_ledger: StartLedger, start_tiers: StartTiers, check_tiers: CheckTiers
+) -> None:
+    till = Till(await start_ledger(partitions=2, clock=ClockMode.REAL))
+    ahead = timedelta(0)
+    desk = await start_tiers(clock=lambda: machine_now() + ahead)
+    started = machine_now()
+    await till.enroll("m-1", started - timedelta(days=2))
+    bought = (started - timedelta(days=1)).replace(hour=12)
+    token = await till.buy("m-1", 30_000, bought)
+    standing = await desk.standing("m-1", token)
+    assert standing.tier == "Green"
+    due = standing.next_change_time.ToDatetime(UTC)
+    ahead = due - started + timedelta(minutes=1)
+    call = desk.stub.StreamTierChanges(pb.StreamTierChangesRequest(follow=True), timeout=SECONDS)
+    changes: list[pb.TierChange] = []
+    while len(changes) < 2:
+        changes.extend((await call.read()).changes)
+    call.cancel()
+    assert (changes[1].to_tier, changes[1].due_time.ToDatetime(UTC)) == ("White", due)
+    # A purchase older than what has been processed counts from there on, and the check understands it.
+    token = await till.buy("m-1", 40_000, started)
+    await desk.count(token)
+    changes = await desk.changes()
+    assert [change.to_tier for change in changes] == ["Green", "White", "Green"]
+    assert changes[2].changed_time.ToDatetime(UTC) > due
+    assert (await check_tiers()).differences == ()
+
+
+async def test_every_named_query_prepares_against_the_migrated_schema(database: Database) -> None:
+    connection = await asyncpg.connect(database.dsn("loyalty_tiers"))
+    try:
+        for query in load_queries(ROOT / "services" / "tiers" / "sql" / "queries.sql").values():
+            await connection.prepare(query)
+    finally:
+        await connection.close()
+
+
+async def test_changes_of_tiers_are_append_only_for_the_service_and_for_everyone(database: Database) -> None:
+    statements = (
+        "UPDATE tiers.tier_changes SET balance = 0",
+        "DELETE FROM tiers.tier_changes",
+        "TRUNCATE tiers.tier_changes",
+    )
+    for statement in statements:
+        for role in ("loyalty_tiers", "loyalty_owner"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await execute(database, role, statement)
+
+
+async def _lived(till: Till, desk: Desk) -> None:
+    """Some history: purchases, a return, a late one, a year that passes."""
+    await till.advance(DAY)
+    for number in range(5):
+        await till.enroll(f"m-{number}", DAY)
+        await till.buy(f"m-{number}", 30_000 * (number + 1), DAY + timedelta(hours=10), "p")
+    await till.give_back("m-0", 1_000, DAY + timedelta(hours=11), "p")
+    await till.advance(at("2024-06-01T00:00"))
+    await till.buy("m-1", 50_000, at("2024-03-01T00:00"))
+    await till.buy("m-2", 50_000, at("2024-06-01T10:00"))
+    await desk.count(await till.advance(at("2025-02-15T00:00")))
+
+
+async def test_the_check_is_clean_after_a_life(till: Till, start_tiers: StartTiers, check_tiers: CheckTiers) -> None:
+    desk = await start_tiers()
+    await _lived(till, desk)
+    report = await check_tiers()
+    assert report.differences == ()
+    assert report.checked["members"] == 5
+    assert report.checked["movements"] == 8
+    assert report.checked["tier_changes"] == report.checked["earning_classes_answered"] > 5
+
+
+DAMAGE = {
+    "a balance": ("UPDATE tiers.standings SET balance = balance + 1 WHERE member_id = 'm-1'", "state of a member"),
+    "a tier": ("UPDATE tiers.standings SET tier_number = 4 WHERE member_id = 'm-1'", "state of a member"),
+    "a member": ("DELETE FROM tiers.standings WHERE member_id = 'm-1'", "state of a member"),
+    "a movement": ("DELETE FROM tiers.movements WHERE member_id = 'm-1'", "movement"),
+    "an end": (
+        "UPDATE tiers.movements SET end_time = end_time + interval '1 microsecond' WHERE member_id = 'm-2'",
+        "movement",
+    ),
+    "a change": ("UPDATE tiers.tier_changes SET balance = 1 WHERE member_id = 'm-1'", "change of a tier"),
+    "the instant of a change": (
+        "UPDATE tiers.tier_changes SET changed_time = changed_time - interval '1 second' WHERE member_id = 'm-3'",
+        "change of a tier",
+    ),
+    "a change removed": (
+        "DELETE FROM tiers.tier_changes WHERE member_id = 'm-1' AND sequence = 1",
+        "number without a gap",
+    ),
+    "a cursor": ("UPDATE tiers.cursors SET ledger_offset = ledger_offset + 1", "last entry taken in"),
+    "an outbox row too many": (
+        "INSERT INTO tiers.class_outbox VALUES (0, 999, 'm-1', 99, 'green', now(), 'class-m-1-99')",
+        "earning class in the outbox",
+    ),
+}
+
+
+async def test_the_check_finds_what_was_damaged(
+    till: Till, start_tiers: StartTiers, check_tiers: CheckTiers, database: Database
+) -> None:
+    async with contextlib.AsyncExitStack() as own:
+        await _lived(till, await start_tiers(own=own))
+    tables = ("cursors", "standings", "movements", "tier_changes", "class_outbox")
+    await execute(
+        database,
+        "loyalty_owner",
+        *(f"CREATE TABLE tiers.{table}_kept AS TABLE tiers.{table}" for table in tables),
+        "ALTER TABLE tiers.tier_changes DISABLE TRIGGER USER",
+    )
+    for name, (damage, what) in DAMAGE.items():
+        await execute(database, "loyalty_owner", damage)
+        report = await check_tiers()
+        assert what in {difference["what"] for difference in report.differences}, name
+        for table in tables:
+            await execute(
+                database,
+                "loyalty_owner",
+                f"DELETE FROM tiers.{table}",
+                f"INSERT INTO tiers.{table} SELECT * FROM tiers.{table}_kept",
+            )
+    assert (await check_tiers()).differences == ()

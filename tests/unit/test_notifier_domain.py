@@ -1,0 +1,297 @@
+"""The notifier's rules: codes, campaigns, contacts, retries, words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.policy import default as DEFAULT_POLICY
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services import programme as programmes
+from services.ledger.domain import encoding
+from services.notifier.channels.email import Composer
+from services.notifier.domain.campaigns import Coupon, CouponState, Letter, Rewards
+from services.notifier.domain.codes import ALPHABET, CouponCodes, check_character
+from services.notifier.domain.contacts import Contact, partition_of
+from services.notifier.domain.deliveries import (
+    MAX_ATTEMPTS,
+    DeliveryState,
+    DueDelivery,
+    Outcome,
+    Verdict,
+    release,
+    retry_delay,
+    settle,
+)
+from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.feeds import TierChange
+from services.notifier.errors import ContactError, CouponUnknownError, InstallationError, SealError
+from services.notifier.vault import Vault, read_master_key
+
+PROGRAMME = programmes.load(Path(__file__).parents[2] / "programmes" / "retail-demo.yaml")
+NOON = datetime(2020, 1, 15, 12, tzinfo=UTC)
+CODES = CouponCodes(key=b"k" * 32, partitions=16)
+REWARDS = Rewards(programme=PROGRAMME, codes=CODES, delivery_key=b"d" * 32)
+
+
+def change(from_tier: int, to_tier: int, *, partition: int = 3, offset: int = 7) -> TierChange:
+    return TierChange(
+        partition=partition,
+        offset=offset,
+        member_id="m-1",
+        from_tier_number=from_tier,
+        from_tier=PROGRAMME.tiers.level(from_tier).name,
+        to_tier_number=to_tier,
+        to_tier=PROGRAMME.tiers.level(to_tier).name,
+        balance_minor_units=30500,
+        changed_time=NOON,
+        cause_offset=9,
+    )
+
+
+def code(**more: object) -> str:
+    trigger = {
+        "prefix": "GREEN",
+        "partition": 3,
+        "campaign_id": "c",
+        "member_id": "m",
+        "change_offset": 7,
+        "variant": 0,
+    }
+    return CODES.make(**{**trigger, "variant": 0, **more})  # type: ignore[arg-type]
+
+
+# --- codes ---
+
+
+def test_a_code_reads_in_groups_and_only_of_characters_that_nobody_mixes_up() -> None:
+    prefix, *groups = code().split("-")
+    assert prefix == "GREEN"
+    assert [len(group) for group in groups] == [4, 4, 4]
+    assert set("".join(groups)) <= set(ALPHABET)
+    for pair in ("0O", "1I", "2Z", "5S", "8B"):
+        assert sum(character in ALPHABET for character in pair) <= 1
+
+
+def test_the_same_trigger_gives_the_same_code_and_every_other_one_another() -> None:
+    assert code() == code()
+    others = [code(partition=4), code(campaign_id="d"), code(member_id="n"), code(change_offset=8), code(variant=1)]
+    others.append(CouponCodes(key=b"l" * 32, partitions=16).make(
+        prefix="GREEN", partition=3, campaign_id="c", member_id="m", change_offset=7, variant=0))  # fmt: skip
+    assert len({code(), *others}) == 7
+
+
+@given(st.integers(1, 65536).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1))), st.integers(1, 10**9))
+def test_a_code_tells_its_partition_however_it_is_typed(place: tuple[int, int], offset: int) -> None:
+    partitions, partition = place
+    codes = CouponCodes(key=b"k" * 32, partitions=partitions)
+    printed = codes.make(
+        prefix="GOLD2", partition=partition, campaign_id="c", member_id="m", change_offset=offset, variant=0
+    )
+    prefix, body = printed.split("-", 1)
+    mixed_up = body.replace("2", "Z").replace("5", "S").replace("8", "B")
+    for typed in (printed, printed.lower(), printed.replace("-", ""), f"{prefix}--{mixed_up.lower()}"):
+        assert codes.read(typed) == (partition, printed)
+
+
+@given(st.lists(st.sampled_from(ALPHABET), min_size=11, max_size=11).map("".join))
+def test_the_check_character_catches_any_wrong_character_and_any_swap_of_two(payload: str) -> None:
+    body = payload + check_character(payload)
+    for place, right in enumerate(body):
+        for wrong in ALPHABET:
+            if wrong != right:
+                typed = body[:place] + wrong + body[place + 1 :]
+                assert check_character(typed[:-1]) != typed[-1]
+    for first in range(len(body)):
+        for second in range(first + 1, len(body)):
+            swapped = list(body)
+            swapped[first], swapped[second] = swapped[second], swapped[first]
+            if body[first] != body[second]:
+                assert check_character("".join(swapped[:-1])) != swapped[-1]
+
+
+@pytest.mark.parametrize("text", ["", "-", "GREEN", "GREEN-0000-0000-0000", "TOOLONGPREFIX-2222-2222-2222", "ÄÖ" * 9])
+def test_what_cannot_be_a_code_is_unknown(text: str) -> None:
+    with pytest.raises(CouponUnknownError):
+        CODES.read(text)
+
+
+def test_a_mistyped_code_is_told_to_be_one() -> None:
+    typed = code()[:-1] + ("2" if code()[-1] != "2" else "3")
+    with pytest.raises(CouponUnknownError, match="mistyped"):
+        CODES.read(typed)
+
+
+# --- campaigns ---
+
+
+def test_reaching_a_tier_gives_the_coupon_of_its_campaign_and_the_letter_with_it() -> None:
+    (reward,) = REWARDS.decide([change(1, 2)])
+    assert reward.coupon.campaign_id == "green-reached"
+    assert reward.coupon.discount_bp == 500
+    assert reward.coupon.issued_time == NOON
+    # 30 days in New York later, no change of its clock in between.
+    assert reward.coupon.valid_until_time == NOON + timedelta(days=30)
+    assert (reward.letter.tier, reward.letter.previous_tier) == ("Green", "White")
+    assert reward.letter.delivery_id[:4] == "0003"
+    assert REWARDS.decide([change(1, 2)]) == [reward]
+
+
+def test_a_window_over_the_change_to_summer_time_keeps_the_local_time_of_day() -> None:
+    (reward,) = REWARDS.decide([change(1, 3)])
+    assert reward.coupon.discount_minor_units == 1000
+    assert reward.coupon.valid_until_time == NOON + timedelta(days=60, hours=-1)
+
+
+def test_a_tier_that_was_passed_over_is_not_reached_and_going_down_reaches_nothing() -> None:
+    assert [reward.coupon.campaign_id for reward in REWARDS.decide([change(1, 4)])] == ["golden-reached"]
+    assert REWARDS.decide([change(4, 2), change(2, 1)]) == []
+
+
+def test_a_coupon_is_valid_before_its_end_and_not_at_it() -> None:
+    (reward,) = REWARDS.decide([change(1, 2)])
+    end = reward.coupon.valid_until_time
+    assert reward.coupon.state_at(end - timedelta(microseconds=1)) is CouponState.ISSUED
+    assert reward.coupon.state_at(end) is CouponState.EXPIRED
+
+
+# --- deliveries ---
+
+
+def due(attempts: int = 0) -> DueDelivery:
+    (reward,) = REWARDS.decide([change(1, 2)])
+    return DueDelivery(coupon=reward.coupon, letter=reward.letter, attempts=attempts, leased_until=NOON)
+
+
+def test_pauses_grow_from_five_seconds_to_an_hour() -> None:
+    pauses = [retry_delay(attempts, lambda: 0.0).total_seconds() for attempts in range(1, 10)]
+    assert pauses == [5, 15, 45, 135, 405, 1215, 3600, 3600, 3600]
+    assert retry_delay(1, lambda: 1.0) == timedelta(seconds=6)
+    assert retry_delay(10**6, lambda: 0.0) == timedelta(hours=1)
+
+
+def test_a_message_that_is_put_off_is_tried_ten_times_and_then_dead() -> None:
+    attempts, state = 0, DeliveryState.QUEUED
+    while state is DeliveryState.QUEUED:
+        settled = settle(due(attempts), Outcome(verdict=Verdict.DEFERRED, error="451"), now=NOON, random=lambda: 0.5)
+        attempts, state = settled.attempts, settled.state
+        assert settled.last_error == "451"
+        assert (settled.not_before > NOON) == (state is DeliveryState.QUEUED)
+    assert (attempts, state) == (MAX_ATTEMPTS, DeliveryState.DEAD)
+
+
+def test_a_refusal_is_for_good_and_what_was_not_tried_is_not_counted() -> None:
+    refused = settle(due(), Outcome(verdict=Verdict.REFUSED, error="550"), now=NOON, random=lambda: 0.5)
+    assert (refused.state, refused.attempts, refused.delivered_time) == (DeliveryState.DEAD, 1, None)
+    taken = settle(due(2), Outcome(verdict=Verdict.TAKEN), now=NOON, random=lambda: 0.5)
+    assert (taken.state, taken.attempts, taken.delivered_time) == (DeliveryState.DELIVERED, 3, NOON)
+    released = release(due(2), not_before=NOON, error=None)
+    assert (released.state, released.attempts) == (DeliveryState.QUEUED, 2)
+
+
+# --- contacts and keys ---
+
+
+@given(st.text("abcXYZ019._~@+-", min_size=1, max_size=64), st.integers(1, 65536))
+def test_a_member_lives_where_the_ledger_says(member_id: str, partitions: int) -> None:
+    assert partition_of(member_id, partitions) == encoding.partition_of(member_id, partitions)
+
+
+@pytest.mark.parametrize("email", ["a..b@example.com", "a@", "@b", "", "a b@example.com", "a@b@c", "a@b\r\nBcc: x@y"])
+def test_an_address_that_no_header_can_carry_is_refused(email: str) -> None:
+    with pytest.raises(ContactError):
+        Contact(name="", email=email).address()
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+def test_different_fields_never_give_the_same_digest(a: str, b: str, c: str, d: str) -> None:
+    assert (keyed_digest(b"k", a, b) == keyed_digest(b"k", c, d)) == ((a, b) == (c, d))
+
+
+def test_a_contact_opens_with_its_own_key_for_its_own_member_alone() -> None:
+    vault = Vault(b"m" * 32)
+    contact = Contact(name="Zoë", email="zoe@example.com")
+    key = vault.new_member_key()
+    wrapped = vault.wrap("m-1", key)
+    name, email = vault.seal_contact("m-1", key, contact)
+    assert name is not None
+    assert email is not None
+    assert vault.open_contact("m-1", wrapped, name, email) == contact
+    for broken in (
+        lambda: vault.open_contact("m-2", wrapped, name, email),
+        lambda: vault.open_contact("m-1", wrapped, email, name),
+        lambda: vault.open_contact("m-1", wrapped, name, email[:-1]),
+        lambda: vault.open_contact("m-1", b"", name, email),
+        lambda: Vault(b"n" * 32).open_contact("m-1", wrapped, name, email),
+    ):
+        with pytest.raises(SealError):
+            broken()
+    assert vault.seal_contact("m-1", key, contact) != (name, email)
+    assert "zoe" not in repr(contact)
+
+
+@pytest.mark.parametrize("content", ["", "not base64!", "c2hvcnQ=", "ä"])
+def test_a_file_without_a_master_key_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "master-key"
+    path.write_text(content)
+    with pytest.raises(InstallationError, match="32 bytes in base64"):
+        read_master_key(path)
+
+
+# --- words ---
+
+
+def letter_for(contact: Contact, *, to_tier: int = 2) -> tuple[Coupon, Letter, bytes]:
+    (reward,) = REWARDS.decide([change(1, to_tier)])
+    delivery = DueDelivery(coupon=reward.coupon, letter=reward.letter, attempts=0, leased_until=NOON)
+    composer = Composer(programme=PROGRAMME, mail_from="The Shop <shop@example.com>")
+    return reward.coupon, reward.letter, composer.compose(delivery, contact, NOON).content
+
+
+def test_an_e_mail_shows_the_code_the_discount_and_the_last_day() -> None:
+    coupon, letter, content = letter_for(Contact(name="Zoë", email="zoe@example.com"))
+    mail = message_from_bytes(content, policy=DEFAULT_POLICY)
+    text = mail.get_content()
+    assert mail["Subject"] == "You are Green now: 5 % off your next purchase"
+    assert mail["From"] == "The Shop <shop@example.com>"
+    assert mail["To"] == "Zoë <zoe@example.com>"
+    assert mail["Message-ID"] == f"<{letter.delivery_id}@example.com>"
+    assert mail["Date"].datetime == NOON
+    assert "Hello Zoë," in text
+    assert coupon.code in text
+    assert "until 2020-02-14" in text
+
+
+def test_money_off_and_the_balance_are_written_as_people_write_them() -> None:
+    _, _, content = letter_for(Contact(name="", email="m@example.com"), to_tier=3)
+    mail = message_from_bytes(content, policy=DEFAULT_POLICY)
+    assert mail["Subject"] == "Welcome to Silver: 10.00 USD for you"
+    assert "Hello there," in mail.get_content()
+    assert "come to 305.00 USD" in mail.get_content()
+
+
+@pytest.mark.parametrize("name", ["A\r\nBcc: b@example.com", "A\nB", "A\0B", "A\x7fB", "A\x85B"])
+def test_a_name_cannot_add_a_header(name: str) -> None:
+    with pytest.raises(ContactError):
+        letter_for(Contact(name=name, email="m@example.com"))
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=100))
+def test_any_other_name_makes_a_mail_with_the_headers_it_should_have(name: str) -> None:
+    _, _, content = letter_for(Contact(name=name, email="m@example.com"))
+    mail = message_from_bytes(content, policy=DEFAULT_POLICY)
+    assert set(mail.keys()) == {
+        "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "Content-Type",
+        "Content-Transfer-Encoding", "MIME-Version",
+    }  # fmt: skip
+    assert [address.addr_spec for address in mail["To"].addresses] == ["m@example.com"]
+
+
+@pytest.mark.parametrize("sender", ["", "shop", "a@b, c@d", "a@example.com\nBcc: x@y", "@example.com"])
+def test_a_sender_that_is_no_address_is_named_at_the_start(sender: str) -> None:
+    with pytest.raises(InstallationError, match="no address to send mail from"):
+        Composer(programme=PROGRAMME, mail_from=sender)
