@@ -16,13 +16,12 @@ from services.ledger.domain.decide import explain
 from services.ledger.domain.encoding import from_microseconds, to_microseconds
 from services.ledger.domain.events import Account, Entry, EntryKind, Event
 from services.ledger.domain.state import Member
-from services.ledger.service import Answer, Ledger, Outcome
+from services.ledger.service import Answer, Ledger
 from services.runtime.causality import format_token
 from services.runtime.clock import ClockMode, MachineClock
 from services.runtime.identity import Caller, current_caller
 from services.runtime.interceptors import RequestValidator
-from services.runtime.status import ErrorStatus, internal
-from services.runtime.status import describe as describe_common
+from services.runtime.status import ErrorStatus
 
 _Code = grpc.StatusCode
 _DEFAULT_PAGE = 50
@@ -246,41 +245,33 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         return self._response(kind, answer)
 
     async def BatchRecord(self, request: Any, context: Any) -> Any:
-        """Carries out a list of writes."""
+        """Carries out a list of writes. Where the database cannot be reached the whole call says so: all of it may
+        be sent again, and what was done before is then a replay."""
         caller = current_caller.get()
         response = ledger_service_pb2.BatchRecordResponse()
-        kinds: list[str] = []
+        accepted: list[tuple[str, Any]] = []
         wanted: list[commands.MemberCommand] = []
-        places: list[int] = []
-        failed: dict[int, ErrorStatus] = {}
-        for place, write in enumerate(request.writes):
+        for write in request.writes:
+            answer = response.outcomes.add()
             kind = write.WhichOneof("write")
             problem = self._validator.check(getattr(write, kind) if kind else write)
             if problem is not None:
-                failed[place] = problem
+                answer.error.CopyFrom(problem.to_proto())
                 continue
-            kinds.append(kind)
-            places.append(place)
+            accepted.append((kind, answer))
             wanted.append(_WRITES[kind](getattr(write, kind), caller))
-        outcomes: dict[int, tuple[str, Outcome]] = {}
-        if wanted:
-            for place, kind, outcome in zip(places, kinds, await self._ledger.record_all(wanted), strict=True):
-                outcomes[place] = (kind, outcome)
         offsets: dict[int, int] = {}
-        for place in range(len(request.writes)):
-            answer = response.outcomes.add()
-            if place in failed:
-                answer.error.CopyFrom(failed[place].to_proto())
-                continue
-            kind, outcome = outcomes[place]
+        for (kind, answer), outcome in zip(accepted, await self._ledger.record_all(wanted), strict=True):
             if isinstance(outcome, Answer):
                 self._fill(kind, getattr(answer, kind), outcome)
                 if outcome.entry is not None:
                     partition = outcome.entry.partition
                     offsets[partition] = max(outcome.last_offset, offsets.get(partition, 0))
-            else:
-                status = describe(outcome) or describe_common(outcome) or internal("batch")
-                answer.error.CopyFrom(status.to_proto())
+                continue
+            status = describe(outcome)
+            if status is None:
+                raise outcome
+            answer.error.CopyFrom(status.to_proto())
         response.causal_token = format_token(offsets)
         return response
 

@@ -154,6 +154,8 @@ class Ledger:
 
     async def record_all(self, commands: Sequence[MemberCommand]) -> list[Outcome]:
         """Carries out writes, those of one member in order; an outcome for each."""
+        if not commands:
+            return []
         return await self._submit([_Job(c, self.partition_of(c.member_id)) for c in commands])
 
     async def advance_clock(self, command: Callable[[int], AdvanceClock]) -> list[store.Head]:

@@ -148,7 +148,8 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchRecord(self, request, context):
-        """Takes a list of writes and gives an outcome for each, in the same order. One that is refused fails alone.
+        """Takes a list of writes and gives an outcome for each, in the same order. One that is refused fails alone; where
+        the ledger cannot be reached the call fails as a whole, and may be sent again as it was.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

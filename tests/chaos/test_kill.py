@@ -1,0 +1,146 @@
+"""kill -9 in the middle of a load: what was acknowledged is there, once, and the check of everything is clean."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from loyalty.ledger.v1 import ledger_service_pb2 as pb
+from loyalty.ledger.v1 import ledger_service_pb2_grpc
+from loyalty.tiers.v1 import tier_service_pb2 as tiers_pb
+from loyalty.tiers.v1 import tier_service_pb2_grpc
+from loyalty.type.v1.money_pb2 import Money
+
+from services.cli.installation import Connection, connection
+from services.runtime.channels import open_channel
+from tests.conftest import PROGRAMMES
+
+LOYALTY = Path(sys.executable).parent / "loyalty"
+MEMBERS = 40
+BATCHES = 60
+PER_BATCH = 50
+
+
+def loyalty(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(LOYALTY), *arguments], capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture
+def stack() -> Iterator[Connection]:
+    """The whole platform as processes of its own."""
+    directory = Path(tempfile.mkdtemp(prefix="ly-kill-"))
+    started = loyalty(
+        "up", "--data", str(directory), "--programme", str(PROGRAMMES / "tiered-365.yaml"), "--port", "0", "--detach"
+    )
+    assert started.returncode == 0, started.stderr
+    try:
+        yield connection(directory)
+    finally:
+        loyalty("down", "--data", str(directory))
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def pid_of(directory: Path, child: str) -> int:
+    state = json.loads((directory / "run" / "state.json").read_text())
+    return int(state["children"][child]["pid"])
+
+
+async def until_answered(call: Any, request: Any) -> Any:
+    """As a till does it: the same request again until there is an answer."""
+    for _ in range(300):
+        try:
+            return await call(request, timeout=10)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in {
+                grpc.StatusCode.UNAVAILABLE,
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                grpc.StatusCode.CANCELLED,
+            }:
+                raise
+            await asyncio.sleep(0.1)  # what a till does between tries
+    raise AssertionError("no answer within the time that a restart may take")
+
+
+def batch_of(number: int) -> pb.BatchRecordRequest:
+    batch = pb.BatchRecordRequest()
+    for place in range(PER_BATCH):
+        batch.writes.add(
+            record_purchase=pb.RecordPurchaseRequest(
+                request_id=f"p-{number}-{place}",
+                member_id=f"m-{(number + place) % MEMBERS}",
+                amount=Money(currency_code="PLN", minor_units=100),
+                lines=[pb.Line(sku="a", amount_minor_units=100)],
+            )
+        )
+    return batch
+
+
+@pytest.mark.parametrize("victim", ["ledger", "postgres"])
+async def test_kill_9_in_the_middle_of_a_load_loses_nothing_and_does_nothing_twice(
+    stack: Connection, victim: str
+) -> None:
+    directory = stack.installation.directory
+    channel = open_channel(stack.ledger, principal="test", secret=stack.secret)
+    ledger = ledger_service_pb2_grpc.LedgerServiceStub(channel)
+    enrolment = pb.BatchRecordRequest()
+    for number in range(MEMBERS):
+        enrolment.writes.add(enroll_member=pb.EnrollMemberRequest(request_id="e", member_id=f"m-{number}"))
+    await until_answered(ledger.BatchRecord, enrolment)
+
+    marks = {BATCHES // 5: asyncio.Event(), BATCHES * 3 // 5: asyncio.Event()}
+    numbers = iter(range(BATCHES))
+    done = 0
+    token = ""
+
+    async def send() -> None:
+        nonlocal done, token
+        for number in numbers:
+            answer = await until_answered(ledger.BatchRecord, batch_of(number))
+            for outcome in answer.outcomes:
+                assert outcome.WhichOneof("outcome") == "record_purchase", outcome.error
+            token = answer.causal_token
+            done += 1
+            if done in marks:
+                marks[done].set()
+
+    async def kill() -> None:
+        for mark in marks.values():
+            await mark.wait()
+            os.kill(pid_of(directory, victim), signal.SIGKILL)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(kill())
+        for _ in range(4):
+            group.create_task(send())
+
+    for number in (0, BATCHES // 2, BATCHES - 1):
+        again = await until_answered(ledger.BatchRecord, batch_of(number))
+        assert all(outcome.record_purchase.replayed for outcome in again.outcomes)
+    total = 0
+    for number in range(MEMBERS):
+        request = pb.GetBalanceRequest(member_id=f"m-{number}")
+        total += (await until_answered(ledger.GetBalance, request)).balance.available_points
+    assert total == BATCHES * PER_BATCH
+
+    tiers_channel = open_channel(stack.tiers, principal="test", secret=stack.secret)
+    tiers = tier_service_pb2_grpc.TierServiceStub(tiers_channel)
+    counts = await until_answered(
+        tiers.CountStandings, tiers_pb.CountStandingsRequest(causal_token=token, settled=True)
+    )
+    assert sum(count.members for count in counts.counts) == MEMBERS
+    await channel.close()
+    await tiers_channel.close()
+
+    checked = await asyncio.to_thread(loyalty, "check", "--data", str(directory), "--json")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
