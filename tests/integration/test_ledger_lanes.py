@@ -1,0 +1,116 @@
+"""Group commit: lanes, batches, and commands that the database refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from services.ledger import service, store
+from services.ledger.domain.commands import AwardPoints, EnrollMember
+from services.ledger.errors import LedgerError, PoisonedError
+from services.programme import load
+from services.runtime.clock import ClockMode, machine_now
+from services.runtime.database import create_pool, transact
+from services.runtime.status import OverloadedError
+from tests.conftest import PROGRAMMES, Database
+
+
+@contextlib.asynccontextmanager
+async def ledger_with(database: Database, *, lanes: int = 1, running: bool = True) -> AsyncIterator[service.Ledger]:
+    dsn = database.dsn("loyalty_ledger")
+    pool = await create_pool(dsn, service="test")
+    installation = await transact(pool, lambda c: store.create(c, 8, ClockMode.REAL))
+    ledger = service.Ledger(
+        dsn=dsn,
+        pool=pool,
+        programme=load(PROGRAMMES / "tiered-365.yaml"),
+        installation=installation,
+        lanes=lanes,
+        clock=machine_now,
+    )
+    tasks = [asyncio.create_task(lane.run()) for lane in ledger.lanes if running]
+    try:
+        yield ledger
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await pool.close()
+
+
+def common(member_id: str, request_id: str) -> dict[str, Any]:
+    return {
+        "member_id": member_id,
+        "request_id": request_id,
+        "principal": "test",
+        "on_behalf_of": "",
+        "occurred_time": None,
+        "request": request_id.encode(),
+    }
+
+
+def enrol(member_id: str) -> EnrollMember:
+    return EnrollMember(**common(member_id, "join"), channel="pos")
+
+
+def award(member_id: str, number: int) -> AwardPoints:
+    return AwardPoints(**common(member_id, f"a{number}"), points=number, reason="x", note="")
+
+
+async def test_a_command_that_the_database_refuses_fails_alone(database: Database) -> None:
+    async with ledger_with(database) as ledger:
+        # NUL is refused by the contract's rules; here it comes past them, as a fault would.
+        commands = [enrol(f"m{number}") for number in range(20)] + [enrol("bad\0id")] + [award("m3", 5)]
+        outcomes = await ledger.record_all(commands)
+    assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Exception)] == [20]
+    assert isinstance(outcomes[20], PoisonedError)
+
+
+async def test_more_than_a_lane_will_hold_is_turned_away_and_what_was_taken_in_is_done(database: Database) -> None:
+    async with ledger_with(database, running=False) as ledger:
+        held = asyncio.create_task(ledger.record_all([enrol(f"m{n}") for n in range(20_000)]))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            await ledger.record_all([enrol("late")])
+        lane = asyncio.create_task(ledger.lanes[0].run())
+        outcomes = await held
+        lane.cancel()
+        await asyncio.gather(lane, return_exceptions=True)
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 8])
+async def test_the_number_of_lanes_changes_nothing_for_a_member(database: Database, lanes: int) -> None:
+    async with ledger_with(database, lanes=lanes) as ledger:
+        await ledger.record_all([enrol(f"m{n}") for n in range(10)])
+        await asyncio.gather(
+            *(ledger.record_all([award(f"m{n % 10}", n) for n in range(start, 200, 5)]) for start in range(5))
+        )
+        for number in range(10):
+            member = await ledger.member(f"m{number}")
+            assert member.available == sum(n for n in range(200) if n % 10 == number)
+
+
+async def test_a_lane_whose_connection_is_cut_goes_on_with_a_new_one(database: Database) -> None:
+    async with ledger_with(database) as ledger:
+        await ledger.record(enrol("m"))
+        killer = await asyncpg.connect(database.dsn("loyalty_ledger"))
+        try:
+            for number in range(1, 6):
+                await killer.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ledger-lane'"
+                )
+                for _ in range(200):
+                    outcome = (await ledger.record_all([award("m", number)]))[0]
+                    if not isinstance(outcome, Exception):
+                        break
+                    assert not isinstance(outcome, LedgerError)
+                    await asyncio.sleep(0.02)
+        finally:
+            await killer.close()
+        assert (await ledger.member("m")).available == 15
