@@ -28,11 +28,11 @@ class Caller:
 
 
 class TokenMissingError(Exception):
-    """No bearer token came with the call; send the metadata `authorization: Bearer <token>`."""
+    """no bearer token came with the call; send the metadata `authorization: Bearer <token>`"""
 
 
 class TokenInvalidError(Exception):
-    """The bearer token is not one of this installation; `loyalty up` prints one that is."""
+    """the bearer token is not one of this installation; `loyalty up` prints one that is"""
 
 
 current_caller: ContextVar[Caller] = ContextVar("current_caller")

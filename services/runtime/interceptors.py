@@ -53,7 +53,25 @@ def _described(violation: protovalidate.Violation) -> tuple[str, str]:
         subscript = element.subscript
         if subscript is not None and subscript.field == "index":
             path += f"[{subscript.value}]"
+    if violation.proto.rule_id == "string.pattern":
+        return path, PATTERNS.get(str(violation.rule_value), violation.proto.message)
+    if violation.proto.rule_id == "string.not_contains":
+        return path, "must not contain the character NUL"
     return path, violation.proto.message or violation.proto.rule_id
+
+
+# The patterns of the contract in words: what a field may be.
+PATTERNS = {
+    "^[!-~]{1,128}$": "must be 1 to 128 printable ASCII characters without spaces",
+    "^[!-~]{0,128}$": "must be at most 128 printable ASCII characters without spaces",
+    "^[A-Za-z0-9._~@+-]{1,64}$": "must be 1 to 64 letters, digits or any of . _ ~ @ + -",
+    "^[A-Za-z0-9._~@+-]{0,64}$": "must be at most 64 letters, digits or any of . _ ~ @ + -",
+    "^[A-Za-z0-9-]{1,64}$": "must be 1 to 64 letters, digits or dashes",
+    "^[A-Z]{3}$": "must be a currency code of ISO 4217, three capital letters",
+    "^[a-z0-9_-]{0,32}$": "must be at most 32 small letters, digits or any of _ -",
+    "^[a-z0-9_-]{1,64}$": "must be 1 to 64 small letters, digits or any of _ -",
+    "^[^\\x00-\\x1f\\x7f]*$": "must not contain control characters",
+}
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):

@@ -13,6 +13,7 @@ from loyalty.type.v1 import error_reason_pb2
 from services.ledger.domain.events import Account, EntryKind
 from services.ledger.errors import REFUSAL_MESSAGES, Refusal
 from services.runtime import contract
+from services.runtime.interceptors import PATTERNS
 from tests.conftest import ROOT
 
 REASONS = {
@@ -68,3 +69,9 @@ def test_the_descriptor_set_holds_every_file_after_its_imports() -> None:
         seen.add(file.name)
     assert "google/rpc/error_details.proto" in seen
     assert ledger_service_pb2.DESCRIPTOR.name in seen
+
+
+def test_every_pattern_of_the_contract_has_words_for_people() -> None:
+    texts = "\n".join(path.read_text() for path in (ROOT / "protos").rglob("*.proto"))
+    patterns = {found.replace("\\\\", "\\") for found in re.findall(r'pattern(?: =|:) "((?:[^"\\]|\\.)*)"', texts)}
+    assert patterns == set(PATTERNS)
