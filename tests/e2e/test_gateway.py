@@ -1,0 +1,230 @@
+"""Through the real Envoy: JSON over HTTP, gRPC and gRPC-Web, wrong input included."""
+
+from __future__ import annotations
+
+import base64
+import json
+import mailbox
+import uuid
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from loyalty.ledger.v1 import ledger_service_pb2 as pb
+from loyalty.ledger.v1 import ledger_service_pb2_grpc
+from loyalty.type.v1.money_pb2 import Money
+
+from services.cli.installation import Connection
+
+
+@pytest.fixture
+def http(live: Connection) -> Any:
+    with httpx.Client(
+        base_url=live.gateway, headers={"authorization": live.authorization("till-1")}, timeout=20
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def member(http: httpx.Client) -> str:
+    name = f"member-{uuid.uuid4().hex[:12]}"
+    answer = http.post("/v1/members", json={"request_id": "join", "member_id": name, "channel": "pos"})
+    assert answer.status_code == 200, answer.text
+    return name
+
+
+def buy(http: httpx.Client, member: str, minor_units: int, request_id: str, **more: Any) -> httpx.Response:
+    body = {"request_id": request_id, "amount": {"currency_code": "USD", "minor_units": minor_units}, **more}
+    return http.post(f"/v1/members/{member}/purchases", json=body)
+
+
+def reason_of(answer: httpx.Response) -> str:
+    return str(answer.json()["details"][0]["reason"])
+
+
+def test_a_member_buys_reaches_green_at_once_gets_a_coupon_by_mail_and_falls_back_by_a_return(
+    http: httpx.Client, live: Connection, member: str
+) -> None:
+    contact = {"request_id": "contact", "contact": {"name": "Ada", "email": f"{member}@example.com"}}
+    assert http.put(f"/v1/members/{member}/contact", json=contact).status_code == 200
+
+    token = buy(http, member, 29_500, "p1").json()["causal_token"]
+    standing = http.get(f"/v1/members/{member}/standing", params={"causal_token": token}).json()["standing"]
+    assert (standing["tier"], standing["missing_for_next_tier"]["minor_units"]) == ("White", "500")
+
+    receipt = buy(http, member, 1_000, "p2", purchase_id="receipt-2").json()
+    token = receipt["causal_token"]
+    assert receipt["receipt"]["rules"] == [
+        {"rule": "base", "points": "10", "reason": "1 point per 1.00 USD of 10.00 USD"}
+    ]
+    standing = http.get(f"/v1/members/{member}/standing", params={"causal_token": token}).json()["standing"]
+    assert (standing["tier_number"], standing["tier"], standing["discount_basis_points"]) == (2, "Green", 500)
+
+    deliveries = http.get("/v1/deliveries", params={"member_id": member, "causal_token": token}).json()
+    assert deliveries["total_size"] == "1"
+    code = deliveries["deliveries"][0]["coupon_code"]
+    coupon = http.get(f"/v1/coupons/{code.lower()}").json()["coupon"]
+    assert (coupon["member_id"], coupon["state"]) == (member, "COUPON_STATE_ISSUED")
+    assert code in _mail_to(live, http, member)
+
+    back = {
+        "request_id": "r1",
+        "purchase_id": "receipt-2",
+        "amount": {"currency_code": "USD", "minor_units": 1_000},
+        "reason": "damaged",
+    }
+    answer = http.post(f"/v1/members/{member}/returns", json=back).json()
+    assert (answer["state"], answer["receipt"]["points"]) == ("RETURN_STATE_RECORDED", "-10")
+    query = {"causal_token": answer["causal_token"]}
+    standing = http.get(f"/v1/members/{member}/standing", params=query).json()["standing"]
+    assert standing["tier"] == "White"
+
+
+def _mail_to(live: Connection, http: httpx.Client, member: str) -> str:
+    """The text of the mail that lies in the mailbox once its delivery is done."""
+    for _ in range(200):
+        found = http.get("/v1/deliveries", params={"member_id": member, "state": "DELIVERY_STATE_DELIVERED"}).json()
+        if found["total_size"] != "0":
+            break
+    box = mailbox.Maildir(live.installation.mailbox, create=False)
+    texts = [
+        message.get_payload(decode=True).decode()
+        for message in box
+        if message["To"] and f"{member}@example.com" in message["To"]
+    ]
+    assert len(texts) == 1
+    return texts[0]
+
+
+def test_the_same_request_twice_is_answered_alike_and_marked(http: httpx.Client, member: str) -> None:
+    first = buy(http, member, 5_000, "p").json()
+    again = buy(http, member, 5_000, "p").json()
+    assert again == first | {"replayed": True}
+    other = buy(http, member, 5_001, "p")
+    assert (other.status_code, reason_of(other)) == (409, "REQUEST_ID_REUSED")
+    assert other.json()["details"][0]["metadata"] == {"field": "amount"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "request_id"),
+        ({"request_id": "p"}, "amount"),
+        ({"request_id": "p", "amount": {"currency_code": "USD", "minor_units": -1}}, "amount.minor_units"),
+        ({"request_id": "p", "amount": {"currency_code": "usd", "minor_units": 1}}, "amount.currency_code"),
+        ({"request_id": "p", "amount": {"currency_code": "PLN", "minor_units": 1}}, "amount.currency_code"),
+        ({"request_id": "p", "amount": {"currency_code": "USD", "minor_units": 1}, "store_id": "a\0"}, "store_id"),
+        (
+            {
+                "request_id": "p",
+                "amount": {"currency_code": "USD", "minor_units": 2},
+                "lines": [{"sku": "a", "amount_minor_units": 1}],
+            },
+            "lines",
+        ),
+        (
+            {
+                "request_id": "p",
+                "amount": {"currency_code": "USD", "minor_units": 1},
+                "occurred_time": "2100-01-01T00:00:00Z",
+            },
+            "occurred_time",
+        ),
+    ],
+)
+def test_wrong_fields_are_400_with_the_field_and_write_nothing(
+    http: httpx.Client, member: str, body: dict[str, Any], field: str
+) -> None:
+    answer = http.post(f"/v1/members/{member}/purchases", json=body)
+    assert answer.status_code == 400
+    violations = next(one for one in answer.json()["details"] if one["@type"].endswith("BadRequest"))
+    assert field in [one["field"] for one in violations["field_violations"]]
+    entries = http.get(f"/v1/members/{member}/entries").json()["entries"]
+    assert [entry["kind"] for entry in entries] == ["ENTRY_KIND_MEMBER_JOINED"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"request_id": 7', "nothing", '{"amount": {"minor_units": "many"}}'])
+def test_what_is_no_json_of_the_contract_is_400_and_json(http: httpx.Client, member: str, content: str) -> None:
+    answer = http.post(f"/v1/members/{member}/purchases", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["message"]
+
+
+def test_an_unknown_member_and_an_unknown_path_are_404_and_json(http: httpx.Client) -> None:
+    answer = http.get("/v1/members/nobody-of-that-name")
+    assert (answer.status_code, reason_of(answer)) == (404, "MEMBER_UNKNOWN")
+    answer = http.get("/v1/coupons/NONE-2222-2222-2222")
+    assert (answer.status_code, reason_of(answer)) == (404, "COUPON_UNKNOWN")
+    answer = http.get("/v1/nothing/here")
+    assert answer.status_code == 404
+    assert answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"), [({}, "TOKEN_MISSING"), ({"authorization": "Bearer a.b"}, "TOKEN_INVALID")]
+)
+def test_no_token_and_a_wrong_token_are_401(live: Connection, headers: dict[str, str], reason: str) -> None:
+    answer = httpx.get(f"{live.gateway}/v1/programme", headers=headers)
+    assert (answer.status_code, reason_of(answer)) == (401, reason)
+
+
+def test_a_clock_that_moves_by_itself_is_not_advanced(http: httpx.Client) -> None:
+    answer = http.post("/v1/clock:advance", json={"request_id": "c", "to_time": "2030-01-01T00:00:00Z"})
+    assert (answer.status_code, reason_of(answer)) == (400, "CLOCK_NOT_SIMULATED")
+
+
+async def test_grpc_goes_through_the_same_port_with_details_of_errors(live: Connection, member: str) -> None:
+    metadata = (("authorization", live.authorization("backend")),)
+    async with grpc.aio.insecure_channel(live.gateway.removeprefix("http://")) as channel:
+        ledger = ledger_service_pb2_grpc.LedgerServiceStub(channel)
+        request = pb.RecordPurchaseRequest(
+            request_id="g", member_id=member, amount=Money(currency_code="USD", minor_units=700)
+        )
+        answer = await ledger.RecordPurchase(request, metadata=metadata, timeout=10)
+        assert answer.receipt.points == 7
+        request.member_id = "nobody-of-that-name"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ledger.RecordPurchase(request, metadata=metadata, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
+        info = error_details_pb2.ErrorInfo()
+        assert status.details[0].Unpack(info)
+        assert info.reason == "MEMBER_UNKNOWN"
+        received = 0
+        async for response in ledger.StreamEntries(pb.StreamEntriesRequest(), metadata=metadata, timeout=20):
+            received += len(response.entries)
+        assert received >= 2
+
+
+def test_grpc_web_goes_through_the_same_port(live: Connection, member: str) -> None:
+    content = pb.GetBalanceRequest(member_id=member).SerializeToString()
+    frame = b"\0" + len(content).to_bytes(4, "big") + content
+    answer = httpx.post(
+        f"{live.gateway}/loyalty.ledger.v1.LedgerService/GetBalance",
+        content=base64.b64encode(frame),
+        headers={
+            "content-type": "application/grpc-web-text",
+            "accept": "application/grpc-web-text",
+            "authorization": live.authorization("app"),
+            "x-grpc-web": "1",
+        },
+    )
+    assert answer.status_code == 200
+    body = base64.b64decode(answer.content)
+    length = int.from_bytes(body[1:5], "big")
+    assert pb.GetBalanceResponse.FromString(body[5 : 5 + length]).balance.available_points == 100
+
+
+def test_the_gateway_says_that_it_is_healthy_and_hides_what_is_not_in_the_contract(live: Connection) -> None:
+    assert httpx.get(f"{live.gateway}/healthz").status_code == 200
+    answer = httpx.post(f"{live.gateway}/grpc.health.v1.Health/Check", headers={"content-type": "application/grpc"})
+    assert answer.headers.get("grpc-status") != "0"
+
+
+def test_a_request_of_many_megabytes_is_turned_away(http: httpx.Client, member: str) -> None:
+    body = json.dumps({"request_id": "p", "store_id": "x" * 20_000_000})
+    answer = http.post(f"/v1/members/{member}/purchases", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.json()["message"]
