@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from services.cli import stack
+from services.cli import commands, stack
 from services.cli.errors import CommandError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 stack.register(app)
+commands.register(app)
 
 
 def main() -> None:

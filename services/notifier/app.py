@@ -56,7 +56,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
     ledger = LedgerClient(await open_peer(settings, settings.ledger_address, stack))
     tiers = TiersClient(await open_peer(settings, settings.tiers_address, stack))
     installation = await _installed(store, vault, ledger)
-    progress = Progress(await store.transact(Transaction.read_cursors))
+    progress = Progress(await store.read(Transaction.read_cursors))
     codes = CouponCodes(key=vault.coupon_key, partitions=installation.partitions)
     server = MailServer(host=settings.smtp_host, port=settings.smtp_port, greeting=composer.domain)
     stack.push_async_callback(server.close)
@@ -119,7 +119,7 @@ async def open_peer(settings: NotifierConfig, address: str, stack: AsyncExitStac
 async def _installed(store: Store, vault: Vault, ledger: LedgerClient) -> Installation:
     """To whom the database belongs, which must be us. At the first start the ledger is asked, until it answers."""
     own = vault.fingerprint()
-    found = await store.transact(Transaction.read_installation)
+    found = await store.read(Transaction.read_installation)
     if found is None:
         layout = await _first_layout(ledger)
         first = Installation(key_fingerprint=own, partitions=len(layout.heads), simulated=layout.simulated)

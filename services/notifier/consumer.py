@@ -96,7 +96,7 @@ class Consumer:
 
     async def _follow(self) -> None:
         await self._agree_with_ledger()
-        cursors = await self._store.transact(Transaction.read_cursors)
+        cursors = await self._store.read(Transaction.read_cursors)
         self._progress.stand(cursors)
         sequencer = Sequencer(cursors)
         arrived = asyncio.Event()

@@ -22,7 +22,7 @@ from services.notifier.errors import (
     RequestIdReusedError,
 )
 from services.notifier.progress import Progress
-from services.notifier.store import DeliveryFilter, Place, SealedContact, Store, Transaction
+from services.notifier.store import ContactRequest, DeliveryFilter, Place, SealedContact, Store, Transaction
 from services.notifier.vault import Vault
 from services.runtime.clock import MachineClock
 
@@ -84,26 +84,28 @@ class NotifierService:
         partition = partition_of(member_id, self._partitions)
         digest = contact.digest(self._vault.request_key)
 
-        async def look(transaction: Transaction) -> tuple[bool, bytes | None]:
+        async def look(transaction: Transaction) -> ContactRequest:
             return await transaction.find_contact_request(partition, member_id, request_id)
 
-        known, kept = await self._store.transact(look)
-        if kept is not None:
-            return _replayed(kept, digest)
+        before = await self._store.read(look)
+        if before.content_digest is not None:
+            return _replayed(before.content_digest, digest)
         # The ledger knows a new member before our feed does.
-        if not known and not await self._member_exists(member_id):
+        if not before.known and not await self._member_exists(member_id):
             raise MemberUnknownError
         now = self._machine_now()
 
         async def put(transaction: Transaction) -> tuple[bool, int]:
             await transaction.share_partition(partition)
             if not await transaction.insert_contact_request(partition, member_id, request_id, digest, now):
-                _, first = await transaction.find_contact_request(partition, member_id, request_id)
-                assert first is not None
-                return _replayed(first, digest), 0
-            wrapped = await transaction.keep_member_key(
-                partition, member_id, lambda: self._vault.wrap(member_id, self._vault.new_member_key())
-            )
+                # The same request came twice at once, and the other one was first.
+                first = await transaction.find_contact_request(partition, member_id, request_id)
+                assert first.content_digest is not None
+                return _replayed(first.content_digest, digest), 0
+            wrapped = before.wrapped_key
+            if wrapped is None:
+                new = self._vault.wrap(member_id, self._vault.new_member_key())
+                wrapped = await transaction.keep_member_key(partition, member_id, new)
             name, email = self._vault.seal_contact(member_id, self._vault.unwrap(member_id, wrapped), contact)
             sealed = SealedContact(
                 partition=partition, member_id=member_id, wrapped_key=wrapped, name=name, email=email
@@ -146,7 +148,7 @@ class NotifierService:
         async def read(transaction: Transaction) -> tuple[Sequence[Delivery], int]:
             return await transaction.list_deliveries(wanted, place, size + 1)
 
-        found, total = await self._store.transact(read)
+        found, total = await self._store.read(read)
         shown = found[:size]
         token = ""
         if len(found) > size:
@@ -161,7 +163,7 @@ class NotifierService:
         async def read(transaction: Transaction) -> Coupon | None:
             return await transaction.find_coupon(partition, printed)
 
-        coupon = await self._store.transact(read)
+        coupon = await self._store.read(read)
         if coupon is None:
             raise CouponUnknownError
         return coupon, coupon.state_at(self._business_now())

@@ -19,7 +19,7 @@ from services.notifier.domain.campaigns import Coupon, Letter, Reward, RewardKey
 from services.notifier.domain.deliveries import Delivery, DeliveryState, DueDelivery, Settlement
 from services.notifier.domain.feeds import Cursor, LedgerEntry, MemberJoined
 from services.notifier.errors import CursorMovedError
-from services.runtime.database import load_queries, transact
+from services.runtime.database import CONNECT_TIMEOUT_SECONDS, load_queries, transact
 
 QUERIES = load_queries(Path(__file__).with_name("sql") / "queries.sql")
 
@@ -44,6 +44,15 @@ class SealedContact:
     wrapped_key: bytes | None
     name: bytes | None
     email: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactRequest:
+    """Whether the member is known, its wrapped key, and the digest of the request where it was answered before."""
+
+    known: bool
+    wrapped_key: bytes | None
+    content_digest: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,11 @@ class Store:
             return await work(Transaction(connection))
 
         return await transact(self._pool, run)
+
+    async def read(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Runs `work`, whose statements only read and stand each for itself: no transaction is opened."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            return await work(Transaction(connection))
 
     async def snapshot(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Runs `work`, which only reads, over one unchanging state of all tables."""
@@ -277,10 +291,10 @@ class Transaction:
         rows = await self._connection.fetch(QUERIES["find_contacts"], partition, list(member_ids))
         return {row["member_id"]: SealedContact(partition=partition, **row) for row in rows}
 
-    async def find_contact_request(self, partition: int, member_id: str, request_id: str) -> tuple[bool, bytes | None]:
-        """Whether the member is known, and the digest of the request's content where it was answered before."""
+    async def find_contact_request(self, partition: int, member_id: str, request_id: str) -> ContactRequest:
+        """What is known of a request and its member."""
         row = await self._connection.fetchrow(QUERIES["find_contact_request"], partition, member_id, request_id)
-        return row["known"], row["content_digest"]
+        return ContactRequest(**row)
 
     async def insert_contact_request(
         self, partition: int, member_id: str, request_id: str, content_digest: bytes, now: datetime
@@ -289,13 +303,11 @@ class Transaction:
         values = (partition, member_id, request_id, content_digest, now)
         return await self._connection.fetchval(QUERIES["insert_contact_request"], *values) is not None
 
-    async def keep_member_key(self, partition: int, member_id: str, make: Callable[[], bytes]) -> bytes:
-        """The member's wrapped key: the one there is, or a new one from `make`."""
-        wrapped = await self._connection.fetchval(QUERIES["find_member_key"], partition, member_id)
-        if wrapped is None:
-            await self._connection.execute(QUERIES["insert_member_key"], partition, member_id, make())
-            wrapped = await self._connection.fetchval(QUERIES["find_member_key"], partition, member_id)
-        return bytes(wrapped)
+    async def keep_member_key(self, partition: int, member_id: str, wrapped: bytes) -> bytes:
+        """The member's wrapped key: this one, unless there is one."""
+        if await self._connection.fetchval(QUERIES["insert_member_key"], partition, member_id, wrapped):
+            return wrapped
+        return bytes(await self._connection.fetchval(QUERIES["find_member_key"], partition, member_id))
 
     async def put_contact(self, contact: SealedContact, now: datetime) -> None:
         """Sets a contact, whole; one without name and e-mail is removed."""

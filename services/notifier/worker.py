@@ -1,7 +1,7 @@
 """Delivers messages: takes what is due, sends it, writes down what came of it.
 
 A message is leased before it is sent and settled after it. If the process dies in between, the lease runs out and the
-message is sent again, under the same Message-ID: at least once, and once unless something dies in that moment.
+message is sent again, under the same Message-ID: at least once, and once unless the process dies in that moment.
 While the mail server cannot be reached nothing is tried and nothing counted; the worker knocks with growing pauses.
 """
 
@@ -31,6 +31,7 @@ from services.notifier.errors import ContactError, MailServerError, SealError
 from services.notifier.store import SealedContact, Store, Transaction
 from services.notifier.vault import Vault
 from services.runtime.clock import MachineClock
+from services.runtime.database import CONNECTION_ERRORS
 
 log = structlog.get_logger()
 
@@ -44,6 +45,8 @@ _MARGIN: Final = timedelta(seconds=50)
 _SENDERS: Final = 8
 _LONGEST_WAIT_SECONDS: Final = 30.0
 _MOST_KNOCKS: Final = 4
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 2.0
 
 
 class Channel(Protocol):
@@ -91,7 +94,7 @@ class Worker:
             now = self._now()
             if self._closed_until is not None and now < self._closed_until:
                 return self._closed_until
-            due = await self._store.transact(Transaction.due_partitions)
+            due = await self._store.read(Transaction.due_partitions)
             ready = [partition for partition, not_before in due.items() if not_before <= now]
             if not ready:
                 return min(due.values(), default=None)
@@ -117,11 +120,7 @@ class Worker:
         with_address = [due for due in batch if _has_address(contacts.get(due.coupon.member_id))]
         settlements = await self._send(with_address, contacts)
         if settlements:
-
-            async def write(transaction: Transaction) -> None:
-                await transaction.settle_deliveries(partition, batch[0].leased_until, settlements)
-
-            await self._store.transact(write)
+            await self._write_down(partition, batch[0].leased_until, settlements)
         states = [settlement.state for settlement in settlements]
         log.info(
             "messages_settled",
@@ -131,6 +130,24 @@ class Worker:
             without_contact=len(without),
         )
         return self._closed_until is None
+
+    async def _write_down(self, partition: int, leased_until: datetime, settlements: Sequence[Settlement]) -> None:
+        """Settles a lease. What was sent must not be sent again because the database was away for a moment: so it is
+        tried for as long as the lease holds."""
+
+        async def work(transaction: Transaction) -> None:
+            await transaction.settle_deliveries(partition, leased_until, settlements)
+
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._store.transact(work)
+            except CONNECTION_ERRORS as error:
+                if self._stopping or self._now() > leased_until:
+                    raise
+                log.warning("settling_delayed", messages=len(settlements), error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     async def _put_aside(self, partition: int, without: Sequence[DueDelivery]) -> None:
         ids = [due.letter.delivery_id for due in without]

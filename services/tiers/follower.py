@@ -12,7 +12,7 @@ import structlog
 from services.runtime.clock import ClockMode, MachineClock, machine_now
 from services.runtime.database import keep_going
 from services.tiers.domain import LedgerEntry
-from services.tiers.errors import LedgerDiffersError, LedgerUnavailableError, TiersError
+from services.tiers.errors import FeedBrokenError, LedgerDiffersError, LedgerUnavailableError, TiersError
 from services.tiers.service import POLL_SECONDS, Tiers, heard
 from services.tiers.store import ClassNotice
 
@@ -89,10 +89,18 @@ class Follower:
         positions = self._tiers.positions
         after = {partition: cursor.ledger_offset for partition, cursor in positions.cursors.items()}
         log.info("feed_followed", partitions=len(after), clock_mode=described.clock_mode.value)
-        await self._tiers.run_passed()
-        async for entries in self._ledger.entries(after, follow=True):
-            await self._tiers.take_in(entries)
+        try:
             await self._tiers.run_passed()
+            async for entries in self._ledger.entries(after, follow=True):
+                await self._tiers.take_in(entries)
+                await self._tiers.run_passed()
+        except FeedBrokenError as error:
+            # Never skipped: what follows would be counted upon a hole.
+            log.error("feed_broke", problem=str(error))
+            raise
+        except LedgerUnavailableError as error:
+            log.warning("feed_ended", problem=str(error))
+            raise
         raise LedgerUnavailableError("the ledger ended the stream")
 
     async def _run_due(self) -> None:

@@ -472,6 +472,47 @@ async def _lived(till: Till, desk: Desk) -> None:
     await desk.count(await till.advance(at("2025-02-15T00:00")))
 
 
+async def test_members_are_counted_as_each_standing_says(till: Till, start_tiers: StartTiers) -> None:
+    desk = await start_tiers()
+    await _lived(till, desk)
+    instants = [f"2024-{month:02}-15T00:00" for month in range(2, 13)]
+    for text in (
+        *instants,
+        "2025-01-31T09:59",
+        "2025-01-31T10:00",
+        "2025-02-15T00:00",
+        "2025-03-01T00:00",
+        "2026-01-01",
+    ):
+        time = at(text)
+        standings = [(await desk.standing(f"m-{number}", time=time)).tier for number in range(5)]
+        counted = await desk.count(time=time)
+        assert counted == {tier: standings.count(tier) for tier in ("White", "Green", "Silver", "Golden")}, text
+
+
+async def test_lost_connections_to_the_database_are_made_again(
+    till: Till, start_tiers: StartTiers, check_tiers: CheckTiers, database: Database
+) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    token = await till.enroll("m-1", DAY)
+    for number in range(30):
+        token = await till.buy("m-1", 1_000, DAY + timedelta(minutes=number + 1))
+        if number % 10 == 5:
+            # A role may end its own connections.
+            await execute(
+                database,
+                "loyalty_tiers",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE usename = 'loyalty_tiers' AND datname = current_database() AND pid <> pg_backend_pid()",
+            )
+    standing = await desk.standing("m-1", token)
+    assert (standing.tier, standing.balance.minor_units) == ("Green", 30_000)
+    await desk.count(token)
+    report = await check_tiers()
+    assert (report.differences, report.checked["movements"]) == ((), 30)
+
+
 async def test_the_check_is_clean_after_a_life(till: Till, start_tiers: StartTiers, check_tiers: CheckTiers) -> None:
     desk = await start_tiers()
     await _lived(till, desk)
@@ -500,7 +541,7 @@ DAMAGE = {
         "DELETE FROM tiers.tier_changes WHERE member_id = 'm-1' AND sequence = 1",
         "number without a gap",
     ),
-    "a cursor": ("UPDATE tiers.cursors SET ledger_offset = ledger_offset + 1", "last entry taken in"),
+    "a cursor": ("UPDATE tiers.cursors SET ledger_offset = ledger_offset + 1000", "last entry taken in"),
     "an outbox row too many": (
         "INSERT INTO tiers.class_outbox VALUES (0, 999, 'm-1', 99, 'green', now(), 'class-m-1-99')",
         "earning class in the outbox",

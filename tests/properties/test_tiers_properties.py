@@ -237,29 +237,38 @@ class Tables:
         self.states.update(effects.states)
         self.movements.extend(effects.movements)
         self.changes.extend(effects.changes)
+        for (partition, _), state in self.states.items():
+            due = self.cursors[partition].due_time
+            assert due is None or state.next_roll_off is None or state.next_roll_off > due
 
 
 kinds = st.sampled_from([EntryKind.PURCHASE, EntryKind.RETURN, EntryKind.CLOCK, EntryKind.OTHER])
-happenings = st.tuples(kinds, st.sampled_from(["m1", "m2"]), times, st.integers(0, 25))
+# Hours since the one before: most come in order, some late.
+hours_on = st.integers(-30, 40)
+happenings = st.tuples(kinds, st.sampled_from(["m1", "m2"]), hours_on, st.integers(0, 25))
 
 
-def log_of(partition: int, join_times: tuple[datetime, datetime], happened: list[Any]) -> list[LedgerEntry]:
+def log_of(partition: int, join_hours: tuple[int, int], happened: list[Any]) -> list[LedgerEntry]:
     """A partition of the ledger: two members, and a clock that moves on."""
-    lines = [(EntryKind.JOINED, f"m{number}", time, 0) for number, time in enumerate(join_times, start=1)]
-    return [
-        LedgerEntry(
-            partition=partition,
-            offset=offset,
-            kind=kind,
-            member_id="" if kind is EntryKind.CLOCK else member_id,
-            occurred_time=time,
-            amount=amount,
+    joins = [(EntryKind.JOINED, f"m{number}", hours, 0) for number, hours in enumerate(join_hours, start=1)]
+    entries: list[LedgerEntry] = []
+    hour = 0
+    for kind, member_id, hours, amount in [*joins, *happened]:
+        hour = max(hour + hours, 0)
+        entries.append(
+            LedgerEntry(
+                partition=partition,
+                offset=len(entries) + 1,
+                kind=kind,
+                member_id="" if kind is EntryKind.CLOCK else member_id,
+                occurred_time=START + timedelta(hours=hour),
+                amount=amount,
+            )
         )
-        for offset, (kind, member_id, time, amount) in enumerate([*lines, *happened], start=1)
-    ]
+    return entries
 
 
-logs_of_a_partition = st.tuples(st.tuples(times, times), st.lists(happenings, max_size=20))
+logs_of_a_partition = st.tuples(st.tuples(hours_on, hours_on), st.lists(happenings, max_size=20))
 
 
 def live_through(policy: TierPolicy, logs: dict[int, list[LedgerEntry]], chance: Random) -> Tables:
@@ -314,5 +323,6 @@ def test_however_partitions_interleave_each_member_changes_alike_and_numbers_hav
         movements = [t.movement for t in one.movements if (t.partition, t.member_id) == key]
         standing = evaluate(policy, History(joined_time=state.joined_time, movements=movements), state.as_of)
         assert (state.balance, state.tier_number) == (standing.balance, standing.level.number)
+        assert state.next_roll_off == min((m.end_time for m in standing.counted), default=None)
     assert contents(one) == contents(other)
     assert applied(one) == applied(other)

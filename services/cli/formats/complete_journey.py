@@ -53,7 +53,9 @@ class CompleteJourney:
         self._products = folder / "products.parquet"
         missing = [path.name for path in (self._transactions, self._products) if not path.is_file()]
         if not folder.is_dir():
-            raise SourceError(f"{folder} is no folder; name the one that holds transactions.parquet and products.parquet")
+            raise SourceError(
+                f"{folder} is no folder; name the one that holds transactions.parquet and products.parquet"
+            )
         if missing:
             raise SourceError(f"{folder} holds no {' and no '.join(missing)}")
         self._raw = self._open_lines()

@@ -16,7 +16,7 @@ from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
-from typing import Final
+from typing import Any, Final
 
 import aiosmtplib
 
@@ -54,7 +54,7 @@ class Composer:
         """`mail_from` is an address, or a name and an address: `Shop <shop@example.com>`; else InstallationError."""
         self._programme = programme
         self._campaigns = {campaign.id: campaign for campaign in programme.campaigns}
-        self._sender = _sender(mail_from)
+        self._from, self._sender = _sender(mail_from)
 
     def compose(self, due: DueDelivery, contact: Contact, now: datetime) -> Mail:
         """The e-mail of a message, in the words of its campaign. Raises ContactError, LookupError (no such campaign).
@@ -86,7 +86,8 @@ class Composer:
         )
         message = EmailMessage(policy=SMTP_POLICY)
         try:
-            message["From"] = self._sender
+            # A header that was parsed once is taken as it is.
+            message["From"] = self._from
             message["To"] = recipient
             message["Subject"] = words.subject
             message["Date"] = now
@@ -220,7 +221,8 @@ def _reply(what: str, error: aiosmtplib.SMTPResponseException) -> Outcome:
     return Outcome(verdict=verdict, error=f"{what}: {codes}")
 
 
-def _sender(text: str) -> Address:
+def _sender(text: str) -> tuple[Any, Address]:
+    """The From header and the address in it."""
     message = EmailMessage(policy=SMTP_POLICY)
     try:
         message["From"] = text
@@ -229,4 +231,4 @@ def _sender(text: str) -> Address:
         address = Address()
     if not isinstance(address, Address) or not address.username or not address.domain or message["From"].defects:
         raise InstallationError(f"{text!r} is no address to send mail from, like `Shop <shop@example.com>`")
-    return address
+    return message["From"], address

@@ -128,7 +128,7 @@ SET state = 'no_contact', not_before = $4
 WHERE delivery.partition = $1 AND delivery.delivery_id = ANY($3::text[])
     AND delivery.state = 'queued' AND delivery.not_before = $2
     AND NOT EXISTS (
-        SELECT FROM notifier.contacts AS contact
+        SELECT FROM notifier.contacts AS contact JOIN notifier.member_keys USING (partition, member_id)
         WHERE contact.partition = delivery.partition AND contact.member_id = delivery.member_id
             AND contact.email IS NOT NULL);
 
@@ -145,9 +145,10 @@ FROM notifier.contacts JOIN notifier.member_keys USING (partition, member_id)
 WHERE partition = $1 AND member_id = ANY($2::text[]);
 
 -- name: find_contact_request
--- Whether a member is known, and what stands for the content of a request answered before.
+-- Whether a member is known, its key, and what stands for the content of a request answered before.
 SELECT
     EXISTS (SELECT FROM notifier.members WHERE partition = $1 AND member_id = $2) AS known,
+    (SELECT wrapped_key FROM notifier.member_keys WHERE partition = $1 AND member_id = $2) AS wrapped_key,
     (
         SELECT content_digest FROM notifier.contact_requests
         WHERE partition = $1 AND member_id = $2 AND request_id = $3
@@ -161,9 +162,10 @@ ON CONFLICT DO NOTHING
 RETURNING true;
 
 -- name: insert_member_key
--- Keeps a member's key, unless there is one.
+-- Keeps a member's key; says nothing where there is one.
 INSERT INTO notifier.member_keys (partition, member_id, wrapped_key) VALUES ($1, $2, $3)
-ON CONFLICT DO NOTHING;
+ON CONFLICT DO NOTHING
+RETURNING true;
 
 -- name: find_member_key
 -- A member's key, wrapped.

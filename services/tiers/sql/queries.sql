@@ -160,15 +160,21 @@ LIMIT $4::bigint;
 SELECT max(as_of) FROM tiers.standings;
 
 -- name: count_standings
--- Members by the number of their tier at $1; $2 are the thresholds of all tiers but the first, ascending.
+-- Members by the number of their tier at $1; $2 are the thresholds of all tiers but the first, ascending. Where a
+-- member's state stands over that instant it says so itself; for the others the movements are added up.
 SELECT h.tier_number, count(*) AS members
 FROM (
-    SELECT width_bucket(coalesce(sum(m.amount), 0)::bigint, $2::bigint[]) + 1 AS tier_number
+    SELECT s.tier_number::integer
+    FROM tiers.standings AS s
+    WHERE s.as_of <= $1::timestamptz AND (s.next_roll_off > $1::timestamptz OR s.next_roll_off IS NULL)
+    UNION ALL
+    SELECT width_bucket(coalesce(sum(m.amount), 0)::bigint, $2::bigint[]) + 1
     FROM tiers.standings AS s
     LEFT JOIN tiers.movements AS m
         ON m.partition = s.partition AND m.member_id = s.member_id
         AND m.occurred_time > s.joined_time AND m.occurred_time <= $1::timestamptz AND m.end_time > $1::timestamptz
     WHERE s.joined_time <= $1::timestamptz
+        AND (s.as_of > $1::timestamptz OR s.next_roll_off <= $1::timestamptz)
     GROUP BY s.partition, s.member_id
 ) AS h
 GROUP BY h.tier_number;

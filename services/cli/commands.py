@@ -1,0 +1,89 @@
+"""`loyalty import`, `loyalty advance`, `loyalty check`, `loyalty demo`: what they take. What they do loads when asked."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.installation import DEFAULT_DIRECTORY
+
+DEMO_DIRECTORY = Path("var/demo")
+
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The folder of the installation.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The report as one JSON object.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.command("import")(import_history)
+    app.command()(advance)
+    app.command()(check)
+    app.command()(demo)
+
+
+def import_history(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="What to load: a file or a folder.")],
+    format_name: Annotated[str, typer.Option("--format", metavar="FORMAT", help="What it is: complete-journey.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="The folder of the installation; a new one is made.")
+    ] = DEFAULT_DIRECTORY,
+    programme: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The programme of a new folder (default: retail-demo).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a history through the public RPCs, day by day. Loading it again changes nothing."""
+    from services.cli import importing
+
+    with _interruptible("interrupted; the same command goes on where it was"):
+        importing.import_history(source, format_name, data=data, programme_file=programme, as_json=as_json)
+
+
+def advance(
+    to: Annotated[
+        str, typer.Option("--to", metavar="TIME", help="An RFC 3339 time, or a date: the start of that local day.")
+    ],
+    data: Data = DEFAULT_DIRECTORY,
+) -> None:
+    """Move the clock of a folder that lives in simulated time, and show what fell due."""
+    from services.cli import advancing
+
+    with _interruptible("interrupted; the same command goes on where it was"):
+        advancing.advance(data, to)
+
+
+def check(data: Data = DEFAULT_DIRECTORY, as_json: AsJson = False) -> None:
+    """Rebuild every state from the entries and compare; exit code 1 where anything differs."""
+    from services.cli import checking
+
+    with _interruptible("interrupted"):
+        clean = checking.check(data, as_json=as_json)
+    if not clean:
+        raise typer.Exit(1)
+
+
+def demo(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="The folder of the demo; made afresh each time.")
+    ] = DEMO_DIRECTORY,
+) -> None:
+    """Live through a year of real purchases, then stand at a till."""
+    from services.cli import demo as demonstration
+
+    with _interruptible("interrupted; `loyalty demo` goes on where the load was"):
+        demonstration.run(data)
+
+
+@contextlib.contextmanager
+def _interruptible(sentence: str) -> Iterator[None]:
+    """Ctrl-C is a sentence and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"loyalty: {sentence}", file=sys.stderr)
+        raise typer.Exit(130) from None

@@ -1,0 +1,143 @@
+"""The services as the command line calls them: stubs, and calls that outlast a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from loyalty.ledger.v1 import ledger_service_pb2_grpc
+from loyalty.notifier.v1 import notifier_service_pb2_grpc
+from loyalty.tiers.v1 import tier_service_pb2_grpc
+
+from services.cli.errors import CommandError
+from services.cli.installation import Connection
+from services.runtime.channels import open_channel
+
+T = TypeVar("T")
+
+PRINCIPAL: Final = "cli"
+# A service that is restarted comes back within this, recovery of its database included.
+PATIENCE_SECONDS: Final = 120.0
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+_DETAILS_KEY = "grpc-status-details-bin"
+
+# Every write carries a request id, so a call without an answer may be sent again.
+PASSING: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+    }
+)
+PASSING_NUMBERS: Final = frozenset(code.value[0] for code in PASSING)
+
+
+class RemoteError(CommandError):
+    """A service refused a call, or did not answer for too long. `reason` is one of the contract's, or empty."""
+
+    def __init__(self, sentence: str, *, reason: str = "") -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Stubs of the three services."""
+
+    ledger: Any
+    tiers: Any
+    notifier: Any
+
+
+@contextlib.asynccontextmanager
+async def reach(connection: Connection) -> AsyncIterator[Services]:
+    """The services of a running stack, past the gateway."""
+    secret = connection.secret
+    async with contextlib.AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(open_channel(address, principal=PRINCIPAL, secret=secret))
+            for address in (connection.ledger, connection.tiers, connection.notifier)
+        ]
+        yield Services(
+            ledger=ledger_service_pb2_grpc.LedgerServiceStub(channels[0]),
+            tiers=tier_service_pb2_grpc.TierServiceStub(channels[1]),
+            notifier=notifier_service_pb2_grpc.NotifierServiceStub(channels[2]),
+        )
+
+
+async def call(method: Any, request: Any, *, timeout: float = 30.0, patience: float = PATIENCE_SECONDS) -> Any:
+    """Calls a unary method; while the service is away or behind, again, for `patience` seconds. Raises RemoteError."""
+    wait = Patience(patience)
+    while True:
+        try:
+            return await method(request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in PASSING:
+                raise described(error) from None
+            await wait.or_give_up(str(error.details()))
+
+
+async def open_stream(method: Any, request: Any, *, timeout: float = 600.0) -> AsyncIterator[Any]:
+    """The responses of a stream that ends by itself. Raises RemoteError."""
+    try:
+        async for response in method(request, timeout=timeout):
+            yield response
+    except grpc.aio.AioRpcError as error:
+        raise described(error) from None
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of them say, in order; where one fails the others are cancelled, and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            started = [tasks.create_task(one) for one in work]
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return [task.result() for task in started]
+
+
+class Patience:
+    """Growing pauses between tries, until the time is up."""
+
+    def __init__(self, seconds: float = PATIENCE_SECONDS) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._seconds = seconds
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    async def or_give_up(self, why: str) -> None:
+        """Waits before the next try; raises RemoteError with the last reason where there is no time for one."""
+        if time.monotonic() > self._deadline:
+            raise RemoteError(f"no answer for {self._seconds:.0f} s, and the last try failed: {why}")
+        await asyncio.sleep(self._pause * (1 + 0.2 * random.random()))
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def described(error: grpc.aio.AioRpcError) -> RemoteError:
+    """The error of a call, as a sentence."""
+    reason = ""
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY:
+            reason = reason_of(status_pb2.Status.FromString(value))
+    name = f"{error.code().name}, {reason}" if reason else error.code().name
+    return RemoteError(f"{error.details() or 'the call failed'} ({name})", reason=reason)
+
+
+def reason_of(status: Any) -> str:
+    """The reason in a google.rpc.Status; empty where it has none."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Is(info.DESCRIPTOR):
+            detail.Unpack(info)
+            return str(info.reason)
+    return ""

@@ -1,0 +1,404 @@
+"""The notifier over real gRPC, behind a real ledger and real tiers, with a real mail server."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
+from loyalty.ledger.v1 import ledger_service_pb2_grpc
+from loyalty.notifier.v1 import coupon_pb2, coupon_pb2_grpc, notifier_service_pb2_grpc
+from loyalty.notifier.v1 import notifier_service_pb2 as pb
+from loyalty.type.v1.money_pb2 import Money
+
+from services.notifier.app import build
+from services.notifier.check import check
+from services.notifier.config import NotifierConfig
+from services.runtime.clock import ClockMode
+from services.runtime.config import ConfigurationError
+from services.tiers.app import build as build_tiers
+from services.tiers.config import Config as TiersConfig
+from tests.conftest import PROGRAMMES, Database, StartLedger, serving
+from tests.mail_server import TestMailServer, mail_server
+
+PROGRAMME = PROGRAMMES / "retail-demo.yaml"
+SECONDS = 20
+DAY = datetime(2024, 2, 1, 15, tzinfo=UTC)
+# Only what is later than the joining counts.
+JOINED = DAY - timedelta(seconds=1)
+
+
+def stamp(time: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
+    info = error_details_pb2.ErrorInfo()
+    metadata = dict(error.trailing_metadata())
+    for detail in status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details:
+        detail.Unpack(info)
+    return error.code(), info.reason
+
+
+class Till:
+    """The ledger as its callers use it."""
+
+    def __init__(self, channel: Any) -> None:
+        self.stub = ledger_service_pb2_grpc.LedgerServiceStub(channel)
+        self._written = 0
+
+    def _next(self) -> str:
+        self._written += 1
+        return f"request-{self._written}"
+
+    async def enroll(self, member_id: str, time: datetime = JOINED) -> str:
+        request = ledger_pb.EnrollMemberRequest(request_id=self._next(), member_id=member_id, occurred_time=stamp(time))
+        return (await self.stub.EnrollMember(request, timeout=SECONDS)).causal_token
+
+    async def buy(self, member_id: str, minor_units: int, time: datetime) -> str:
+        request = ledger_pb.RecordPurchaseRequest(
+            request_id=self._next(),
+            member_id=member_id,
+            occurred_time=stamp(time),
+            amount=Money(currency_code="USD", minor_units=minor_units),
+        )
+        return (await self.stub.RecordPurchase(request, timeout=SECONDS)).causal_token
+
+    async def advance(self, time: datetime) -> str:
+        request = ledger_pb.AdvanceClockRequest(request_id=self._next(), to_time=stamp(time))
+        return (await self.stub.AdvanceClock(request, timeout=SECONDS)).causal_token
+
+
+class Notifier:
+    """The notifier as its callers use it."""
+
+    def __init__(self, channel: Any) -> None:
+        self.stub = notifier_service_pb2_grpc.NotifierServiceStub(channel)
+        self.rewards = coupon_pb2_grpc.RewardServiceStub(channel)
+
+    async def contact(self, member_id: str, email: str, name: str = "", request_id: str = "c-1") -> bool:
+        request = pb.SetContactRequest(
+            request_id=request_id, member_id=member_id, contact=pb.Contact(name=name, email=email)
+        )
+        return (await self.stub.SetContact(request, timeout=SECONDS)).replayed
+
+    async def deliveries(self, token: str = "", *, seconds: float = SECONDS) -> list[pb.Delivery]:
+        request = pb.ListDeliveriesRequest(causal_token=token)
+        return list((await self.stub.ListDeliveries(request, timeout=seconds)).deliveries)
+
+    async def coupon(self, code: str) -> coupon_pb2.Coupon:
+        request = coupon_pb2.GetCouponRequest(code=code)
+        return (await self.rewards.GetCoupon(request, timeout=SECONDS)).coupon
+
+
+@dataclass
+class Installation:
+    """Starts and stops the services of one installation."""
+
+    database: Database
+    folder: Path
+    token_file: Path
+    mail: TestMailServer
+    till: Till
+    stack: contextlib.AsyncExitStack
+
+    def config(self, **changed: Any) -> NotifierConfig:
+        values = {
+            "listen": f"unix:{self.folder}/notifier.sock",
+            "database_url": self.database.dsn("loyalty_notifier"),
+            "programme": PROGRAMME,
+            "token_file": self.token_file,
+            "ledger_address": f"unix:{self.folder}/ledger.sock",
+            "tiers_address": f"unix:{self.folder}/tiers.sock",
+            "smtp_host": "127.0.0.1",
+            "smtp_port": self.mail.port,
+            "mail_from": "Shop <shop@example.com>",
+            "master_key_file": self.folder / "master-key",
+        }
+        return NotifierConfig(**{**values, **changed})
+
+    async def start_tiers(self, own: contextlib.AsyncExitStack | None = None) -> None:
+        config = TiersConfig(
+            listen=f"unix:{self.folder}/tiers.sock",
+            database_url=self.database.dsn("loyalty_tiers"),
+            programme=PROGRAMME,
+            token_file=self.token_file,
+            ledger_address=f"unix:{self.folder}/ledger.sock",
+        )
+        inside = own or self.stack
+        await inside.enter_async_context(serving(await build_tiers(config, inside), config.listen))
+
+    async def start(self, own: contextlib.AsyncExitStack | None = None, **changed: Any) -> Notifier:
+        config = self.config(**changed)
+        inside = own or self.stack
+        service = await build(config, inside)
+        return Notifier(await inside.enter_async_context(serving(service, config.listen)))
+
+    async def differences(self) -> list[tuple[str, Any, Any]]:
+        report = await check(self.config())
+        return [(found["what"], found["expected"], found["found"]) for found in report.differences]
+
+    async def as_owner(self, *statements: str) -> None:
+        connection = await asyncpg.connect(self.database.dsn("loyalty_owner"))
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@pytest.fixture
+def clock() -> ClockMode:
+    """What moves the installation's business time, where a test says nothing else."""
+    return ClockMode.SIMULATED
+
+
+@pytest_asyncio.fixture
+async def installation(
+    start_ledger: StartLedger, database: Database, folder: Path, token_file: Path, clock: ClockMode
+) -> AsyncIterator[Installation]:
+    """A ledger and a mail server; tiers and the notifier are started by the test."""
+    (folder / "master-key").write_text(base64.b64encode(b"m" * 32).decode() + "\n")
+    till = Till(await start_ledger(programme=PROGRAMME, partitions=4, clock=clock))
+    async with contextlib.AsyncExitStack() as stack:
+        mail = await stack.enter_async_context(mail_server(folder / "mail"))
+        yield Installation(
+            database=database, folder=folder, token_file=token_file, mail=mail, till=till, stack=stack
+        )  # fmt: skip
+
+
+async def until_stopped(installation: Installation, work: Callable[[Notifier], Awaitable[None]]) -> None:
+    """Runs `work` beside a notifier, then stops that gracefully: what it has begun is written down."""
+    async with contextlib.AsyncExitStack() as own:
+        await work(await installation.start(own))
+
+
+async def test_reaching_a_tier_brings_a_coupon_and_a_mail_with_its_code(installation: Installation) -> None:
+    await installation.start_tiers()
+    till = installation.till
+    await till.advance(DAY)
+    await till.enroll("m-1")
+
+    async def shop(notifier: Notifier) -> None:
+        await notifier.contact("m-1", "ann@example.com", "Ann")
+        assert await notifier.deliveries(await till.buy("m-1", 29500, DAY)) == []
+        (delivery,) = await notifier.deliveries(await till.buy("m-1", 1000, DAY + timedelta(hours=1)))
+        await installation.mail.next_message()
+        coupon = await notifier.coupon(delivery.coupon_code)
+        assert coupon.state == coupon_pb2.COUPON_STATE_ISSUED
+        assert (coupon.member_id, coupon.campaign_id, coupon.discount_basis_points) == ("m-1", "green-reached", 500)
+        assert coupon.issued_time.ToDatetime(UTC) == DAY + timedelta(hours=1)
+        # 30 days later, on the other side of nothing: New York changes its clock on 10 March.
+        assert coupon.valid_until_time.ToDatetime(UTC) == DAY + timedelta(days=30, hours=1)
+        assert await notifier.coupon(coupon.code.lower().replace("-", "")) == coupon
+
+    await until_stopped(installation, shop)
+    notifier = await installation.start()
+    (delivery,) = await notifier.deliveries()
+    assert (delivery.state, delivery.attempts) == (pb.DELIVERY_STATE_DELIVERED, 1)
+    (mail,) = installation.mail.messages()
+    assert delivery.coupon_code in mail.get_content()
+    assert "Hello Ann" in mail.get_content()
+    assert mail["Subject"] == "You are Green now: 5 % off your next purchase"
+    assert await installation.differences() == []
+
+
+async def test_a_coupon_expires_when_the_business_time_has_come(installation: Installation) -> None:
+    await installation.start_tiers()
+    notifier = await installation.start()
+    till = installation.till
+    await till.advance(DAY)
+    await till.enroll("m-1")
+    (delivery,) = await notifier.deliveries(await till.buy("m-1", 200000, DAY))
+    coupon = await notifier.coupon(delivery.coupon_code)
+    end = coupon.valid_until_time.ToDatetime(UTC)
+    await notifier.deliveries(await till.advance(end - timedelta(seconds=1)))
+    assert (await notifier.coupon(coupon.code)).state == coupon_pb2.COUPON_STATE_ISSUED
+    await notifier.deliveries(await till.advance(end))
+    assert (await notifier.coupon(coupon.code)).state == coupon_pb2.COUPON_STATE_EXPIRED
+
+
+@pytest.mark.parametrize("clock", [ClockMode.REAL])
+async def test_in_real_time_a_coupon_of_long_ago_is_expired_and_one_of_today_is_not(installation: Installation) -> None:
+    await installation.start_tiers()
+    notifier = await installation.start()
+    till = installation.till
+    now = datetime.now(UTC) - timedelta(minutes=1)
+    for member_id, time in (("m-1", DAY), ("m-2", now)):
+        await till.enroll(member_id)
+        (delivery,) = [
+            delivery
+            for delivery in await notifier.deliveries(await till.buy(member_id, 30000, time))
+            if delivery.member_id == member_id
+        ]
+        coupon = await notifier.coupon(delivery.coupon_code)
+        expired = member_id == "m-1"
+        assert (coupon.state == coupon_pb2.COUPON_STATE_EXPIRED) == expired
+    # The old purchase leaves its window by time alone, long before today: nothing more is given for that.
+    assert await installation.differences() == []
+
+
+async def test_a_member_can_come_down_and_up_again_and_each_time_up_is_rewarded(installation: Installation) -> None:
+    await installation.start_tiers()
+    notifier = await installation.start()
+    till = installation.till
+    await till.advance(DAY)
+    await till.enroll("m-1")
+    await till.buy("m-1", 30000, DAY)
+    later = DAY + timedelta(days=400)
+    # What time alone does is handled, too, when the read answers.
+    assert len(await notifier.deliveries(await till.advance(later))) == 1
+    assert len(await notifier.deliveries(await till.buy("m-1", 30000, later))) == 2
+    assert await installation.differences() == []
+
+
+async def test_the_notifier_goes_on_where_it_was_and_gives_nothing_twice(installation: Installation) -> None:
+    await installation.start_tiers()
+    till = installation.till
+    await till.advance(DAY)
+    for number in range(12):
+        await till.enroll(f"m-{number}")
+
+        async def shop(notifier: Notifier, number: int = number) -> None:
+            await notifier.contact(f"m-{number}", f"m{number}@example.com")
+            token = await till.buy(f"m-{number}", 30000, DAY)
+            if number % 3 == 0:
+                await notifier.deliveries(token)
+
+        await until_stopped(installation, shop)
+    notifier = await installation.start()
+    token = await till.advance(DAY + timedelta(days=1))
+    assert len(await notifier.deliveries(token)) == 12
+    for _ in range(12):
+        await installation.mail.next_message()
+    assert len({mail["X-Mailbox-To"] for mail in installation.mail.messages()}) == 12
+    assert len(installation.mail.messages()) == 12
+    assert await installation.differences() == []
+
+
+async def test_entries_wait_for_tiers(installation: Installation) -> None:
+    notifier = await installation.start()
+    till = installation.till
+    await till.advance(DAY)
+    await till.enroll("m-1")
+    token = await till.buy("m-1", 30000, DAY)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await notifier.deliveries(token, seconds=0.6)
+    assert reason_of(caught.value) == (grpc.StatusCode.DEADLINE_EXCEEDED, "NOT_CAUGHT_UP")
+    # The ledger knows the member, though our feed does not yet.
+    assert await notifier.contact("m-1", "ann@example.com") is False
+    await installation.start_tiers()
+    assert len(await notifier.deliveries(token)) == 1
+    await installation.mail.next_message()
+
+
+async def test_what_cannot_be_is_refused_with_its_reason(installation: Installation) -> None:
+    await installation.start_tiers()
+    notifier = await installation.start()
+    await installation.till.advance(DAY)
+    await installation.till.enroll("m-1")
+    assert await notifier.contact("m-1", "ann@example.com") is False
+    assert await notifier.contact("m-1", "ann@example.com") is True
+    assert await notifier.contact("m-1", "", request_id="c-2") is False
+    invalid, missing = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+    stub = notifier.stub
+    for call, expected in (
+        (notifier.contact("m-1", "eve@example.com"), (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")),
+        (notifier.contact("nobody", "eve@example.com"), (missing, "MEMBER_UNKNOWN")),
+        (notifier.contact("m-1", "no address", request_id="c-3"), (invalid, "INVALID_FIELD")),
+        (notifier.contact("m-1", "a..b@example.com", request_id="c-3"), (invalid, "INVALID_FIELD")),
+        (notifier.contact("m-1", "a@example.com", "A\nB", request_id="c-3"), (invalid, "INVALID_FIELD")),
+        (notifier.contact("m-1", "a@example.com", "A\x85B", request_id="c-3"), (invalid, "INVALID_FIELD")),
+        (notifier.contact("", "a@example.com", request_id="c-3"), (invalid, "INVALID_FIELD")),
+        (notifier.coupon("GREEN-2222-2222-2222"), (missing, "COUPON_UNKNOWN")),
+        (notifier.coupon("GREEN-2222-2222-2223"), (missing, "COUPON_UNKNOWN")),
+        (notifier.deliveries("nonsense"), (invalid, "CAUSAL_TOKEN_INVALID")),
+        (notifier.deliveries("4-1"), (invalid, "CAUSAL_TOKEN_INVALID")),
+        (stub.ListDeliveries(pb.ListDeliveriesRequest(page_token="x"), timeout=5), (invalid, "PAGE_TOKEN_INVALID")),
+        (stub.ListDeliveries(pb.ListDeliveriesRequest(page_size=-1), timeout=5), (invalid, "INVALID_FIELD")),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert reason_of(caught.value) == expected
+
+
+async def test_another_master_key_is_refused_at_the_start(installation: Installation) -> None:
+    await installation.start_tiers()
+    async with contextlib.AsyncExitStack() as own:
+        await installation.start(own)
+    other = installation.folder / "other-key"
+    other.write_text(base64.b64encode(b"n" * 32).decode())
+    with pytest.raises(ConfigurationError, match="the master key is not the one"):
+        await installation.start(master_key_file=other)
+
+
+async def test_with_another_programme_than_the_ledgers_nothing_is_handled(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await installation.start_tiers()
+    async with contextlib.AsyncExitStack() as own:
+        notifier = await installation.start(own, programme=PROGRAMMES / "tiered-365.yaml")
+        await installation.till.advance(DAY)
+        token = await installation.till.enroll("m-1")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await notifier.deliveries(token, seconds=1)
+        assert reason_of(caught.value)[1] == "NOT_CAUGHT_UP"
+    assert "programme_mismatch_found" in capsys.readouterr().out
+    assert await (await installation.start()).deliveries(token) == []
+
+
+async def test_the_check_names_what_differs(installation: Installation) -> None:
+    await installation.start_tiers()
+    notifier = await installation.start()
+    till = installation.till
+    await till.advance(DAY)
+    for member_id in ("m-1", "m-2"):
+        await till.enroll(member_id)
+        await notifier.contact(member_id, f"{member_id}@example.com")
+        token = await till.buy(member_id, 30000, DAY)
+    assert len(await notifier.deliveries(token)) == 2
+    for _ in range(2):
+        await installation.mail.next_message()
+    assert await installation.differences() == []
+    code = next(
+        delivery.coupon_code for delivery in await notifier.deliveries() if delivery.member_id == "m-1"
+    )  # fmt: skip
+    end = (await notifier.coupon(code)).valid_until_time.ToDatetime(UTC)
+    await installation.as_owner(
+        "DELETE FROM notifier.deliveries WHERE member_id = 'm-2'",
+        "DELETE FROM notifier.coupons WHERE member_id = 'm-2'",
+        "UPDATE notifier.coupons SET code = 'GREEN-X', valid_until_time = valid_until_time + interval '1 day'",
+        "UPDATE notifier.contacts SET email = name || email WHERE member_id = 'm-2'",
+        "UPDATE notifier.contacts SET email = '\\x00' WHERE member_id = 'm-1'",
+        "DELETE FROM notifier.members WHERE member_id = 'm-1'",
+    )
+    found = await installation.differences()
+    assert ("code of the coupon", code, "GREEN-X") in found
+    assert ("end of the coupon", end.isoformat(), (end + timedelta(days=1)).isoformat()) in found
+    assert ("joining time of a member", JOINED.isoformat(), None) in found
+    assert sorted(what for what, _, _ in found) == sorted(
+        [
+            "code of the coupon",
+            "end of the coupon",
+            "joining time of a member",
+            "coupon missing",
+            "contact",
+        ]
+    )
+    await installation.as_owner("UPDATE notifier.cursors SET ledger_offset = 1000, change_offset = 1000")
+    assert {"ledger cursor ahead of the log", "change cursor ahead of the log"} <= {
+        what for what, _, _ in await installation.differences()
+    }
