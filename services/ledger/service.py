@@ -8,9 +8,10 @@ that `decide` reads is locked by the partition row, so nothing is cached between
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -55,6 +56,7 @@ _BATCH_COMMANDS = 1000
 _QUEUED_COMMANDS = 20_000
 _BATCH_TRIES = 5
 _FEED_ENTRIES = 1000
+_TAIL_ENTRIES = 8192
 _FEED_POLL_SECONDS = 0.5
 _SALT_BYTES = 16
 
@@ -99,12 +101,47 @@ class _Batch:
     members: dict[store.MemberKey, Member]
     purchases: dict[store.PurchaseKey, Purchase]
     requests: dict[store.RequestKey, store.KeptRequest]
-    entries: list[store.EntryRow] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    rows: list[store.EntryRow] = field(default_factory=list)
     details: list[store.DetailRow] = field(default_factory=list)
     new_requests: list[store.RequestRow] = field(default_factory=list)
     changed_members: dict[store.MemberKey, Member] = field(default_factory=dict)
     changed_purchases: dict[store.PurchaseKey, Purchase] = field(default_factory=dict)
     new_classes: list[tuple[store.MemberKey, EarningClass]] = field(default_factory=list)
+
+
+class Tail:
+    """The newest committed entries, in memory: who follows the feed live is served without the database.
+
+    Holds the last entries of each partition without a gap; where another process wrote in between, it begins anew.
+    """
+
+    def __init__(self, entries_per_partition: int) -> None:
+        self._length = entries_per_partition
+        self._entries: dict[int, deque[Entry]] = {}
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Takes committed entries, those of a partition in order."""
+        for entry in entries:
+            held = self._entries.get(entry.partition)
+            if held is None or held[-1].offset + 1 != entry.offset:
+                held = self._entries[entry.partition] = deque(maxlen=self._length)
+            held.append(entry)
+
+    def after(self, cursors: Mapping[int, int], limit: int) -> list[Entry] | None:
+        """Entries that follow the cursors; None where a cursor is further behind than what is held."""
+        found: list[Entry] = []
+        for partition, cursor in cursors.items():
+            held = self._entries.get(partition)
+            if held is None or cursor >= held[-1].offset:
+                continue
+            start = cursor + 1 - held[0].offset
+            if start < 0:
+                return None
+            found.extend(itertools.islice(held, start, start + limit - len(found)))
+            if len(found) == limit:
+                break
+        return found
 
 
 class Ledger:
@@ -124,6 +161,7 @@ class Ledger:
         self.installation = installation
         self._pool = pool
         self._committed = Signal()
+        self._tail = Tail(_TAIL_ENTRIES // installation.partitions)
         count = min(lanes, installation.partitions)
         self._lanes = [
             Lane(
@@ -132,6 +170,7 @@ class Ledger:
                 clock_mode=installation.clock_mode,
                 clock=clock,
                 committed=self._committed,
+                tail=self._tail,
             )
             for _ in range(count)
         ]
@@ -209,18 +248,23 @@ class Ledger:
             after.keys() - cursors.keys()
         ):
             raise CursorAheadError
+        live = False
         while True:
             committed = self._committed.next()
-            entries = await self._read(lambda c: store.read_feed(c, cursors, _FEED_ENTRIES))
+            entries = self._tail.after(cursors, _FEED_ENTRIES) if live else None
+            if entries is None:
+                entries = await self._read(lambda c: store.read_feed(c, cursors, _FEED_ENTRIES))
+                live = not entries
             for entry in entries:
                 assert entry.offset == cursors[entry.partition] + 1, "the feed never skips"
                 cursors[entry.partition] = entry.offset
             if entries:
                 yield entries
-            elif follow:
-                await woken(committed, _FEED_POLL_SECONDS)
-            else:
+            elif not follow:
                 return
+            elif not await woken(committed, _FEED_POLL_SECONDS):
+                # Another process may have written what this one's tail does not hold.
+                live = False
 
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._pool.acquire(timeout=5) as connection:
@@ -236,13 +280,21 @@ class Lane:
     """One connection that commits for some partitions, batch after batch."""
 
     def __init__(
-        self, *, dsn: str, programme: Programme, clock_mode: ClockMode, clock: MachineClock, committed: Signal
+        self,
+        *,
+        dsn: str,
+        programme: Programme,
+        clock_mode: ClockMode,
+        clock: MachineClock,
+        committed: Signal,
+        tail: Tail,
     ) -> None:
         self._dsn = dsn
         self._programme = programme
         self._clock_mode = clock_mode
         self._clock = clock
         self._committed = committed
+        self._tail = tail
         self._waiting: deque[_Submission] = deque()
         self._queued = 0
         self._arrived = asyncio.Event()
@@ -319,7 +371,7 @@ class Lane:
         for attempt in range(_BATCH_TRIES):
             try:
                 async with connection.transaction():
-                    wrote = await self._decide_and_write(connection, jobs)
+                    written = await self._decide_and_write(connection, jobs)
             except TRY_AGAIN:
                 if attempt == _BATCH_TRIES - 1:
                     raise
@@ -333,11 +385,12 @@ class Lane:
                 await self._commit(connection, jobs[:middle])
                 await self._commit(connection, jobs[middle:])
                 return
-            if wrote:
+            if written:
+                self._tail.add(written)
                 self._committed.send()
             return
 
-    async def _decide_and_write(self, connection: Connection, jobs: Sequence[_Job]) -> bool:
+    async def _decide_and_write(self, connection: Connection, jobs: Sequence[_Job]) -> list[Entry]:
         heads = await store.lock_heads(connection, sorted({job.partition for job in jobs}))
         batch = await self._read(connection, heads, jobs)
         # Read once, after the locks: recorded times never fall within a partition.
@@ -352,12 +405,12 @@ class Lane:
             except LedgerError as error:
                 job.outcome = error
         if not batch.entries:
-            return False
+            return []
         await store.write(
             connection,
             store.Writes(
                 heads=[head for partition, head in batch.heads.items() if head != heads[partition]],
-                entries=batch.entries,
+                entries=batch.rows,
                 details=batch.details,
                 requests=batch.new_requests,
                 members=batch.changed_members,
@@ -365,7 +418,7 @@ class Lane:
                 earning_classes=batch.new_classes,
             ),
         )
-        return True
+        return batch.entries
 
     async def _read(self, connection: Connection, heads: dict[int, store.Head], jobs: Sequence[_Job]) -> _Batch:
         members: dict[store.MemberKey, None] = {}
@@ -457,7 +510,7 @@ class Lane:
             request_hash=request_hash,
         )
         digest = chain(head.head_hash, encoding)
-        batch.entries.append(
+        batch.rows.append(
             store.EntryRow(
                 job.partition,
                 offset,
@@ -484,7 +537,7 @@ class Lane:
             business_time=event.occurred_time if event.kind is EntryKind.CLOCK_ADVANCED else head.business_time,
             members=head.members + (event.kind is EntryKind.MEMBER_JOINED),
         )
-        return Entry(
+        entry = Entry(
             partition=job.partition,
             offset=offset,
             event=event,
@@ -496,6 +549,8 @@ class Lane:
             request_hash=request_hash,
             hash=digest,
         )
+        batch.entries.append(entry)
+        return entry
 
 
 def _replayed(kept: store.KeptRequest, request: bytes) -> Outcome:

@@ -21,10 +21,11 @@ class Signal:
         event.set()
 
 
-async def woken(event: asyncio.Event, seconds: float) -> None:
-    """Waits for the event, at most so many seconds."""
+async def woken(event: asyncio.Event, seconds: float) -> bool:
+    """Waits for the event, at most so many seconds; False where it did not come."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
     except TimeoutError:
-        return
+        return False
+    return True
