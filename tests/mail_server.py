@@ -16,10 +16,8 @@ from aiosmtpd.smtp import SMTP
 from services.cli.mailbox import Inbox, Maildir
 
 
-class TestMailServer(Inbox):
+class LocalMailServer(Inbox):
     """Keeps messages in a Maildir. `refusals` gives the reply to a recipient, `farewell` the one to every message."""
-
-    __test__ = False
 
     def __init__(self, folder: Path) -> None:
         super().__init__(Maildir(folder))
@@ -87,9 +85,9 @@ class TestMailServer(Inbox):
 
 
 @contextlib.asynccontextmanager
-async def mail_server(folder: Path) -> AsyncIterator[TestMailServer]:
+async def mail_server(folder: Path) -> AsyncIterator[LocalMailServer]:
     """A mail server that listens."""
-    server = TestMailServer(folder)
+    server = LocalMailServer(folder)
     await server.start()
     try:
         yield server

@@ -127,8 +127,8 @@ def show_changes(console: Console, changes: list[Any], rules: Programme) -> None
     """A line for each change: when, who, from where to where."""
     for change in changes:
         console.print(
-            f"  {local(_changed(change), rules)}  {change.member_id}: {change.from_tier} to {change.to_tier}, "
-            f"{rules.format_money(change.balance.minor_units)} left in the window"
+            f"  {local(_changed(change), rules)}  {change.member_id}: {change.from_tier} → {change.to_tier} "
+            f"at {rules.format_money(change.balance.minor_units)}"
         )
 
 

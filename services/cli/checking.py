@@ -58,7 +58,8 @@ def collect(up: Connection) -> list[Report]:
     started: list[tuple[str, subprocess.Popen[bytes], IO[bytes], IO[bytes]]] = []
     try:
         for service in SERVICES:
-            said, complained = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  # closed below
+            said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed below
+            complained: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed below
             process = subprocess.Popen(
                 tied([sys.executable, "-m", f"services.{service}", "check"], death_signal=signal.SIGTERM),
                 env={**inherited, **stack.environment(service)},

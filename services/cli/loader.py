@@ -147,8 +147,9 @@ class Notes:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             noted = json.loads(self._path.read_text(encoding="utf-8"))
             kept = noted["totals"]
-            counters = {name: Counter(kept.pop(name)) for name in ("purchases_refused", "members_refused")}
-            self.totals = Totals(**kept, **counters)
+            for name in ("purchases_refused", "members_refused"):
+                kept[name] = Counter(kept[name])
+            self.totals = Totals(**kept)
             self.through = date.fromisoformat(noted["through"])
 
     def close(self, day: date, totals: Totals) -> None:
@@ -174,7 +175,8 @@ def alone(installation: Installation) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
             raise CommandError(
-                f"another import into {installation.directory} is under way (process {holder or 'unknown'}); wait for it"
+                f"another import into {installation.directory} is under way, by the process "
+                f"{holder or 'that holds it'}; wait until it is done"
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -296,7 +298,7 @@ class Loader:
         """Sends a batch until every write in it has its answer, counts the answers, and says the causal token."""
         patience = Patience()
         while True:
-            answer = await call(self._services.ledger.BatchRecord, batch.request, timeout=_BATCH_SECONDS)
+            answer = await call(self._services.ledger.BatchRecord, batch.request, seconds=_BATCH_SECONDS)
             passing = [one.error for one in answer.outcomes if one.error.code in PASSING_NUMBERS]
             if not passing:
                 break
@@ -374,7 +376,7 @@ async def business_time(services: Services) -> datetime:
 async def settled_standings(services: Services, token: str) -> dict[str, int]:
     """Members by tier name, once tiers have taken in what the token names and the ledger what follows from it."""
     request = tiers.CountStandingsRequest(causal_token=token, settled=True)
-    answer = await call(services.tiers.CountStandings, request, timeout=_WAIT_SECONDS)
+    answer = await call(services.tiers.CountStandings, request, seconds=_WAIT_SECONDS)
     return {count.tier: count.members for count in answer.counts}
 
 
@@ -384,7 +386,7 @@ async def settle_everywhere(services: Services, token: str) -> dict[str, int]:
     # The notifier handles nothing before tiers have, so both may be asked at once.
     _, standings = await together(
         [
-            call(services.notifier.ListDeliveries, handled, timeout=_WAIT_SECONDS),
+            call(services.notifier.ListDeliveries, handled, seconds=_WAIT_SECONDS),
             settled_standings(services, token),
         ]
     )
@@ -431,7 +433,8 @@ def _joining_batches(joinings: Sequence[Joining]) -> Iterator[_Batch]:
 
 
 def _purchase_batches(purchases: Sequence[Purchase], currency: str) -> Iterator[_Batch]:
-    request, amounts, lines = ledger.BatchRecordRequest(), [], 0
+    request, lines = ledger.BatchRecordRequest(), 0
+    amounts: list[int | None] = []
     for purchase in purchases:
         if amounts and (len(amounts) == MAX_WRITES or lines + len(purchase.lines) > MAX_LINES):
             yield _Batch(request=request, amounts=amounts)

@@ -76,22 +76,25 @@ async def reach(connection: Connection) -> AsyncIterator[Services]:
         )
 
 
-async def call(method: Any, request: Any, *, timeout: float = 30.0, patience: float = PATIENCE_SECONDS) -> Any:
-    """Calls a unary method; while the service is away or behind, again, for `patience` seconds. Raises RemoteError."""
+async def call(method: Any, request: Any, *, seconds: float = 30.0, patience: float = PATIENCE_SECONDS) -> Any:
+    """Calls a unary method, `seconds` a try; again while the service is away or behind, for `patience` seconds.
+
+    Raises RemoteError.
+    """
     wait = Patience(patience)
     while True:
         try:
-            return await method(request, timeout=timeout)
+            return await method(request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
             if error.code() not in PASSING:
                 raise described(error) from None
             await wait.or_give_up(str(error.details()))
 
 
-async def open_stream(method: Any, request: Any, *, timeout: float = 600.0) -> AsyncIterator[Any]:
+async def open_stream(method: Any, request: Any, *, seconds: float = 600.0) -> AsyncIterator[Any]:
     """The responses of a stream that ends by itself. Raises RemoteError."""
     try:
-        async for response in method(request, timeout=timeout):
+        async for response in method(request, timeout=seconds):
             yield response
     except grpc.aio.AioRpcError as error:
         raise described(error) from None

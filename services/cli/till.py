@@ -179,8 +179,7 @@ class Scene:
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         self._console.print(f"     [cyan]{method}[/] {escape(path)}", soft_wrap=True)
         if body is not None:
-            text = json.dumps(body, ensure_ascii=False)
-            for line in textwrap.wrap(text, self._width - 7, break_long_words=False, break_on_hyphens=False):
+            for line in folded(body, self._width - 7):
                 self._console.print(f"       {escape(line)}", style="dim", soft_wrap=True)
         return self._gateway.call(method, path, body)
 
@@ -196,7 +195,7 @@ class Scene:
         verb = "given" if points >= 0 else "taken back"
         self._says("points", f"{abs(points):,} {verb}, {int(receipt['available_points']):,} available now")
         for rule in receipt["rules"]:
-            self._says("  by rule", f"{rule['rule']} {int(rule['points']):+,}: {rule['reason']}")
+            self._says("rule", f"{rule['rule']} {int(rule['points']):+,}: {rule['reason']}")
 
     def _standing(self, causal_token: str, *, expected: int) -> str:
         """Shows the standing and says its tier; `expected` is the place of the level it should be."""
@@ -236,7 +235,7 @@ class Scene:
         body = found.get_body(("plain",))
         text = str(body.get_content()).strip() if body is not None else ""
         panel = Panel(
-            Text(f"To: {found['to']}\nSubject: {found['subject']}\n\n{text}"),
+            Text(f"To: {found['to']}\nSubject: {found['subject']}\n\n{reflowed(text, self._width - 11)}"),
             title="as it lies in the mailbox",
             title_align="left",
             border_style="green",
@@ -246,6 +245,28 @@ class Scene:
 
     def _money(self, minor_units: int | str) -> str:
         return self._programme.format_money(int(minor_units))
+
+
+def folded(body: Mapping[str, Any], width: int) -> list[str]:
+    """A JSON object on as few lines as fit, broken between its fields."""
+    lines = ["{"]
+    for number, (name, value) in enumerate(body.items()):
+        ending = "," if number < len(body) - 1 else "}"
+        field = f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}{ending}"
+        gap = "" if lines[-1] in ("{", "") else " "
+        if len(lines[-1]) + len(gap) + len(field) <= width or lines[-1] == "{":
+            lines[-1] += gap + field
+        else:
+            lines.append(f" {field}")
+    return [part for line in lines for part in textwrap.wrap(line, width, break_on_hyphens=False)]
+
+
+def reflowed(text: str, width: int) -> str:
+    """The paragraphs of a text made to fit; one with an indented line is left as it is."""
+    return "\n\n".join(
+        paragraph if any(line.startswith(" ") for line in paragraph.splitlines()) else textwrap.fill(paragraph, width)
+        for paragraph in text.split("\n\n")
+    )
 
 
 def find_mail(mailbox: Path, address: str) -> EmailMessage | None:

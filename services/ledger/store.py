@@ -196,11 +196,10 @@ async def read_purchases(connection: Connection, keys: Sequence[PurchaseKey]) ->
 
 async def write(connection: Connection, writes: Writes) -> None:
     """Writes a batch: a fixed number of statements, whatever its size."""
-    await connection.execute(SQL["insert_entries"], *zip(*writes.entries, strict=True))
-    if writes.details:
-        await connection.execute(SQL["insert_details"], *zip(*writes.details, strict=True))
-    if writes.requests:
-        await connection.execute(SQL["insert_requests"], *zip(*writes.requests, strict=True))
+    # What is only ever added goes by COPY: it encodes faster than arrays do, and the server parses less.
+    await _copy(connection, "entries", EntryRow._fields, writes.entries)
+    await _copy(connection, "entry_details", DetailRow._fields, writes.details)
+    await _copy(connection, "requests", RequestRow._fields, writes.requests)
     if writes.members:
         rows = [
             (key.partition, key.member_id, m.joined_time, m.channel, m.available, m.debt, m.earned)
@@ -231,6 +230,11 @@ async def write(connection: Connection, writes: Writes) -> None:
         (h.partition, h.last_offset, h.head_hash, h.recorded_time, h.business_time, h.members) for h in writes.heads
     ]
     await connection.execute(SQL["advance_partitions"], *zip(*heads, strict=True))
+
+
+async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        await connection.copy_records_to_table(table, schema_name="ledger", columns=columns, records=rows)
 
 
 async def read_feed(connection: Connection, after: Mapping[int, int], limit: int) -> list[Entry]:

@@ -12,7 +12,7 @@ import structlog
 
 from services.notifier import rpc
 from services.notifier.channels.email import Composer, EmailChannel, MailServer
-from services.notifier.config import NotifierConfig
+from services.notifier.config import NotifierConfig, read_programme
 from services.notifier.consumer import Consumer
 from services.notifier.domain.campaigns import Rewards
 from services.notifier.domain.codes import CouponCodes
@@ -25,7 +25,6 @@ from services.notifier.store import Installation, Store, Transaction
 from services.notifier.tiers_client import TiersClient
 from services.notifier.vault import Vault, read_master_key
 from services.notifier.worker import Worker
-from services.programme import Programme, ProgrammeError, load
 from services.runtime import config
 from services.runtime.channels import open_channel
 from services.runtime.clock import MachineClock, machine_now
@@ -53,8 +52,8 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
     pool = await create_pool(settings.database_url, service="notifier", size=_POOL)
     stack.push_async_callback(pool.close)
     store = Store(pool)
-    ledger = LedgerClient(await open_peer(settings, settings.ledger_address, stack))
-    tiers = TiersClient(await open_peer(settings, settings.tiers_address, stack))
+    ledger = LedgerClient(await _open_peer(settings, settings.ledger_address, stack))
+    tiers = TiersClient(await _open_peer(settings, settings.tiers_address, stack))
     installation = await _installed(store, vault, ledger)
     progress = Progress(await store.read(Transaction.read_cursors))
     codes = CouponCodes(key=vault.coupon_key, partitions=installation.partitions)
@@ -101,15 +100,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
     )
 
 
-def read_programme(settings: NotifierConfig) -> Programme:
-    """The programme; raises ConfigurationError with all that is wrong with the file."""
-    try:
-        return load(settings.programme)
-    except ProgrammeError as error:
-        raise config.ConfigurationError(str(error)) from None
-
-
-async def open_peer(settings: NotifierConfig, address: str, stack: AsyncExitStack) -> grpc.aio.Channel:
+async def _open_peer(settings: NotifierConfig, address: str, stack: AsyncExitStack) -> grpc.aio.Channel:
     """A channel to another service, closed with the stack."""
     channel = open_channel(address, principal="notifier", secret=config.read_secret(settings.token_file))
     stack.push_async_callback(channel.close)

@@ -11,8 +11,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any
 
-from services.notifier.app import open_peer, read_programme
-from services.notifier.config import NotifierConfig
+from services.notifier.config import NotifierConfig, read_programme
 from services.notifier.domain.campaigns import Coupon, Letter, Reward, RewardKey, Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import partition_of
@@ -22,8 +21,9 @@ from services.notifier.ledger_client import LedgerClient
 from services.notifier.store import SealedContact, Store, Transaction
 from services.notifier.tiers_client import TiersClient
 from services.notifier.vault import Vault, read_master_key
+from services.runtime.channels import open_channel
 from services.runtime.command import CheckReport
-from services.runtime.config import ConfigurationError
+from services.runtime.config import ConfigurationError, read_secret
 from services.runtime.database import create_pool
 
 Difference = Mapping[str, Any]
@@ -44,8 +44,13 @@ async def _check(settings: NotifierConfig) -> CheckReport:
     async with AsyncExitStack() as stack:
         pool = await create_pool(settings.database_url, service="notifier", size=1)
         stack.push_async_callback(pool.close)
-        ledger = LedgerClient(await open_peer(settings, settings.ledger_address, stack))
-        tiers = TiersClient(await open_peer(settings, settings.tiers_address, stack))
+        ledger_channel, tiers_channel = [
+            open_channel(address, principal="notifier", secret=read_secret(settings.token_file))
+            for address in (settings.ledger_address, settings.tiers_address)
+        ]
+        stack.push_async_callback(ledger_channel.close)
+        stack.push_async_callback(tiers_channel.close)
+        ledger, tiers = LedgerClient(ledger_channel), TiersClient(tiers_channel)
         # One state of our tables first, the logs afterwards: they only grow.
         kept = await Store(pool).snapshot(_Kept.read)
         codes = CouponCodes(key=vault.coupon_key, partitions=len(kept.cursors))

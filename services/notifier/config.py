@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.programme import Programme, ProgrammeError, load
 from services.runtime import config
 from services.runtime.command import CommonConfig
 
@@ -19,3 +20,11 @@ class NotifierConfig(CommonConfig):
     smtp_port: int = config.setting(minimum=1, maximum=65535)
     mail_from: str = config.setting()
     master_key_file: Path = config.setting()
+
+
+def read_programme(settings: NotifierConfig) -> Programme:
+    """The programme; raises ConfigurationError with all that is wrong with the file."""
+    try:
+        return load(settings.programme)
+    except ProgrammeError as error:
+        raise config.ConfigurationError(str(error)) from None

@@ -36,7 +36,7 @@ from services.runtime.channels import open_channel
 from services.runtime.database import create_pool
 from services.runtime.status import NotCaughtUpError
 from tests.conftest import PROGRAMMES, Database
-from tests.mail_server import TestMailServer, mail_server
+from tests.mail_server import LocalMailServer, mail_server
 
 PARTITIONS = 4
 PROGRAMME = programmes.load(PROGRAMMES / "retail-demo.yaml")
@@ -50,7 +50,7 @@ class Desk:
 
     database: Database
     store: Store
-    mail: TestMailServer
+    mail: LocalMailServer
     progress: Progress
     service: NotifierService = field(init=False)
     consumer: Consumer = field(init=False)
@@ -164,6 +164,30 @@ async def test_every_named_query_prepares_for_the_services_own_role(database: Da
     try:
         for query in QUERIES.values():
             await connection.prepare(query)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE notifier.coupons SET valid_until_time = now()",
+        "UPDATE notifier.deliveries SET member_id = 'm-2'",
+        "UPDATE notifier.member_keys SET wrapped_key = ''",
+        "UPDATE notifier.contact_requests SET content_digest = ''",
+        "UPDATE notifier.installation SET partitions = 1",
+        "DELETE FROM notifier.coupons",
+        "DELETE FROM notifier.deliveries",
+        "DELETE FROM notifier.cursors",
+        "TRUNCATE notifier.contacts",
+        "SELECT * FROM ledger.entries",
+    ],
+)
+async def test_the_services_role_may_do_only_what_it_does(database: Database, statement: str) -> None:
+    connection = await asyncpg.connect(database.dsn("loyalty_notifier"))
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
     finally:
         await connection.close()
 

@@ -30,7 +30,7 @@ from services.runtime.config import ConfigurationError
 from services.tiers.app import build as build_tiers
 from services.tiers.config import Config as TiersConfig
 from tests.conftest import PROGRAMMES, Database, StartLedger, serving
-from tests.mail_server import TestMailServer, mail_server
+from tests.mail_server import LocalMailServer, mail_server
 
 PROGRAMME = PROGRAMMES / "retail-demo.yaml"
 SECONDS = 20
@@ -111,7 +111,7 @@ class Installation:
     database: Database
     folder: Path
     token_file: Path
-    mail: TestMailServer
+    mail: LocalMailServer
     till: Till
     stack: contextlib.AsyncExitStack
 

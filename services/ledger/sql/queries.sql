@@ -54,25 +54,6 @@ SELECT p.member_id, p.purchase_id, p.amount, p.goods_paid, p.rules, p.returned, 
 FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_id, purchase_id)
 JOIN ledger.purchases p USING (partition, member_id, purchase_id);
 
--- name: insert_entries
--- Adds to the log.
-INSERT INTO ledger.entries (
-    partition, entry_offset, kind, member_id, request_id, principal, on_behalf_of, occurred_time, recorded_time,
-    programme_version, purchase_id, body, detail_commitment, request_hash, hash)
-SELECT * FROM unnest(
-    $1::integer[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
-    $9::timestamptz[], $10::text[], $11::text[], $12::json[], $13::bytea[], $14::bytea[], $15::bytea[]);
-
--- name: insert_details
--- Keeps the erasable details beside their entries.
-INSERT INTO ledger.entry_details (partition, entry_offset, salt, detail)
-SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bytea[], $4::json[]);
-
--- name: insert_requests
--- Remembers which entry answers which request.
-INSERT INTO ledger.requests (partition, member_id, request_id, request, entry_offset)
-SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::bytea[], $5::bigint[]);
-
 -- name: upsert_members
 -- Writes the members as they stand after a batch.
 INSERT INTO ledger.members (partition, member_id, joined_time, channel, available, debt, earned)
