@@ -1,7 +1,7 @@
 """Loads a history through the public RPCs, local day after local day, so that it happens as it would have happened.
 
-A day is sent in batches: who joins first, then what was bought, several batches at once, the writes of one member
-always in order. At the end of every local day stands a barrier, in this order:
+A day is sent in batches, several at once, the writes of one member always in order: a member joins, gives a contact,
+then buys. At the end of every local day stands a barrier, in this order:
 
 1. tiers have taken in all of the day, and the ledger every earning class that follows from it;
 2. the notifier has handled it;
@@ -21,10 +21,11 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -47,10 +48,13 @@ MAX_WRITES: Final = 1000
 # A batch stays well below the largest message.
 MAX_LINES: Final = 20_000
 # While the ledger commits one batch it reads the next; more of them at once make it no faster.
-BATCHES_AT_ONCE: Final = 3
+ROWS_AT_ONCE: Final = 3
 CONTACTS_AT_ONCE: Final = 16
 # Days made ready while others are being sent.
 _DAYS_AHEAD: Final = 3
+# Fewer purchases than this are not worth a transaction of their own.
+_WORTH_A_ROW: Final = 100
+_SWITCH_SECONDS: Final = 0.0005
 _BATCH_SECONDS: Final = 60.0
 _WAIT_SECONDS: Final = 30.0
 
@@ -203,7 +207,9 @@ class _ReadyDay:
     members: Sequence[str]
     joinings: Sequence[_Batch]
     rows: Sequence[Sequence[_Batch]]
+    rows_of_new: Sequence[Sequence[_Batch]]
     purchases: int
+    is_closed: bool
 
 
 class Loader:
@@ -237,36 +243,39 @@ class Loader:
         await self._settle(heads)
         totals = self._notes.totals.seen_again()
         done, sent, began, ended = 0, 0, 0.0, 0.0
-        async for day in self._days():
-            done += day.purchases
-            if not day.joinings and not day.rows:
+        async with contextlib.aclosing(self._days()) as days:
+            async for day in days:
+                done += day.purchases
+                if day.is_closed:
+                    self._watcher.day_closed(
+                        Closed(date=day.date, purchases=done, standings=self._standings, passed_over=True)
+                    )
+                    continue
+                began = began or time.perf_counter()
+                await self._advance(day.start)
+                today = Totals()
+                token = await self._send(day, today)
+                await self._close(day.end, token)
+                ended = time.perf_counter()
+                self._notes.close(day.date, today)
+                totals += today
+                sent += day.purchases
                 self._watcher.day_closed(
-                    Closed(date=day.date, purchases=done, standings=self._standings, passed_over=True)
+                    Closed(date=day.date, purchases=done, standings=self._standings, passed_over=False)
                 )
-                continue
-            began = began or time.perf_counter()
-            await self._advance(day.start)
-            today = Totals()
-            token = await self._send(day, today)
-            await self._close(day.end, token)
-            ended = time.perf_counter()
-            self._notes.close(day.date, today)
-            totals += today
-            sent += day.purchases
-            self._watcher.day_closed(
-                Closed(date=day.date, purchases=done, standings=self._standings, passed_over=False)
-            )
         return Loaded(
             survey=survey, totals=totals, purchases_sent=sent, seconds=ended - began, standings=self._standings
         )
 
-    async def _days(self) -> AsyncIterator[_ReadyDay]:
+    async def _days(self) -> AsyncGenerator[_ReadyDay, None]:
         """The days, made ready in a thread while others are being sent."""
         loop = asyncio.get_running_loop()
         ready = (
             _ready(day, self._programme, closed=self._is_closed(day.date))
             for day in self._source.days(self._programme.zone)
         )
+        # What is ready for the services does not wait for long until the thread lets go of the interpreter.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         with ThreadPoolExecutor(max_workers=1) as thread:
             ahead = deque(loop.run_in_executor(thread, next, ready, None) for _ in range(_DAYS_AHEAD))
             try:
@@ -283,16 +292,21 @@ class Loader:
 
     async def _send(self, day: _ReadyDay, totals: Totals) -> str:
         """Sends a day; a causal token of all its writes."""
-        tokens = [await self._record(batch, totals) for batch in day.joinings]
-        if self._contact_of is not None:
-            await self._set_contacts(day.members, self._contact_of)
 
         async def send(row: Sequence[_Batch]) -> list[str]:
             return [await self._record(batch, totals) for batch in row]
 
-        for row in await together(send(row) for row in day.rows):
-            tokens += row
-        return format_token(merge(parse_token(token) for token in tokens))
+        async def receive() -> list[str]:
+            """Who is new today: they join, then give their contact, then buy. The others do not wait for that."""
+            tokens = await send(day.joinings)
+            if self._contact_of is not None:
+                await self._set_contacts(day.members, self._contact_of)
+            for row in await together(send(row) for row in day.rows_of_new):
+                tokens += row
+            return tokens
+
+        rows = await together([*(send(row) for row in day.rows), receive()])
+        return format_token(merge(parse_token(token) for row in rows for token in row))
 
     async def _record(self, batch: _Batch, totals: Totals) -> str:
         """Sends a batch until every write in it has its answer, counts the answers, and says the causal token."""
@@ -401,22 +415,27 @@ def end_of_day(day: date, programme: Programme) -> datetime:
 
 def _ready(day: Day, programme: Programme, *, closed: bool) -> _ReadyDay:
     """A day as messages; without them where it is over."""
-    batches: list[list[_Batch]] = []
-    if not closed:
-        count = min(BATCHES_AT_ONCE, 1 + len(day.purchases) // 100)
-        rows: list[list[Purchase]] = [[] for _ in range(count)]
-        for purchase in day.purchases:
-            rows[zlib.crc32(purchase.member_id.encode()) % count].append(purchase)
-        batches = [list(_purchase_batches(row, programme.currency)) for row in rows if row]
+    new = {joining.member_id for joining in day.joinings}
     return _ReadyDay(
         date=day.date,
         start=end_of_day(day.date - timedelta(days=1), programme),
         end=end_of_day(day.date, programme),
         members=[joining.member_id for joining in day.joinings],
         joinings=[] if closed else list(_joining_batches(day.joinings)),
-        rows=batches,
+        rows=[] if closed else _rows([one for one in day.purchases if one.member_id not in new], programme),
+        rows_of_new=[] if closed else _rows([one for one in day.purchases if one.member_id in new], programme),
         purchases=len(day.purchases),
+        is_closed=closed,
     )
+
+
+def _rows(purchases: Sequence[Purchase], programme: Programme) -> list[list[_Batch]]:
+    """Batches that may be sent at the same time, row by row: all purchases of a member are in one row, in order."""
+    count = min(ROWS_AT_ONCE, 1 + len(purchases) // _WORTH_A_ROW)
+    rows: list[list[Purchase]] = [[] for _ in range(count)]
+    for purchase in purchases:
+        rows[zlib.crc32(purchase.member_id.encode()) % count].append(purchase)
+    return [list(_purchase_batches(row, programme.currency)) for row in rows if row]
 
 
 def _joining_batches(joinings: Sequence[Joining]) -> Iterator[_Batch]:

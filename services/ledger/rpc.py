@@ -26,6 +26,7 @@ from services.runtime.status import ErrorStatus
 _Code = grpc.StatusCode
 _DEFAULT_PAGE = 50
 _FEED_BYTES = 1024 * 1024
+_KEPT_MESSAGES = 4096
 
 _LINE_KINDS = {
     ledger_service_pb2.LINE_KIND_UNSPECIFIED: commands.LineKind.GOODS,
@@ -219,6 +220,7 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         self._source = source
         self._clock = clock
         self._validator = RequestValidator()
+        self._messages: dict[bytes, entry_pb2.Entry] = {}
 
     async def EnrollMember(self, request: Any, context: Any) -> Any:
         """Makes someone a member."""
@@ -334,8 +336,8 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
             response = ledger_service_pb2.StreamEntriesResponse()
             size = 0
             for entry in entries:
-                message = response.entries.add()
-                self._fill_entry(message, entry)
+                message = self._message(entry)
+                response.entries.append(message)
                 size += message.ByteSize()
                 if size > _FEED_BYTES:
                     yield response
@@ -426,6 +428,17 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         _set_time(message.joined_time, member.joined_time)
         message.channel = member.channel
         _fill_balance(message.balance, member)
+
+    def _message(self, entry: Entry) -> entry_pb2.Entry:
+        """The entry for the feed: several follow it at the same place, so what was made for one serves the next."""
+        message = self._messages.get(entry.hash)
+        if message is None:
+            message = entry_pb2.Entry()
+            self._fill_entry(message, entry)
+            if len(self._messages) >= _KEPT_MESSAGES:
+                self._messages.clear()
+            self._messages[entry.hash] = message
+        return message
 
     def _fill_entry(self, message: Any, entry: Entry) -> None:
         event = entry.event

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.ledger.domain.encoding import decode_body, from_microseconds, to_microseconds
+from services.ledger.domain.encoding import canonical_json, decode_body, from_microseconds, to_microseconds
 from services.ledger.domain.events import Entry, EntryKind, Event, RulePoints
 from services.ledger.domain.state import EarningClass, Member, Purchase, WaitingReturn
 from services.runtime.clock import ClockMode
@@ -332,9 +332,7 @@ def _purchase(row: Mapping[str, Any]) -> Purchase:
 
 
 def _encode_rules(rules: tuple[RulePoints, ...]) -> str:
-    return json.dumps(
-        [[r.rule, r.points, r.base, r.rate_points, r.rate_per, r.multiplier_bp] for r in rules], separators=(",", ":")
-    )
+    return canonical_json([[r.rule, r.points, r.base, r.rate_points, r.rate_per, r.multiplier_bp] for r in rules])
 
 
 def _decode_rules(text: str) -> tuple[RulePoints, ...]:
@@ -347,7 +345,7 @@ def _decode_rules(text: str) -> tuple[RulePoints, ...]:
 def _encode_waiting(waiting: tuple[WaitingReturn, ...]) -> str:
     if not waiting:
         return "[]"
-    return json.dumps(
+    return canonical_json(
         [[w.request_id, to_microseconds(w.occurred_time), w.amount, w.goods, w.reason, w.channel] for w in waiting]
     )
 

@@ -33,6 +33,7 @@ _DIGITS: Final = 2
 _CHANNEL: Final = "pos"
 _SECOND: Final = 1_000_000
 # Whole numbers, or text: as the files have them.
+_TIME = "transaction_timestamp"
 _IDS = ("household_id", "basket_id", "product_id", "store_id")
 _LONGEST_EXACT: Final = 1e13
 _HASHED_AT_ONCE: Final = 1024 * 1024
@@ -81,7 +82,7 @@ class CompleteJourney:
         """Counts lines and baskets; see Source."""
         pl = self._polars
         counts = pl.col("rejected").is_null()
-        lines = self._judged(self._raw)
+        lines = self._judged(_timed(pl, self._raw))
         by_reason = self._collect(lines.group_by("rejected").agg(pl.len()))
         reasons = dict(by_reason.iter_rows())
         baskets = self._collect(
@@ -135,15 +136,24 @@ class CompleteJourney:
     def _month(self, month: date, zone: ZoneInfo) -> list[Purchase]:
         """The purchases of a month, by (instant, basket)."""
         pl = self._polars
-        lines = self._raw
-        if self._spread is not None:
-            lines = lines.join(
-                self._spread.lazy(), on=["household_id", "basket_id"], how="left", maintain_order="left"
-            ).with_columns(pl.coalesce("first", "time").alias("time"))
         begin = datetime(month.year, month.month, 1)  # noqa: DTZ001  # wall-clock time of a zone that is not in the file
         end = (begin + timedelta(days=32)).replace(day=1)
+
+        def within(column: str) -> Any:
+            return (pl.col(column) >= begin) & (pl.col(column) < end)
+
+        if self._spread is None:
+            # On the column as it lies in the file, most of the file need not be decoded.
+            lines = _timed(pl, self._raw.filter(within(_TIME)))
+        else:
+            lines = (
+                _timed(pl, self._raw)
+                .join(self._spread.lazy(), on=["household_id", "basket_id"], how="left", maintain_order="left")
+                .with_columns(pl.coalesce("first", "time").alias("time"))
+                .filter(within("time"))
+            )
         table = self._collect(
-            self._judged(lines.filter((pl.col("time") >= begin) & (pl.col("time") < end)))
+            self._judged(lines)
             .filter(pl.col("rejected").is_null())
             .join(self._catalogue, on="product_id", how="left", maintain_order="left")
             .sort("time", "basket_id", "household_id", maintain_order=True)
@@ -185,7 +195,7 @@ class CompleteJourney:
         return [purchase for _, _, purchase in purchases]
 
     def _open_lines(self) -> Any:
-        """Every line, with its wall-clock `time`."""
+        """Every line, as it lies in the file."""
         pl = self._polars
         number = (pl.Int64, pl.Int32, pl.UInt32, pl.Int16)
         table = self._scan(
@@ -194,14 +204,14 @@ class CompleteJourney:
                 **dict.fromkeys(_IDS, (*number, pl.String)),
                 "quantity": number,
                 "sales_value": (pl.Float64,),
-                "transaction_timestamp": (pl.Datetime,),
+                _TIME: (pl.Datetime,),
             },
         )
-        if getattr(self._schema["transaction_timestamp"], "time_zone", None) is not None:
+        if getattr(self._schema[_TIME], "time_zone", None) is not None:
             raise SourceError(
                 f"{self._transactions}: transaction_timestamp names a time zone; local wall-clock times are expected"
             )
-        return table.with_columns(pl.col("transaction_timestamp").dt.cast_time_unit("us").alias("time"))
+        return table
 
     def _judged(self, lines: Any) -> Any:
         """The lines with `cents`, and `rejected`: why one does not count, or null."""
@@ -270,6 +280,11 @@ class CompleteJourney:
             .then(cents)
             .otherwise(values.replace_strict(others, in_range, default=None, return_dtype=pl.Int64))
         ).to_series()
+
+
+def _timed(pl: Any, lines: Any) -> Any:
+    """The lines with their wall-clock `time`, in microseconds."""
+    return lines.with_columns(pl.col(_TIME).dt.cast_time_unit("us").alias("time"))
 
 
 def _local_day(purchase: Purchase, zone: ZoneInfo) -> date:

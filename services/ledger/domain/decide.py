@@ -15,7 +15,6 @@ from services.ledger.domain.commands import (
     AwardPoints,
     Command,
     EnrollMember,
-    Line,
     LineKind,
     MemberCommand,
     Movement,
@@ -434,28 +433,15 @@ def _checked_goods(programme: Programme, command: Movement) -> int | None:
 
 
 def _detail(command: Movement) -> dict[str, Any] | None:
-    """What can be forgotten of a purchase or return, without what is empty."""
+    """What can be forgotten of a purchase or return, without what is empty; a line is an array of `Line`'s fields."""
     detail: dict[str, Any] = {}
     if command.lines:
-        detail["lines"] = [_line(line) for line in command.lines]
+        detail["lines"] = command.lines
     if command.store_id:
         detail["store_id"] = command.store_id
     if command.receipt_number:
         detail["receipt_number"] = command.receipt_number
     return detail or None
-
-
-def _line(line: Line) -> dict[str, Any]:
-    written: dict[str, Any] = {"sku": line.sku, "quantity": line.quantity, "amount": line.amount}
-    if line.name:
-        written["name"] = line.name
-    if line.department:
-        written["department"] = line.department
-    if line.category:
-        written["category"] = line.category
-    if line.kind is not LineKind.GOODS:
-        written["kind"] = line.kind.value
-    return written
 
 
 def _give(member: Member, points: int) -> tuple[Posting, ...]:

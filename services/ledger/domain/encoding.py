@@ -1,7 +1,7 @@
 """The canonical encoding of entries, version 1, and the hash chain (docs/architecture.md has it as a recipe).
 
-An entry is these fields in this order, each as a 4-byte big-endian length and that many bytes; texts in UTF-8,
-integers in decimal, times as decimal microseconds since 1970-01-01T00:00:00Z:
+An entry is the lengths of these fields in this order, each as 4 bytes big-endian, and then the fields themselves;
+texts in UTF-8, integers in decimal, times as decimal microseconds since 1970-01-01T00:00:00Z:
 
     "loyalty-entry-1", partition, offset, kind, member_id, request_id, principal, on_behalf_of, occurred_time,
     recorded_time, programme_version, purchase_id, body, detail_commitment, request_hash
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ GENESIS = bytes(32)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_HEADER = struct.Struct(">I")
+_LENGTHS = struct.Struct(">15I")
 _dump = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
@@ -40,7 +40,7 @@ def from_microseconds(number: int) -> datetime:
     return _EPOCH + timedelta(microseconds=number)
 
 
-def canonical_json(value: Mapping[str, Any]) -> str:
+def canonical_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
     """JSON with sorted keys and no white space."""
     return _dump(value)
 
@@ -134,8 +134,7 @@ def encode_entry(
         detail_commitment,
         request_hash,
     )
-    pack = _HEADER.pack
-    return b"".join([part for field in fields for part in (pack(len(field)), field)])
+    return _LENGTHS.pack(*map(len, fields)) + b"".join(fields)
 
 
 def chain(previous: bytes, encoding: bytes) -> bytes:
