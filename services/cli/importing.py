@@ -7,17 +7,18 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import uvloop
 from loyalty.tiers.v1 import tier_service_pb2 as tiers
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import Progress, TaskID
 
 from services import programme as programmes
 from services.cli import installation
+from services.cli.display import facts, progress_bar
 from services.cli.errors import CommandError, UsageError
 from services.cli.formats import FORMATS
 from services.cli.history import Source, Survey
@@ -197,34 +198,38 @@ class Report:
         """A line for each figure."""
         survey, totals = self.loaded.survey, self.loaded.totals
 
-        def line(name: str, text: str) -> None:
-            console.print(f"  [bold]{name:<10}[/] {text}")
-
-        console.print(f"[bold]{self.source.title}[/] is in {self.installation.directory}")
-        line("lines", f"{survey.lines_read:,} read, {_by_reason('rejected', survey.lines_rejected)}")
-        line("baskets", f"{survey.baskets:,}, of which {survey.baskets_without_lines:,} without a line that counts")
-        line(
-            "purchases",
-            f"{totals.purchases_recorded:,} recorded, {totals.purchases_there:,} already there, "
-            + _by_reason("refused", totals.purchases_refused),
-        )
-        line(
-            "members",
-            f"{totals.members_joined:,} joined, {totals.members_there:,} already there, "
-            + _by_reason("refused", totals.members_refused),
-        )
-        line("money", f"{self._money(totals.amount_loaded)} loaded, {self._money(totals.amount_refused)} refused")
-        line("points", f"{totals.points_given:,} given")
-        line("tiers", ", ".join(f"{members:,} {tier}" for tier, members in self.loaded.standings.items()))
-        line("changes", f"{self.moves.up:,} up, {self.moves.down:,} down ({self.moves.down_by_time:,} by time alone)")
+        load = "nothing to send: all of it was there"
         if self.loaded.seconds:
-            line(
-                "load",
+            load = (
                 f"{self.loaded.purchases_sent:,} purchases in {self.loaded.seconds:.1f} s: "
-                f"{self.purchases_per_second:,.0f} a second",
+                f"{self.purchases_per_second:,.0f} a second"
             )
-        else:
-            line("load", "nothing to send: all of it was there")
+        console.print(f"[bold]{escape(self.source.title)}[/] is in {escape(str(self.installation.directory))}")
+        facts(
+            console,
+            [
+                ("lines", f"{survey.lines_read:,} read, {_by_reason('rejected', survey.lines_rejected)}"),
+                ("baskets", f"{survey.baskets:,}, {survey.baskets_without_lines:,} of them without a line that counts"),
+                (
+                    "purchases",
+                    f"{totals.purchases_recorded:,} recorded, {totals.purchases_there:,} already there, "
+                    + _by_reason("refused", totals.purchases_refused),
+                ),
+                (
+                    "members",
+                    f"{totals.members_joined:,} joined, {totals.members_there:,} already there, "
+                    + _by_reason("refused", totals.members_refused),
+                ),
+                ("money", f"{self._money(totals.amount_loaded)} loaded, {self._money(totals.amount_refused)} refused"),
+                ("points", f"{totals.points_given:,} given"),
+                ("tiers", ", ".join(f"{members:,} {tier}" for tier, members in self.loaded.standings.items())),
+                (
+                    "changes",
+                    f"{self.moves.up:,} up, {self.moves.down:,} down ({self.moves.down_by_time:,} by time alone)",
+                ),
+                ("load", load),
+            ],
+        )
 
     def _money(self, minor_units: int) -> str:
         whole, _, digits = format_amount(minor_units, self.programme.minor_unit_digits).partition(".")
@@ -249,22 +254,8 @@ def load_progress(console: Console, survey: Survey) -> Iterator[Watcher]:
         yield _Bar(progress, task)
 
 
-def progress_bar(console: Console, unit: str) -> Progress:
-    """A bar with a count and the time that is left."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        expand=True,
-    )
-
-
 class _Bar:
-    def __init__(self, progress: Progress, task: Any) -> None:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
@@ -282,8 +273,4 @@ class _Lines:
         if time.monotonic() - self._said < _LINE_SECONDS:
             return
         self._said = time.monotonic()
-        self._console.print(f"  {_shown(closed.date)}: {closed.purchases:,} of {self._survey.purchases:,} purchases")
-
-
-def _shown(day: date) -> str:
-    return day.isoformat()
+        self._console.print(f"  {closed.date}: {closed.purchases:,} of {self._survey.purchases:,} purchases")

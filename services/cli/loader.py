@@ -11,7 +11,7 @@ then buys. At the end of every local day stands a barrier, in this order:
 So a purchase earns in the class that it would have earned in, however fast the year goes by.
 
 Everything can be sent again: request ids come from the data. How far a source was loaded is noted in the folder, which
-only saves time: a day is passed over if it is noted and the ledger's clock has passed its end.
+only saves time: days up to there are passed over, as long as the ledger's clock has passed them, too.
 """
 
 from __future__ import annotations
@@ -156,6 +156,10 @@ class Notes:
             self.totals = Totals(**kept)
             self.through = date.fromisoformat(noted["through"])
 
+    def forget(self) -> None:
+        """Begins anew: the ledger does not stand where the note says."""
+        self.through, self.totals = None, Totals()
+
     def close(self, day: date, totals: Totals) -> None:
         """Notes a day that is over, with what came of it."""
         self.totals += totals
@@ -238,6 +242,10 @@ class Loader:
         """Sends what is not there yet; raises RemoteError where a service refuses or stays away."""
         partitions = await call(self._services.ledger.ListPartitions, ledger.ListPartitionsRequest())
         self._clock = partitions.business_time.ToDatetime(UTC)
+        through = self._notes.through
+        if through is not None and self._clock < end_of_day(through, self._programme):
+            # The database is older than the note: it was restored from a backup.
+            self._notes.forget()
         # What a load that was killed has left under way comes to its end first.
         heads = format_token({one.partition: one.last_offset for one in partitions.partitions if one.last_offset})
         await self._settle(heads)
@@ -270,8 +278,9 @@ class Loader:
     async def _days(self) -> AsyncGenerator[_ReadyDay, None]:
         """The days, made ready in a thread while others are being sent."""
         loop = asyncio.get_running_loop()
+        through = self._notes.through
         ready = (
-            _ready(day, self._programme, closed=self._is_closed(day.date))
+            _ready(day, self._programme, closed=through is not None and day.date <= through)
             for day in self._source.days(self._programme.zone)
         )
         # What is ready for the services does not wait for long until the thread lets go of the interpreter.
@@ -285,10 +294,6 @@ class Loader:
             finally:
                 for future in ahead:
                     future.cancel()
-
-    def _is_closed(self, day: date) -> bool:
-        through = self._notes.through
-        return through is not None and day <= through and end_of_day(day, self._programme) <= self._clock
 
     async def _send(self, day: _ReadyDay, totals: Totals) -> str:
         """Sends a day; a causal token of all its writes."""

@@ -158,7 +158,7 @@ class Scene:
             "request_id": request_id,
             "purchase_id": purchase_id,
             "amount": {"currency_code": self._programme.currency, "minor_units": amount},
-            "lines": [{"sku": sku, "department": "CLOTHING", "quantity": 1, "amount_minor_units": amount}],
+            "lines": [{"sku": sku, "quantity": 1, "amount_minor_units": amount}],
             "store_id": _STORE,
         }
 

@@ -1,4 +1,4 @@
-"""`loyalty import`, `advance`, `check` and the scene at the till, through the real stack; the households are made up."""
+"""`loyalty import`, `advance`, `check` and the scene at the till, through the real stack, with made-up households."""
 
 from __future__ import annotations
 
