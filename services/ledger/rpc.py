@@ -21,7 +21,7 @@ from services.runtime.causality import format_token
 from services.runtime.clock import ClockMode, MachineClock
 from services.runtime.identity import Caller, current_caller
 from services.runtime.interceptors import RequestValidator
-from services.runtime.status import ErrorStatus
+from services.runtime.status import ErrorStatus, InvalidFieldError, invalid
 
 _Code = grpc.StatusCode
 _DEFAULT_PAGE = 50
@@ -103,6 +103,7 @@ _REQUESTS: dict[bytes, Any] = {
     b"RecordReturn": ledger_service_pb2.RecordReturnRequest,
     b"AwardPoints": ledger_service_pb2.AwardPointsRequest,
     b"SetEarningClass": ledger_service_pb2.SetEarningClassRequest,
+    b"AdvanceClock": ledger_service_pb2.AdvanceClockRequest,
 }
 
 
@@ -116,6 +117,8 @@ def _time(request: Any, field: str) -> Any:
     if not request.HasField(field):
         return None
     stamp = getattr(request, field)
+    if not 0 <= stamp.nanos < 1_000_000_000:
+        raise InvalidFieldError(field, "its nanos must be from 0 to 999999999")
     return from_microseconds(stamp.seconds * 1_000_000 + stamp.nanos // 1000)
 
 
@@ -260,8 +263,12 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
             if problem is not None:
                 answer.error.CopyFrom(problem.to_proto())
                 continue
+            try:
+                wanted.append(_WRITES[kind](getattr(write, kind), caller))
+            except InvalidFieldError as error:
+                answer.error.CopyFrom(invalid(((error.path, error.problem),)).to_proto())
+                continue
             accepted.append((kind, answer))
-            wanted.append(_WRITES[kind](getattr(write, kind), caller))
         offsets: dict[int, int] = {}
         for (kind, answer), outcome in zip(accepted, await self._ledger.record_all(wanted), strict=True):
             if isinstance(outcome, Answer):
@@ -349,6 +356,7 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         """Moves the business time of a simulated installation on."""
         caller = current_caller.get()
         to_time = _time(request, "to_time")
+        canonical = _canonical(b"AdvanceClock", request)
 
         def command(partition: int) -> commands.AdvanceClock:
             return commands.AdvanceClock(
@@ -357,11 +365,12 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
                 request_id=request.request_id,
                 principal=caller.principal,
                 on_behalf_of=caller.on_behalf_of,
+                request=canonical,
             )
 
-        heads = await self._ledger.advance_clock(command)
+        heads, replayed = await self._ledger.advance_clock(command)
         response = ledger_service_pb2.AdvanceClockResponse(
-            causal_token=format_token({head.partition: head.last_offset for head in heads})
+            causal_token=format_token({head.partition: head.last_offset for head in heads}), replayed=replayed
         )
         _set_time(response.business_time, min(head.business_time for head in heads))
         return response

@@ -18,7 +18,7 @@ from typing import TypeVar
 import structlog
 
 from services.ledger import store
-from services.ledger.domain.commands import AdvanceClock, MemberCommand, RecordPurchase, RecordReturn, SetEarningClass
+from services.ledger.domain.commands import AdvanceClock, MemberCommand, RecordPurchase, RecordReturn
 from services.ledger.domain.decide import FUTURE_TOLERANCE, SIMULATED_AHEAD, Now, decide, decide_clock
 from services.ledger.domain.encoding import (
     canonical_json,
@@ -44,7 +44,15 @@ from services.ledger.errors import (
 )
 from services.programme.model import Programme
 from services.runtime.clock import ClockMode, MachineClock
-from services.runtime.database import CONNECTION_ERRORS, REFUSED_BY_DATABASE, TRY_AGAIN, Connection, Pool, connect
+from services.runtime.database import (
+    CONNECTION_ERRORS,
+    PASSING_ERRORS,
+    REFUSED_BY_DATABASE,
+    TRY_AGAIN,
+    Connection,
+    Pool,
+    connect,
+)
 from services.runtime.signal import Signal, woken
 from services.runtime.status import OverloadedError
 
@@ -197,15 +205,17 @@ class Ledger:
             return []
         return await self._submit([_Job(c, self.partition_of(c.member_id)) for c in commands])
 
-    async def advance_clock(self, command: Callable[[int], AdvanceClock]) -> list[store.Head]:
-        """Moves the business time on in every partition; says the heads of the partitions then."""
+    async def advance_clock(self, command: Callable[[int], AdvanceClock]) -> tuple[list[store.Head], bool]:
+        """Moves the business time on in every partition; says the heads then, and whether all of it was done before."""
         if self.installation.clock_mode is not ClockMode.SIMULATED:
             raise ClockNotSimulatedError
         jobs = [_Job(command(partition), partition) for partition in range(self.installation.partitions)]
-        for outcome in await self._submit(jobs):
+        outcomes = await self._submit(jobs)
+        for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
-        return await self.heads()
+        replayed = all(isinstance(outcome, Answer) and outcome.replayed for outcome in outcomes)
+        return await self.heads(), replayed
 
     async def _submit(self, jobs: Sequence[_Job]) -> list[Outcome]:
         count = len(self._lanes)
@@ -248,27 +258,37 @@ class Ledger:
             after.keys() - cursors.keys()
         ):
             raise CursorAheadError
-        live = False
+        loop = asyncio.get_running_loop()
+        live, looked = False, 0.0
         while True:
             committed = self._committed.next()
+            # Another process may have written what this one's tail does not hold: the database is looked at in time.
+            live = live and loop.time() - looked < _FEED_POLL_SECONDS
             entries = self._tail.after(cursors, _FEED_ENTRIES) if live else None
             if entries is None:
+                looked = loop.time()
                 entries = await self._read(lambda c: store.read_feed(c, cursors, _FEED_ENTRIES))
                 live = not entries
             for entry in entries:
-                assert entry.offset == cursors[entry.partition] + 1, "the feed never skips"
+                # Who was served goes to the end of the line.
+                before = cursors.pop(entry.partition)
+                assert entry.offset == before + 1, "the feed never skips"
                 cursors[entry.partition] = entry.offset
             if entries:
                 yield entries
             elif not follow:
                 return
-            elif not await woken(committed, _FEED_POLL_SECONDS):
-                # Another process may have written what this one's tail does not hold.
-                live = False
+            else:
+                await woken(committed, _FEED_POLL_SECONDS)
 
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._pool.acquire(timeout=5) as connection:
             return await read(connection)
+
+
+def _fail(jobs: Sequence[_Job], error: Exception) -> None:
+    for job in jobs:
+        job.outcome = error
 
 
 def _settled(job: _Job) -> Outcome:
@@ -315,7 +335,7 @@ class Lane:
         while True:
             try:
                 connection = await connect(self._dsn, service="ledger-lane")
-            except CONNECTION_ERRORS as error:
+            except (*CONNECTION_ERRORS, *PASSING_ERRORS) as error:
                 log.warning("lane_not_connected", error=type(error).__name__)
                 self._fail_waiting(error)
                 await asyncio.sleep(pause)
@@ -372,10 +392,16 @@ class Lane:
             try:
                 async with connection.transaction():
                     written = await self._decide_and_write(connection, jobs)
-            except TRY_AGAIN:
+            except TRY_AGAIN as error:
                 if attempt == _BATCH_TRIES - 1:
-                    raise
+                    _fail(jobs, error)
+                    return
                 continue
+            except PASSING_ERRORS as error:
+                # Nothing was written; an operator has to help, and the lane goes on.
+                log.error("batch_not_written", error=type(error).__name__, commands=len(jobs))
+                _fail(jobs, error)
+                return
             except REFUSED_BY_DATABASE as error:
                 if len(jobs) == 1:
                     log.error("command_poisoned", sqlstate=error.sqlstate, partition=jobs[0].partition)
@@ -404,7 +430,7 @@ class Lane:
                 job.outcome = self._settle(batch, job)
             except LedgerError as error:
                 job.outcome = error
-        if not batch.entries:
+        if not batch.new_requests:
             return []
         await store.write(
             connection,
@@ -426,10 +452,10 @@ class Lane:
         purchases: dict[store.PurchaseKey, None] = {}
         for job in jobs:
             command = job.command
+            requests[store.RequestKey(job.partition, command.member_id, command.request_id)] = None
             if isinstance(command, AdvanceClock):
                 continue
             members[store.MemberKey(job.partition, command.member_id)] = None
-            requests[store.RequestKey(job.partition, command.member_id, command.request_id)] = None
             if isinstance(command, RecordPurchase | RecordReturn) and command.purchase_id:
                 purchases[store.PurchaseKey(job.partition, command.member_id, command.purchase_id)] = None
         return _Batch(
@@ -441,16 +467,32 @@ class Lane:
 
     def _settle(self, batch: _Batch, job: _Job) -> Outcome:
         command = job.command
+        key = store.RequestKey(job.partition, command.member_id, command.request_id)
+        kept = batch.requests.get(key)
+        if kept is not None:
+            if kept.request != command.request:
+                return RequestIdReusedError(kept=kept.request, sent=command.request)
+            return _answered(kept, replayed=True)
+        salt = os.urandom(_SALT_BYTES)
+        entries = [
+            self._append(batch, job, event, salt, own=event.request_id == command.request_id)
+            for event in self._events(batch, job)
+        ]
+        first = entries[0] if entries else None
+        kept = store.KeptRequest(request=command.request, entry=first, last_offset=entries[-1].offset if entries else 0)
+        batch.requests[key] = kept
+        batch.new_requests.append(
+            store.RequestRow(*key, command.request, salt, first.offset if first else 0, kept.last_offset)
+        )
+        return _answered(kept, replayed=False)
+
+    def _events(self, batch: _Batch, job: _Job) -> Sequence[Event]:
+        """What the rules decide, with the states after it noted in the batch."""
+        command = job.command
         head = batch.heads[job.partition]
         if isinstance(command, AdvanceClock):
-            event = decide_clock(head.business_time, command.to_time, command.request_id)
-            if event is None:
-                return Answer(entry=None)
-            return _answered(self._append(batch, job, event, b""))
-        request_key = store.RequestKey(job.partition, command.member_id, command.request_id)
-        kept = batch.requests.get(request_key)
-        if kept is not None:
-            return _replayed(kept, command.request)
+            moved = decide_clock(head.business_time, command.to_time, command.request_id)
+            return [moved] if moved else []
         member_key = store.MemberKey(job.partition, command.member_id)
         purchase_key = None
         if isinstance(command, RecordPurchase | RecordReturn) and command.purchase_id:
@@ -462,38 +504,29 @@ class Lane:
             batch.purchases.get(purchase_key) if purchase_key else None,
             command,
         )
-        if not decision.events:
-            return Answer(entry=None)
-        digest = request_digest(command.request)
-        entries = [
-            self._append(batch, job, event, digest if event.request_id == command.request_id else b"")
-            for event in decision.events
-        ]
-        first = entries[0]
-        batch.requests[request_key] = store.KeptRequest(request=command.request, entry=first)
-        batch.new_requests.append(store.RequestRow(*request_key, command.request, first.offset))
         if decision.member is not None and decision.member is not batch.members.get(member_key):
             batch.members[member_key] = batch.changed_members[member_key] = decision.member
         if purchase_key and decision.purchase is not None:
             batch.purchases[purchase_key] = batch.changed_purchases[purchase_key] = decision.purchase
-        if isinstance(command, SetEarningClass) and first.event.kind is EntryKind.EARNING_CLASS_SET:
+        if any(event.kind is EntryKind.EARNING_CLASS_SET for event in decision.events):
             assert decision.member is not None
             batch.new_classes.append((member_key, decision.member.classes[-1]))
-        return _answered(first, last_offset=entries[-1].offset)
+        return decision.events
 
     def _now(self, head: store.Head) -> Now:
         if self._clock_mode is ClockMode.SIMULATED:
             return Now(time=head.business_time, latest=head.business_time + SIMULATED_AHEAD)
         return Now(time=head.recorded_time, latest=head.recorded_time + FUTURE_TOLERANCE)
 
-    def _append(self, batch: _Batch, job: _Job, event: Event, request_hash: bytes) -> Entry:
-        """Places an event at the end of its partition: number, hash, commitment to its detail."""
+    def _append(self, batch: _Batch, job: _Job, event: Event, salt: bytes, *, own: bool) -> Entry:
+        """Places an event at the end of its partition: number, hash, commitments to its detail and its own request."""
         head = batch.heads[job.partition]
         command = job.command
         offset = head.last_offset + 1
         commitment = b""
+        request_hash = request_digest(salt, command.request) if own else b""
         if event.detail is not None:
-            salt, detail = os.urandom(_SALT_BYTES), canonical_json(event.detail)
+            detail = canonical_json(event.detail)
             commitment = commit(salt, detail)
             batch.details.append(store.DetailRow(job.partition, offset, salt, detail))
         body = encode_body(event)
@@ -553,13 +586,8 @@ class Lane:
         return entry
 
 
-def _replayed(kept: store.KeptRequest, request: bytes) -> Outcome:
-    if kept.request != request:
-        return RequestIdReusedError(kept=kept.request, sent=request)
-    return _answered(kept.entry, replayed=True)
-
-
-def _answered(entry: Entry, *, last_offset: int = 0, replayed: bool = False) -> Outcome:
-    if entry.event.kind is EntryKind.REQUEST_REFUSED:
+def _answered(kept: store.KeptRequest, *, replayed: bool) -> Outcome:
+    entry = kept.entry
+    if entry is not None and entry.event.kind is EntryKind.REQUEST_REFUSED:
         return RefusedError(Refusal(entry.event.reason))
-    return Answer(entry=entry, last_offset=last_offset or entry.offset, replayed=replayed)
+    return Answer(entry=entry, last_offset=kept.last_offset, replayed=replayed)

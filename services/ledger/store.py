@@ -63,10 +63,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptRequest:
-    """A request made before, and the entry that is its answer."""
+    """A request made before, the entry that is its answer (None: nothing was to change), and the last it caused."""
 
     request: bytes
-    entry: Entry
+    entry: Entry | None
+    last_offset: int
 
 
 class EntryRow(NamedTuple):
@@ -105,7 +106,9 @@ class RequestRow(NamedTuple):
     member_id: str
     request_id: str
     request: bytes
+    salt: bytes
     entry_offset: int
+    last_offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +176,10 @@ async def read_requests(connection: Connection, keys: Sequence[RequestKey]) -> d
         return {}
     rows = await connection.fetch(SQL["read_requests"], *zip(*keys, strict=True))
     return {
-        RequestKey(row["partition"], row["member_id"], row["request_id"]): KeptRequest(
-            request=row["request"], entry=read_entry(row)
+        RequestKey(row["home"], row["asked_for"], row["asked_as"]): KeptRequest(
+            request=row["request"],
+            entry=None if row["entry_offset"] is None else read_entry(row),
+            last_offset=row["last_offset"],
         )
         for row in rows
     }
@@ -229,7 +234,8 @@ async def write(connection: Connection, writes: Writes) -> None:
     heads = [
         (h.partition, h.last_offset, h.head_hash, h.recorded_time, h.business_time, h.members) for h in writes.heads
     ]
-    await connection.execute(SQL["advance_partitions"], *zip(*heads, strict=True))
+    if heads:
+        await connection.execute(SQL["advance_partitions"], *zip(*heads, strict=True))
 
 
 async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -239,7 +245,9 @@ async def _copy(connection: Connection, table: str, columns: Sequence[str], rows
 
 async def read_feed(connection: Connection, after: Mapping[int, int], limit: int) -> list[Entry]:
     """Up to `limit` entries after the cursors; those of one partition together and in order."""
-    rows = await connection.fetch(SQL["read_feed"], list(after), list(after.values()), limit, limit)
+    # A share for each, so that one long log does not keep the others waiting.
+    share = max(limit // 4, 1)
+    rows = await connection.fetch(SQL["read_feed"], list(after), list(after.values()), share, limit)
     return [read_entry(row) for row in rows]
 
 
@@ -258,7 +266,7 @@ async def read_entries_for_check(connection: Connection, partition: int, after: 
 
 
 async def read_requests_for_check(connection: Connection, partition: int) -> list[Mapping[str, Any]]:
-    """Requests of one partition, with the entry that answers each."""
+    """Requests of one partition."""
     return list(await connection.fetch(SQL["read_requests_for_check"], partition))
 
 

@@ -18,7 +18,7 @@ import uvloop
 
 from services.runtime import config, logging
 from services.runtime.contract import ContractError
-from services.runtime.database import CONNECTION_ERRORS
+from services.runtime.database import CONNECTION_ERRORS, PostgresError
 from services.runtime.identity import DevelopmentTokens
 from services.runtime.migrations import MigrationError, migrate
 from services.runtime.server import ListenError, Service, running, until_stopped
@@ -85,6 +85,8 @@ def run(
         cause = _root(error)
         if isinstance(cause, CONNECTION_ERRORS):
             print(f"{name}: the database cannot be reached: {cause}", file=sys.stderr)
+        elif isinstance(cause, PostgresError):
+            print(f"{name}: the database refuses: {cause}", file=sys.stderr)
         elif isinstance(cause, (config.ConfigurationError, MigrationError, ContractError, ListenError)):
             print(f"{name}: {cause}", file=sys.stderr)
         else:

@@ -36,8 +36,19 @@ TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 # SQLSTATE classes 22 and 23: what was to be written is refused, whatever is tried.
 REFUSED_BY_DATABASE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
+# What passes when an operator has helped (disk full, too many connections, read-only after a failover, a lock or a
+# statement that took too long): nothing was written, the same may be tried again.
+PASSING_ERRORS = (
+    asyncpg.InsufficientResourcesError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresIOError,
+)
+
 Connection: TypeAlias = asyncpg.Connection
 Pool: TypeAlias = asyncpg.Pool
+PostgresError = asyncpg.PostgresError
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 _TRANSACTION_TRIES = 5
@@ -112,7 +123,7 @@ async def keep_going(name: str, work: Callable[[], Awaitable[None]], *, also: tu
         try:
             await work()
             pause = 0.1
-        except (*CONNECTION_ERRORS, *also) as error:
+        except (*CONNECTION_ERRORS, *PASSING_ERRORS, *also) as error:
             if loop.time() - began > 30:
                 pause = 0.1
             log.warning("work_interrupted", work=name, error=type(error).__name__, pause_seconds=pause)

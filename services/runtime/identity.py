@@ -65,7 +65,8 @@ class DevelopmentTokens:
             scheme.lower() != "bearer"
             or not hmac.compare_digest(secret.encode(), self._secret)
             or not _PRINCIPAL.fullmatch(principal)
-            or (on_behalf_of and not _ON_BEHALF_OF.fullmatch(on_behalf_of))
         ):
             raise TokenInvalidError(TokenInvalidError.__doc__)
+        if on_behalf_of and not _ON_BEHALF_OF.fullmatch(on_behalf_of):
+            raise TokenInvalidError(f"{ON_BEHALF_OF} must be at most 128 printable ASCII characters without spaces")
         return Caller(principal=principal, on_behalf_of=on_behalf_of)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import protovalidate
 import structlog
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from services.runtime import status
 from services.runtime.identity import Caller, DevelopmentTokens, current_caller
@@ -64,8 +64,9 @@ def _described(violation: protovalidate.Violation) -> tuple[str, str]:
 PATTERNS = {
     "^[!-~]{1,128}$": "must be 1 to 128 printable ASCII characters without spaces",
     "^[!-~]{0,128}$": "must be at most 128 printable ASCII characters without spaces",
-    "^[A-Za-z0-9._~@+-]{1,64}$": "must be 1 to 64 letters, digits or any of . _ ~ @ + -",
-    "^[A-Za-z0-9._~@+-]{0,64}$": "must be at most 64 letters, digits or any of . _ ~ @ + -",
+    "^[!-}][!-~]{0,127}$": "must be 1 to 128 printable ASCII characters without spaces, and not begin with ~",
+    "^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$": "must be 1 to 64 letters, digits or . _ ~ @ + -, and begin with a letter or digit",
+    "^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$": "must be at most 64 letters, digits or . _ ~ @ + -, and begin with a letter or digit",
     "^[A-Za-z0-9-]{1,64}$": "must be 1 to 64 letters, digits or dashes",
     "^[A-Z]{3}$": "must be a currency code of ISO 4217, three capital letters",
     "^[a-z0-9_-]{0,32}$": "must be at most 32 small letters, digits or any of _ -",
@@ -100,13 +101,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             wrapped = grpc.unary_stream_rpc_method_handler(
                 self._stream(method, handler.unary_stream),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=_guarded(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
         else:
             wrapped = grpc.unary_unary_rpc_method_handler(
                 self._unary(method, handler.unary_unary),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=_guarded(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
         self._wrapped[method] = wrapped
@@ -160,6 +161,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _admit(self, request: Message, context: Context) -> None:
         caller = self._tokens.authenticate(context.invocation_metadata() or ())
         current_caller.set(caller)
+        if isinstance(request, _Undecodable):
+            raise _InvalidRequest(status.invalid((("", "the request is no message of the contract"),)))
         problem = self._validator.check(request)
         if problem is not None:
             raise _InvalidRequest(problem)
@@ -171,6 +174,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call_id = os.urandom(8).hex()
         log.error("rpc_failed", method=method, call_id=call_id, exc_info=error)
         return status.internal(call_id)
+
+
+class _Undecodable:
+    """What came instead of a message."""
+
+
+def _guarded(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Lets what is no message come as far as the place that answers with a proper status."""
+
+    assert deserialize is not None, "every method of the contract has a message"
+
+    def read(content: bytes) -> Any:
+        try:
+            return deserialize(content)
+        except DecodeError:
+            return _Undecodable()
+
+    return read
 
 
 class _InvalidRequest(Exception):

@@ -71,7 +71,7 @@ async def running(service: Service, *, listen: str, tokens: DevelopmentTokens) -
         bound = server.add_insecure_port(listen)
     except RuntimeError:
         bound = 0
-    if not bound and not listen.startswith("unix:"):
+    if not bound:
         raise ListenError(f"cannot listen on {listen}: the address is taken or not allowed; choose another one")
     async with asyncio.TaskGroup() as tasks:
         work = [tasks.create_task(begin()) for begin in service.background]

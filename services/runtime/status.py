@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import asyncpg
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from services.runtime.causality import CausalTokenError
-from services.runtime.database import CONNECTION_ERRORS
+from services.runtime.database import CONNECTION_ERRORS, PASSING_ERRORS, TRY_AGAIN
 from services.runtime.identity import TokenInvalidError, TokenMissingError
 
 DOMAIN = "loyalty"
@@ -77,7 +76,7 @@ def invalid(fields: tuple[tuple[str, str], ...]) -> ErrorStatus:
     return ErrorStatus(
         code=grpc.StatusCode.INVALID_ARGUMENT,
         reason="INVALID_FIELD",
-        message="; ".join(f"{path}: {problem}" for path, problem in fields[:5]),
+        message="; ".join(f"{path}: {problem}" if path else problem for path, problem in fields[:5]),
         fields=fields,
     )
 
@@ -112,7 +111,7 @@ def describe(error: BaseException) -> ErrorStatus | None:
                 reason="DEADLINE_EXCEEDED",
                 message="the call ran out of time; the same request may be sent again",
             )
-        case _ if isinstance(error, (*CONNECTION_ERRORS, asyncpg.TooManyConnectionsError)):
+        case _ if isinstance(error, (*CONNECTION_ERRORS, *PASSING_ERRORS, *TRY_AGAIN)):
             return UNAVAILABLE
         case _:
             return None
@@ -121,7 +120,7 @@ def describe(error: BaseException) -> ErrorStatus | None:
 UNAVAILABLE = ErrorStatus(
     code=grpc.StatusCode.UNAVAILABLE,
     reason="UNAVAILABLE",
-    message="the service cannot reach its database; send the same request again",
+    message="the service's database cannot be reached or cannot write now; send the same request again",
 )
 
 

@@ -14,8 +14,8 @@ from loyalty.type.v1 import money_pb2
 
 from services.programme import Programme
 from services.runtime.causality import parse_token
-from services.runtime.interceptors import Context
-from services.runtime.status import ErrorStatus
+from services.runtime.interceptors import DEFAULT_DEADLINE_SECONDS, Context
+from services.runtime.status import ErrorStatus, InvalidFieldError
 from services.tiers.domain import Standing
 from services.tiers.errors import (
     CursorAheadError,
@@ -89,11 +89,17 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
 
 def _patience(context: Context) -> float:
     remaining = context.time_remaining()
-    return LONGEST_WAIT_SECONDS if remaining is None else max(remaining - _MARGIN_SECONDS, 0.0)
+    if remaining is None:
+        remaining = DEFAULT_DEADLINE_SECONDS
+    return min(max(remaining - _MARGIN_SECONDS, 0.0), LONGEST_WAIT_SECONDS)
 
 
 def _asked(request: pb.GetStandingRequest | pb.CountStandingsRequest) -> datetime | None:
-    return request.at_time.ToDatetime(UTC) if request.HasField("at_time") else None
+    if not request.HasField("at_time"):
+        return None
+    if not 0 <= request.at_time.nanos < 1_000_000_000:
+        raise InvalidFieldError("at_time", "its nanos must be from 0 to 999999999")
+    return request.at_time.ToDatetime(UTC)
 
 
 def _timestamp(time: datetime) -> Timestamp:

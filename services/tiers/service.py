@@ -381,5 +381,5 @@ def notice_of(programme: Programme, change: TierChange) -> ClassNotice:
         sequence=sequence,
         earning_class=programme.tiers.level(change.change.to_tier_number).key,
         effective_time=programme.start_of_next_local_day(change.change.changed_time),
-        request_id=f"class-{change.member_id}-{sequence}",
+        request_id=f"~tiers/class/{change.member_id}/{sequence}",
     )

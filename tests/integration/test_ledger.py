@@ -270,3 +270,76 @@ async def test_purchases_earn_in_the_class_that_was_in_force_when_they_happened(
     old = pb.SetEarningClassRequest(request_id="c0", member_id="m-1", earning_class="green", sequence=1)
     old.effective_time.FromJsonString("1970-01-01T12:30:00Z")
     assert not (await ledger.SetEarningClass(old, timeout=5)).applied
+
+
+async def test_a_replay_is_the_same_answer_whole_also_with_what_the_first_one_caused(start_ledger: StartLedger) -> None:
+    ledger = stub_of(await start_ledger())
+    await ledger.EnrollMember(pb.EnrollMemberRequest(request_id="e", member_id="m-1"), timeout=5)
+    for number in range(2):
+        await ledger.RecordReturn(returned(f"r{number}", 100, purchase_id="late"), timeout=5)
+    first = await ledger.RecordPurchase(purchase("p", 1000, purchase_id="late"), timeout=5)
+    again = await ledger.RecordPurchase(purchase("p", 1000, purchase_id="late"), timeout=5)
+    assert again.replayed
+    again.replayed = False
+    assert again == first
+
+
+async def test_a_request_that_changed_nothing_keeps_its_answer_too(start_ledger: StartLedger) -> None:
+    ledger = stub_of(await start_ledger())
+    await ledger.EnrollMember(pb.EnrollMemberRequest(request_id="e", member_id="m-1"), timeout=5)
+
+    def change(request_id: str, sequence: int) -> pb.SetEarningClassRequest:
+        request = pb.SetEarningClassRequest(
+            request_id=request_id, member_id="m-1", earning_class="green", sequence=sequence
+        )
+        request.effective_time.FromJsonString("1970-01-01T12:30:00Z")
+        return request
+
+    assert (await ledger.SetEarningClass(change("c5", 5), timeout=5)).applied
+    assert not (await ledger.SetEarningClass(change("c4", 4), timeout=5)).applied
+    assert (await ledger.SetEarningClass(change("c4", 4), timeout=5)).replayed
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ledger.SetEarningClass(change("c4", 9), timeout=5)
+    assert reason_of(caught.value) == "REQUEST_ID_REUSED"
+
+
+async def test_the_clock_is_advanced_once_by_one_request(start_ledger: StartLedger) -> None:
+    ledger = stub_of(await start_ledger())
+
+    def to(time: str) -> pb.AdvanceClockRequest:
+        request = pb.AdvanceClockRequest(request_id="c")
+        request.to_time.FromJsonString(time)
+        return request
+
+    assert not (await ledger.AdvanceClock(to("1970-01-02T00:00:00Z"), timeout=5)).replayed
+    assert (await ledger.AdvanceClock(to("1970-01-02T00:00:00Z"), timeout=5)).replayed
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ledger.AdvanceClock(to("1970-01-03T00:00:00Z"), timeout=5)
+    assert reason_of(caught.value) == "REQUEST_ID_REUSED"
+
+
+async def test_ids_of_the_platform_itself_are_not_for_callers(start_ledger: StartLedger) -> None:
+    ledger = stub_of(await start_ledger())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ledger.RecordPurchase(purchase("~tiers/class/1", 100), timeout=5)
+    assert details_of(caught.value)[1].field_violations[0].field == "request_id"
+
+
+async def test_what_is_no_message_is_an_invalid_argument(start_ledger: StartLedger) -> None:
+    channel = await start_ledger()
+    call = channel.unary_unary("/loyalty.ledger.v1.LedgerService/GetMember")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(b"\xff\xff\xff", timeout=5)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(caught.value) == "INVALID_FIELD"
+
+
+@pytest.mark.parametrize("nanos", [-5, 2_000_000_000])
+async def test_a_time_that_is_none_names_its_field(start_ledger: StartLedger, nanos: int) -> None:
+    ledger = stub_of(await start_ledger())
+    request = purchase("p", 100)
+    request.occurred_time.nanos = nanos
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ledger.RecordPurchase(request, timeout=5)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details_of(caught.value)[1].field_violations[0].field == "occurred_time"

@@ -543,7 +543,7 @@ DAMAGE = {
     ),
     "a cursor": ("UPDATE tiers.cursors SET ledger_offset = ledger_offset + 1000", "last entry taken in"),
     "an outbox row too many": (
-        "INSERT INTO tiers.class_outbox VALUES (0, 999, 'm-1', 99, 'green', now(), 'class-m-1-99')",
+        "INSERT INTO tiers.class_outbox VALUES (0, 999, 'm-1', 99, 'green', now(), '~tiers/class/m-1/99')",
         "earning class in the outbox",
     ),
 }

@@ -234,10 +234,11 @@ async def test_a_real_ledger_answers_repeated_requests_alike_and_its_check_stays
             if outcome.WhichOneof("outcome") == "error":
                 continue
             answer = getattr(outcome, kind)
-            content = answer.receipt.SerializeToString(deterministic=True)
+            replayed, answer.replayed = answer.replayed, False
+            content = answer.SerializeToString(deterministic=True)
             if key in answers:
                 assert answers[key] == (sent, content), "the same request id, the same content, the same answer"
-                assert answer.replayed
+                assert replayed
             answers[key] = (sent, content)
     report = await check(
         Config(

@@ -108,6 +108,9 @@ class AdvanceClock:
     request_id: str
     principal: str
     on_behalf_of: str
+    request: bytes
+    # Nobody's: the request is the partition's.
+    member_id: str = ""
 
 
 MemberCommand = EnrollMember | RecordPurchase | RecordReturn | AwardPoints | SetEarningClass

@@ -7,7 +7,8 @@ texts in UTF-8, integers in decimal, times as decimal microseconds since 1970-01
     recorded_time, programme_version, purchase_id, body, detail_commitment, request_hash
 
 `body` is JSON with sorted keys, no white space, integers and strings only; what is empty or zero is left out.
-hash = SHA-256(hash of the entry before, or 32 zero bytes || encoding). detail_commitment = SHA-256(salt || detail).
+hash = SHA-256(hash of the entry before, or 32 zero bytes || encoding). detail_commitment = SHA-256(salt || detail),
+request_hash = SHA-256(salt || request): the salts lie with the detail and the request, and are forgotten with them.
 """
 
 from __future__ import annotations
@@ -147,9 +148,9 @@ def commit(salt: bytes, detail: str) -> bytes:
     return hashlib.sha256(salt + detail.encode()).digest()
 
 
-def request_digest(request: bytes) -> bytes:
-    """The hash of a canonical request that its entry carries."""
-    return hashlib.sha256(request).digest()
+def request_digest(salt: bytes, request: bytes) -> bytes:
+    """The salted hash of a canonical request that its entry carries."""
+    return hashlib.sha256(salt + request).digest()
 
 
 def partition_of(member_id: str, partitions: int) -> int:

@@ -102,6 +102,6 @@ class Entry:
     programme_version: str
     # SHA-256 of salt and detail; empty where there is no detail.
     detail_commitment: bytes
-    # SHA-256 of the canonical request; empty where no request made the entry.
+    # SHA-256 of salt and canonical request; empty where another request than its own made the entry.
     request_hash: bytes
     hash: bytes

@@ -42,10 +42,10 @@ ORDER BY c.member_id, c.sequence;
 
 -- name: read_requests
 -- The requests of a batch that were made before, with the entries that answer them.
-SELECT r.request, e.*
+SELECT r.partition AS home, r.member_id AS asked_for, r.request_id AS asked_as, r.request, r.last_offset, e.*
 FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_id, request_id)
 JOIN ledger.requests r USING (partition, member_id, request_id)
-JOIN ledger.entries e ON e.partition = r.partition AND e.entry_offset = r.entry_offset;
+LEFT JOIN ledger.entries e ON e.partition = r.partition AND e.entry_offset = r.entry_offset;
 
 -- name: read_purchases
 -- The purchases that a batch names.
@@ -91,13 +91,14 @@ WHERE p.partition = n.partition;
 -- name: read_feed
 -- The entries after each cursor, in order within their partition, at most $3 of each partition and $4 in all.
 SELECT e.*
-FROM unnest($1::integer[], $2::bigint[]) AS after (partition, entry_offset)
+FROM unnest($1::integer[], $2::bigint[]) WITH ORDINALITY AS after (partition, entry_offset, place)
 CROSS JOIN LATERAL (
     SELECT * FROM ledger.entries
     WHERE partition = after.partition AND entry_offset > after.entry_offset
     ORDER BY entry_offset
     LIMIT $3::integer
 ) e
+ORDER BY after.place, e.entry_offset
 LIMIT $4::integer;
 
 -- name: list_entries
@@ -118,11 +119,8 @@ LIMIT $3::integer;
 
 -- name: read_requests_for_check
 -- Requests of one partition, with whether the entry that answers them fits.
-SELECT r.member_id, r.request_id, r.entry_offset, r.request, e.request_hash,
-       e.member_id AS entry_member_id, e.request_id AS entry_request_id
-FROM ledger.requests r
-LEFT JOIN ledger.entries e ON e.partition = r.partition AND e.entry_offset = r.entry_offset
-WHERE r.partition = $1::integer;
+SELECT member_id, request_id, request, salt, entry_offset, last_offset
+FROM ledger.requests WHERE partition = $1::integer;
 
 -- name: read_members_for_check
 -- All members of one partition.

@@ -392,9 +392,11 @@ class AdvanceClockRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., to_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class AdvanceClockResponse(_message.Message):
-    __slots__ = ("business_time", "causal_token")
+    __slots__ = ("business_time", "causal_token", "replayed")
     BUSINESS_TIME_FIELD_NUMBER: _ClassVar[int]
     CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
     business_time: _timestamp_pb2.Timestamp
     causal_token: str
-    def __init__(self, business_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., causal_token: _Optional[str] = ...) -> None: ...
+    replayed: bool
+    def __init__(self, business_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...

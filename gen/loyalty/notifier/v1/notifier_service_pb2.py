@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from loyalty.type.v1 import options_pb2 as loyalty_dot_type_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*loyalty/notifier/v1/notifier_service.proto\x12\x13loyalty.notifier.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dloyalty/type/v1/options.proto\"`\n\x07\x43ontact\x12\x30\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x18\x64\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x04name\x12#\n\x05\x65mail\x18\x02 \x01(\tB\r\xbaH\nr\x05\x18\xfe\x01`\x01\xd8\x01\x01R\x05\x65mail\"\xc8\x01\n\x11SetContactRequest\x12\x34\n\nrequest_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[!-~]{1,128}$R\trequestId\x12=\n\tmember_id\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[A-Za-z0-9._~@+-]{1,64}$R\x08memberId\x12>\n\x07\x63ontact\x18\x03 \x01(\x0b\x32\x1c.loyalty.notifier.v1.ContactB\x06\xbaH\x03\xc8\x01\x01R\x07\x63ontact\"0\n\x12SetContactResponse\x12\x1a\n\x08replayed\x18\x01 \x01(\x08R\x08replayed\"\x81\x03\n\x08\x44\x65livery\x12\x1f\n\x0b\x64\x65livery_id\x18\x01 \x01(\tR\ndeliveryId\x12\x1b\n\tmember_id\x18\x02 \x01(\tR\x08memberId\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x03 \x01(\tR\ncampaignId\x12\x1f\n\x0b\x63oupon_code\x18\x04 \x01(\tR\ncouponCode\x12\x38\n\x05state\x18\x05 \x01(\x0e\x32\".loyalty.notifier.v1.DeliveryStateR\x05state\x12\x1a\n\x08\x61ttempts\x18\x06 \x01(\x05R\x08\x61ttempts\x12=\n\x0c\x63reated_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63reatedTime\x12\x41\n\x0e\x64\x65livered_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rdeliveredTime\x12\x1d\n\nlast_error\x18\t \x01(\tR\tlastError\"\x99\x02\n\x15ListDeliveriesRequest\x12=\n\tmember_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[A-Za-z0-9._~@+-]{0,64}$R\x08memberId\x12\x42\n\x05state\x18\x02 \x01(\x0e\x32\".loyalty.notifier.v1.DeliveryStateB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12&\n\npage_token\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\x12,\n\x0c\x63\x61usal_token\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\x0b\x63\x61usalToken\"\x9e\x01\n\x16ListDeliveriesResponse\x12=\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1d.loyalty.notifier.v1.DeliveryR\ndeliveries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n\ntotal_size\x18\x03 \x01(\x03R\ttotalSize*\xa0\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45LIVERY_STATE_QUEUED\x10\x01\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x02\x12\x1d\n\x19\x44\x45LIVERY_STATE_NO_CONTACT\x10\x03\x12\x17\n\x13\x44\x45LIVERY_STATE_DEAD\x10\x04\x32\xc4\x02\n\x0fNotifierService\x12\x9b\x01\n\nSetContact\x12&.loyalty.notifier.v1.SetContactRequest\x1a\'.loyalty.notifier.v1.SetContactResponse\"<\x8a\x94#\x0e\x63ontacts.write\x82\xd3\xe4\x93\x02$\x1a\x1f/v1/members/{member_id}/contact:\x01*\x12\x92\x01\n\x0eListDeliveries\x12*.loyalty.notifier.v1.ListDeliveriesRequest\x1a+.loyalty.notifier.v1.ListDeliveriesResponse\"\'\x8a\x94#\rcontacts.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveriesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*loyalty/notifier/v1/notifier_service.proto\x12\x13loyalty.notifier.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dloyalty/type/v1/options.proto\"`\n\x07\x43ontact\x12\x30\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x18\x64\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x04name\x12#\n\x05\x65mail\x18\x02 \x01(\tB\r\xbaH\nr\x05\x18\xfe\x01`\x01\xd8\x01\x01R\x05\x65mail\"\xd3\x01\n\x11SetContactRequest\x12\x34\n\nrequest_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[!-~]{1,128}$R\trequestId\x12H\n\tmember_id\x18\x02 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\x12>\n\x07\x63ontact\x18\x03 \x01(\x0b\x32\x1c.loyalty.notifier.v1.ContactB\x06\xbaH\x03\xc8\x01\x01R\x07\x63ontact\"0\n\x12SetContactResponse\x12\x1a\n\x08replayed\x18\x01 \x01(\x08R\x08replayed\"\x81\x03\n\x08\x44\x65livery\x12\x1f\n\x0b\x64\x65livery_id\x18\x01 \x01(\tR\ndeliveryId\x12\x1b\n\tmember_id\x18\x02 \x01(\tR\x08memberId\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x03 \x01(\tR\ncampaignId\x12\x1f\n\x0b\x63oupon_code\x18\x04 \x01(\tR\ncouponCode\x12\x38\n\x05state\x18\x05 \x01(\x0e\x32\".loyalty.notifier.v1.DeliveryStateR\x05state\x12\x1a\n\x08\x61ttempts\x18\x06 \x01(\x05R\x08\x61ttempts\x12=\n\x0c\x63reated_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63reatedTime\x12\x41\n\x0e\x64\x65livered_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rdeliveredTime\x12\x1d\n\nlast_error\x18\t \x01(\tR\tlastError\"\xa7\x02\n\x15ListDeliveriesRequest\x12K\n\tmember_id\x18\x01 \x01(\tB.\xbaH+r)2\'^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$R\x08memberId\x12\x42\n\x05state\x18\x02 \x01(\x0e\x32\".loyalty.notifier.v1.DeliveryStateB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12&\n\npage_token\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\x12,\n\x0c\x63\x61usal_token\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\x0b\x63\x61usalToken\"\x9e\x01\n\x16ListDeliveriesResponse\x12=\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1d.loyalty.notifier.v1.DeliveryR\ndeliveries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n\ntotal_size\x18\x03 \x01(\x03R\ttotalSize*\xa0\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45LIVERY_STATE_QUEUED\x10\x01\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x02\x12\x1d\n\x19\x44\x45LIVERY_STATE_NO_CONTACT\x10\x03\x12\x17\n\x13\x44\x45LIVERY_STATE_DEAD\x10\x04\x32\xc4\x02\n\x0fNotifierService\x12\x9b\x01\n\nSetContact\x12&.loyalty.notifier.v1.SetContactRequest\x1a\'.loyalty.notifier.v1.SetContactResponse\"<\x8a\x94#\x0e\x63ontacts.write\x82\xd3\xe4\x93\x02$\x1a\x1f/v1/members/{member_id}/contact:\x01*\x12\x92\x01\n\x0eListDeliveries\x12*.loyalty.notifier.v1.ListDeliveriesRequest\x1a+.loyalty.notifier.v1.ListDeliveriesResponse\"\'\x8a\x94#\rcontacts.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveriesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,11 +42,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETCONTACTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_SETCONTACTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\022r\0202\016^[!-~]{1,128}$'
   _globals['_SETCONTACTREQUEST'].fields_by_name['member_id']._loaded_options = None
-  _globals['_SETCONTACTREQUEST'].fields_by_name['member_id']._serialized_options = b'\272H\035r\0332\031^[A-Za-z0-9._~@+-]{1,64}$'
+  _globals['_SETCONTACTREQUEST'].fields_by_name['member_id']._serialized_options = b'\272H(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$'
   _globals['_SETCONTACTREQUEST'].fields_by_name['contact']._loaded_options = None
   _globals['_SETCONTACTREQUEST'].fields_by_name['contact']._serialized_options = b'\272H\003\310\001\001'
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['member_id']._loaded_options = None
-  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['member_id']._serialized_options = b'\272H\035r\0332\031^[A-Za-z0-9._~@+-]{0,64}$'
+  _globals['_LISTDELIVERIESREQUEST'].fields_by_name['member_id']._serialized_options = b'\272H+r)2\'^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$'
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['state']._loaded_options = None
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -59,20 +59,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTIFIERSERVICE'].methods_by_name['SetContact']._serialized_options = b'\212\224#\016contacts.write\202\323\344\223\002$\032\037/v1/members/{member_id}/contact:\001*'
   _globals['_NOTIFIERSERVICE'].methods_by_name['ListDeliveries']._loaded_options = None
   _globals['_NOTIFIERSERVICE'].methods_by_name['ListDeliveries']._serialized_options = b'\212\224#\rcontacts.read\202\323\344\223\002\020\022\016/v1/deliveries'
-  _globals['_DELIVERYSTATE']._serialized_start=1375
-  _globals['_DELIVERYSTATE']._serialized_end=1535
+  _globals['_DELIVERYSTATE']._serialized_start=1400
+  _globals['_DELIVERYSTATE']._serialized_end=1560
   _globals['_CONTACT']._serialized_start=190
   _globals['_CONTACT']._serialized_end=286
   _globals['_SETCONTACTREQUEST']._serialized_start=289
-  _globals['_SETCONTACTREQUEST']._serialized_end=489
-  _globals['_SETCONTACTRESPONSE']._serialized_start=491
-  _globals['_SETCONTACTRESPONSE']._serialized_end=539
-  _globals['_DELIVERY']._serialized_start=542
-  _globals['_DELIVERY']._serialized_end=927
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=930
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1211
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1214
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1372
-  _globals['_NOTIFIERSERVICE']._serialized_start=1538
-  _globals['_NOTIFIERSERVICE']._serialized_end=1862
+  _globals['_SETCONTACTREQUEST']._serialized_end=500
+  _globals['_SETCONTACTRESPONSE']._serialized_start=502
+  _globals['_SETCONTACTRESPONSE']._serialized_end=550
+  _globals['_DELIVERY']._serialized_start=553
+  _globals['_DELIVERY']._serialized_end=938
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=941
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1236
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1239
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1397
+  _globals['_NOTIFIERSERVICE']._serialized_start=1563
+  _globals['_NOTIFIERSERVICE']._serialized_end=1887
 # @@protoc_insertion_point(module_scope)

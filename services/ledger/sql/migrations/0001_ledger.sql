@@ -48,13 +48,17 @@ CREATE TABLE ledger.entry_details (
     PRIMARY KEY (partition, entry_offset)
 );
 
--- What was asked before, and the entry that is the answer.
+-- What was asked before, and the entry that is the answer (entry_offset 0: nothing was to change), with the last
+-- entry that it caused. The entry holds only a salted hash of the request, so that forgetting the request here forgets
+-- it everywhere.
 CREATE TABLE ledger.requests (
     partition integer NOT NULL,
     member_id text NOT NULL,
     request_id text NOT NULL,
     request bytea NOT NULL,
+    salt bytea NOT NULL,
     entry_offset bigint NOT NULL,
+    last_offset bigint NOT NULL,
     PRIMARY KEY (partition, member_id, request_id)
 );
 
@@ -107,5 +111,4 @@ CREATE TRIGGER entries_keep BEFORE TRUNCATE ON ledger.entries
 
 GRANT SELECT, INSERT ON ledger.installation, ledger.entries TO loyalty_ledger;
 GRANT SELECT, INSERT, UPDATE ON ledger.partitions, ledger.members, ledger.purchases TO loyalty_ledger;
-GRANT SELECT, INSERT ON ledger.earning_classes TO loyalty_ledger;
-GRANT SELECT, INSERT, DELETE ON ledger.entry_details, ledger.requests TO loyalty_ledger;
+GRANT SELECT, INSERT ON ledger.earning_classes, ledger.entry_details, ledger.requests TO loyalty_ledger;
