@@ -160,6 +160,12 @@ def open_or_create(
     wanted = None if programme_file is None else _load(programme_file)
     if (directory / "installation.json").exists():
         there = find(directory)
+        kept = _load(there.programme)
+        if kept.version != there.programme_version:
+            raise CommandError(
+                f"{there.programme} was changed: it says {kept.version}, and this installation has lived by "
+                f"{there.programme_version}; put the old file back (a programme is changed by a new version, not here)"
+            )
         if wanted is not None and wanted.version != there.programme_version:
             raise UsageError(
                 f"{directory} lives by the programme {there.programme_version} and {programme_file} is "

@@ -307,7 +307,12 @@ async def serve(installation: Installation, *, port: int, say: Say, ready: Calla
         def changed(now: Mapping[str, Child]) -> None:
             nonlocal children
             children = now
-            write_state()
+            try:
+                write_state()
+            except OSError as error:
+                # A full disk is no reason to stop what runs; the next change writes again.
+                with contextlib.suppress(OSError):
+                    note("state_not_written", error=str(error.strerror))
 
         def all_ready() -> None:
             nonlocal is_ready

@@ -88,3 +88,14 @@ def test_what_is_not_up_cannot_be_reached(tmp_path: Path) -> None:
     assert installation.stop(made) is False
     with pytest.raises(CommandError, match="there is no installation"):
         installation.connection(tmp_path / "other")
+
+
+def test_a_programme_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    made = open_or_create(tmp_path / "shop")
+    text = made.programme.read_text()
+    made.programme.chmod(0o600)
+    made.programme.write_text(text.replace('from: "300.00"', 'from: "200.00"'))
+    with pytest.raises(CommandError, match="was changed"):
+        open_or_create(tmp_path / "shop")
+    made.programme.write_text(text + "\n# a comment changes nothing\n")
+    open_or_create(tmp_path / "shop")

@@ -92,7 +92,9 @@ def test_shipping_and_gift_cards_earn_nothing_but_count_in_the_amount() -> None:
 
 
 def test_a_purchase_at_the_joining_instant_or_before_earns_nothing() -> None:
-    assert one(bought(1000, occurred=JOINED)).points == 0
+    early = one(bought(1000, occurred=JOINED))
+    assert early.points == 0
+    assert explain(early.rules[0], RETAIL) == "nothing: what happened up to the joining time does not count"
     assert one(bought(1000, occurred=JOINED + timedelta(microseconds=1))).points == 10
 
 

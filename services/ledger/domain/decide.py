@@ -101,10 +101,17 @@ def decide_clock(time: datetime, to_time: datetime, request_id: str) -> Event | 
     return Event(kind=EntryKind.CLOCK_ADVANCED, member_id="", request_id=request_id, occurred_time=to_time)
 
 
+_WORDS = {
+    "sign_up_bonus": "for joining",
+    "award": "awarded",
+    "before_joining": "nothing: what happened up to the joining time does not count",
+}
+
+
 def explain(rule: RulePoints, programme: Programme) -> str:
     """A rule's points in words, with the figures that made them."""
     if not rule.rate_per:
-        return {"sign_up_bonus": "for joining", "award": "awarded"}.get(rule.rule, rule.rule)
+        return _WORDS.get(rule.rule, rule.rule)
     unit = "point" if rule.rate_points == 1 else "points"
     text = (
         f"{rule.rate_points} {unit} per {programme.format_money(rule.rate_per)} of {programme.format_money(rule.base)}"
@@ -240,7 +247,7 @@ def _base_rule(
     earning = programme.earning
     base = amount if earning.base is Base.TOTAL else goods
     if occurred <= member.joined_time:
-        base = 0
+        return RulePoints(rule="before_joining", points=0)
     multiplier = earning.class_multipliers_bp[earning_class]
     return RulePoints(
         rule="base",
