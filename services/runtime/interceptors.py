@@ -66,7 +66,9 @@ PATTERNS = {
     "^[!-~]{0,128}$": "must be at most 128 printable ASCII characters without spaces",
     "^[!-}][!-~]{0,127}$": "must be 1 to 128 printable ASCII characters without spaces, and not begin with ~",
     "^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$": "must be 1 to 64 letters, digits or . _ ~ @ + -, a letter or digit first",
-    "^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$": "must be at most 64 letters, digits or . _ ~ @ + -, a letter or digit first",
+    "^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$": (
+        "must be at most 64 letters, digits or . _ ~ @ + -, a letter or digit first"
+    ),
     "^[A-Za-z0-9-]{1,64}$": "must be 1 to 64 letters, digits or dashes",
     "^[A-Z]{3}$": "must be a currency code of ISO 4217, three capital letters",
     "^[a-z0-9_-]{0,32}$": "must be at most 32 small letters, digits or any of _ -",
