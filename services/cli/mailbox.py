@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from aiosmtpd.smtp import SMTP
 
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -130,7 +131,7 @@ def main() -> None:
         parser.error(f"--listen takes HOST:PORT, found {arguments.listen}")
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(host, int(port), arguments.maildir))
+            uvloop.run(serve(host, int(port), arguments.maildir))
     except OSError as error:
         sys.exit(f"mailbox: cannot take messages on {arguments.listen} into {arguments.maildir}: {error.strerror}")
 
