@@ -18,11 +18,14 @@ import grpc
 import pytest
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
+from loyalty.notifier.v1 import notifier_service_pb2 as notifier_pb
+from loyalty.notifier.v1 import notifier_service_pb2_grpc
 from loyalty.tiers.v1 import tier_service_pb2 as tiers_pb
 from loyalty.tiers.v1 import tier_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
 
 from services.cli.installation import Connection, connection
+from services.runtime.causality import format_token, merge, parse_token
 from services.runtime.channels import open_channel
 from tests.conftest import PROGRAMMES
 
@@ -30,6 +33,16 @@ LOYALTY = Path(sys.executable).parent / "loyalty"
 MEMBERS = 40
 BATCHES = 60
 PER_BATCH = 50
+# Every member buys for 750.00 in all: Green, and one coupon.
+PRICE = 1000
+CAMPAIGN = """
+campaigns:
+  - id: green-reached
+    trigger: tier_reached
+    tiers: [green]
+    coupon: {prefix: GREEN, discount_percent: "5", valid: P30D}
+    message: {subject: "Green", text: "Your code: {{ code }}"}
+"""
 
 
 def loyalty(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,15 +53,16 @@ def loyalty(*arguments: str) -> subprocess.CompletedProcess[str]:
 def stack() -> Iterator[Connection]:
     """The whole platform as processes of its own."""
     directory = Path(tempfile.mkdtemp(prefix="ly-kill-"))
-    started = loyalty(
-        "up", "--data", str(directory), "--programme", str(PROGRAMMES / "tiered-365.yaml"), "--port", "0", "--detach"
-    )
+    programme = directory.with_suffix(".yaml")
+    programme.write_text((PROGRAMMES / "tiered-365.yaml").read_text() + CAMPAIGN)
+    started = loyalty("up", "--data", str(directory), "--programme", str(programme), "--port", "0", "--detach")
     assert started.returncode == 0, started.stderr
     try:
         yield connection(directory)
     finally:
         loyalty("down", "--data", str(directory))
         shutil.rmtree(directory, ignore_errors=True)
+        programme.unlink()
 
 
 def pid_of(directory: Path, child: str) -> int:
@@ -79,8 +93,8 @@ def batch_of(number: int) -> pb.BatchRecordRequest:
             record_purchase=pb.RecordPurchaseRequest(
                 request_id=f"p-{number}-{place}",
                 member_id=f"m-{(number + place) % MEMBERS}",
-                amount=Money(currency_code="PLN", minor_units=100),
-                lines=[pb.Line(sku="a", amount_minor_units=100)],
+                amount=Money(currency_code="PLN", minor_units=PRICE),
+                lines=[pb.Line(sku="a", amount_minor_units=PRICE)],
             )
         )
     return batch
@@ -101,15 +115,15 @@ async def test_kill_9_in_the_middle_of_a_load_loses_nothing_and_does_nothing_twi
     marks = {BATCHES // 5: asyncio.Event(), BATCHES * 3 // 5: asyncio.Event()}
     numbers = iter(range(BATCHES))
     done = 0
-    token = ""
+    reached: dict[int, int] = {}
 
     async def send() -> None:
-        nonlocal done, token
+        nonlocal done, reached
         for number in numbers:
             answer = await until_answered(ledger.BatchRecord, batch_of(number))
             for outcome in answer.outcomes:
                 assert outcome.WhichOneof("outcome") == "record_purchase", outcome.error
-            token = answer.causal_token
+            reached = merge([reached, parse_token(answer.causal_token)])
             done += 1
             if done in marks:
                 marks[done].set()
@@ -131,16 +145,23 @@ async def test_kill_9_in_the_middle_of_a_load_loses_nothing_and_does_nothing_twi
     for number in range(MEMBERS):
         request = pb.GetBalanceRequest(member_id=f"m-{number}")
         total += (await until_answered(ledger.GetBalance, request)).balance.available_points
-    assert total == BATCHES * PER_BATCH
+    assert total == BATCHES * PER_BATCH * PRICE // 100
 
+    token = format_token(reached)
     tiers_channel = open_channel(stack.tiers, principal="test", secret=stack.secret)
     tiers = tier_service_pb2_grpc.TierServiceStub(tiers_channel)
     counts = await until_answered(
         tiers.CountStandings, tiers_pb.CountStandingsRequest(causal_token=token, settled=True)
     )
-    assert sum(count.members for count in counts.counts) == MEMBERS
-    await channel.close()
-    await tiers_channel.close()
+    assert {count.tier: count.members for count in counts.counts if count.members} == {"Green": MEMBERS}
+    notifier_channel = open_channel(stack.notifier, principal="test", secret=stack.secret)
+    notifier = notifier_service_pb2_grpc.NotifierServiceStub(notifier_channel)
+    deliveries = await until_answered(
+        notifier.ListDeliveries, notifier_pb.ListDeliveriesRequest(page_size=1000, causal_token=token)
+    )
+    assert sorted(one.member_id for one in deliveries.deliveries) == sorted(f"m-{n}" for n in range(MEMBERS))
+    for opened in (channel, tiers_channel, notifier_channel):
+        await opened.close()
 
     checked = await asyncio.to_thread(loyalty, "check", "--data", str(directory), "--json")
     assert checked.returncode == 0, checked.stdout + checked.stderr
