@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from services.runtime.causality import CausalTokenError, format_token, merge, pa
 from services.runtime.clock import ClockMode
 from services.runtime.database import QueryFileError, load_queries
 from services.runtime.identity import DevelopmentTokens, TokenInvalidError, TokenMissingError, bearer
+from services.runtime.logging import Outlet
 
 vectors = st.dictionaries(st.integers(0, 99_999), st.integers(0, 10**17), max_size=20)
 
@@ -86,3 +89,17 @@ def test_a_query_without_a_line_of_purpose_is_refused(tmp_path: Path) -> None:
     (tmp_path / "queries.sql").write_text("-- name: nameless\nSELECT 1;\n")
     with pytest.raises(QueryFileError):
         load_queries(tmp_path / "queries.sql")
+
+
+class FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_does_not_fail_the_work_that_is_logged() -> None:
+    outlet = Outlet(FullDisk())
+    outlet.write("an event")
+    outlet.flush()
