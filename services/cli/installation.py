@@ -322,18 +322,26 @@ def leftovers(state: dict[str, Any]) -> list[ProcessId]:
 @contextlib.contextmanager
 def locked(installation: Installation) -> Iterator[None]:
     """Holds the folder for one supervisor; raises CommandError where another one has it, and says which."""
-    installation.run.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(installation.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    directory = installation.directory
+    with held(
+        installation.run / "lock",
+        f"{directory} is already up (or on its way), by the process {{holder}}; `loyalty status --data {directory}` "
+        f"shows it and `loyalty down --data {directory}` stops it",
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def held(path: Path, taken: str) -> Iterator[None]:
+    """Holds a lock file, which goes with the process; raises CommandError(taken) where another one has it."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            raise CommandError(
-                f"{installation.directory} is already up (or on its way), by the process {holder or 'that holds it'}; "
-                f"`loyalty status --data {installation.directory}` shows it and "
-                f"`loyalty down --data {installation.directory}` stops it"
-            ) from None
+            raise CommandError(taken.replace("{holder}", holder or "that holds it")) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

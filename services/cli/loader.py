@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
-import os
 import sys
 import time
 import zlib
@@ -38,7 +36,7 @@ from loyalty.tiers.v1 import tier_service_pb2 as tiers
 
 from services.cli.errors import CommandError
 from services.cli.history import Day, Joining, Purchase, Source, Survey
-from services.cli.installation import Installation, write_json
+from services.cli.installation import Installation, held, write_json
 from services.cli.remote import PASSING_NUMBERS, Patience, Services, call, reason_of, together
 from services.programme import Programme
 from services.runtime.causality import format_token, merge, parse_token
@@ -175,22 +173,11 @@ class Notes:
 @contextlib.contextmanager
 def alone(installation: Installation) -> Iterator[None]:
     """Holds the folder for one load; raises CommandError where another one has it."""
-    installation.run.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(installation.run / "import.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            raise CommandError(
-                f"another import into {installation.directory} is under way, by the process "
-                f"{holder or 'that holds it'}; wait until it is done"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    with held(
+        installation.run / "import.lock",
+        f"another import into {installation.directory} is under way, by the process {{holder}}; wait until it is done",
+    ):
         yield
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

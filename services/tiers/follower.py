@@ -11,9 +11,10 @@ import structlog
 
 from services.runtime.clock import ClockMode, MachineClock, machine_now
 from services.runtime.database import keep_going
+from services.runtime.signal import woken
 from services.tiers.domain import LedgerEntry
 from services.tiers.errors import FeedBrokenError, LedgerDiffersError, LedgerUnavailableError, TiersError
-from services.tiers.service import POLL_SECONDS, Tiers, heard
+from services.tiers.service import POLL_SECONDS, Tiers
 from services.tiers.store import ClassNotice
 
 log = structlog.get_logger()
@@ -123,7 +124,7 @@ class Follower:
             waits.clear()
             notices = await self._tiers.waiting_notices(_NOTICES_PER_BATCH)
             if not notices:
-                await heard(waits, POLL_SECONDS)
+                await woken(waits, POLL_SECONDS)
                 continue
             answers = await self._ledger.set_classes(notices)
             answered = []

@@ -11,6 +11,7 @@ from services.programme import Programme
 from services.runtime.causality import reached
 from services.runtime.clock import ClockMode, MachineClock, machine_now
 from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, Pool, transact
+from services.runtime.signal import Signal, woken
 from services.runtime.status import NotCaughtUpError
 from services.tiers import store
 from services.tiers.domain import (
@@ -65,7 +66,7 @@ class Positions:
     def __init__(self) -> None:
         self.cursors: dict[int, Cursor] = {}
         self.clock_mode: ClockMode | None = None
-        self._moved = asyncio.Event()
+        self._moved = Signal()
 
     @property
     def business_time(self) -> datetime:
@@ -97,22 +98,11 @@ class Positions:
 
     def wake(self) -> None:
         """Wakes those who wait."""
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._moved.send()
 
     def listen(self) -> asyncio.Event:
         """Set at the next move. Taken before the state is looked at, it misses nothing."""
-        return self._moved
-
-
-async def heard(event: asyncio.Event, seconds: float) -> bool:
-    """Waits for an event; False where it did not come in time."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
+        return self._moved.next()
 
 
 class Tiers:
@@ -261,7 +251,7 @@ class Tiers:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
                 if not await store.outbox_waits(connection, marks):
                     return
-            await heard(moved, min(POLL_SECONDS, self._remaining(deadline)))
+            await woken(moved, min(POLL_SECONDS, self._remaining(deadline)))
 
     def _caught_up(self, wanted: Mapping[int, int]) -> bool:
         offsets = {partition: cursor.ledger_offset for partition, cursor in self.positions.cursors.items()}
@@ -270,7 +260,7 @@ class Tiers:
     async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
         while not condition():
             moved = self.positions.listen()
-            if not await heard(moved, min(POLL_SECONDS, self._remaining(deadline))):
+            if not await woken(moved, min(POLL_SECONDS, self._remaining(deadline))):
                 await self.recover()
 
     @staticmethod
@@ -363,7 +353,7 @@ class Tiers:
                 continue
             if not follow:
                 return
-            if not await heard(moved, POLL_SECONDS):
+            if not await woken(moved, POLL_SECONDS):
                 await self.recover()
 
     async def _read_changes(self, wanted: Collection[tuple[int, int, int]]) -> list[StoredChange]:
