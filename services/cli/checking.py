@@ -10,7 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import IO, Any, Final
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
@@ -45,15 +44,9 @@ def check(data: Path, *, as_json: bool) -> bool:
 def collect(up: Connection) -> list[Report]:
     """The report of each service; raises CommandError where one could not check. Call it from the main thread."""
     # The stack's own machinery takes its time to load.
-    from services.cli.local_stack import SERVICES, LocalStack
-    from services.cli.postgres import Cluster
+    from services.cli.local_stack import SERVICES, attached
 
-    stack = LocalStack(
-        installation=up.installation,
-        cluster=Cluster(up.installation.directory),
-        port=urlsplit(up.gateway).port or 0,
-        smtp_port=up.smtp_port,
-    )
+    stack = attached(up)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOYALTY_", "PG"))}
     started: list[tuple[str, subprocess.Popen[bytes], IO[bytes], IO[bytes]]] = []
     try:

@@ -47,7 +47,6 @@ from services.runtime.clock import ClockMode, MachineClock
 from services.runtime.database import (
     CONNECTION_ERRORS,
     PASSING_ERRORS,
-    REFUSED_BY_DATABASE,
     TRY_AGAIN,
     Connection,
     Pool,
@@ -118,6 +117,11 @@ class _Batch:
     new_classes: list[tuple[store.MemberKey, EarningClass]] = field(default_factory=list)
 
 
+def tail_length(partitions: int) -> int:
+    """How many entries of each partition are held in memory."""
+    return max(_TAIL_ENTRIES // partitions, 1)
+
+
 class Tail:
     """The newest committed entries, in memory: who follows the feed live is served without the database.
 
@@ -169,7 +173,7 @@ class Ledger:
         self.installation = installation
         self._pool = pool
         self._committed = Signal()
-        self._tail = Tail(_TAIL_ENTRIES // installation.partitions)
+        self._tail = Tail(tail_length(installation.partitions))
         count = min(lanes, installation.partitions)
         self._lanes = [
             Lane(
@@ -387,7 +391,7 @@ class Lane:
                     submission.done.set_result(None)
 
     async def _commit(self, connection: Connection, jobs: Sequence[_Job]) -> None:
-        """Commits the jobs in one transaction; a command that the database refuses is cut out and fails alone."""
+        """Commits the jobs in one transaction; a command that cannot be committed is cut out and fails alone."""
         for attempt in range(_BATCH_TRIES):
             try:
                 async with connection.transaction():
@@ -402,9 +406,12 @@ class Lane:
                 log.error("batch_not_written", error=type(error).__name__, commands=len(jobs))
                 _fail(jobs, error)
                 return
-            except REFUSED_BY_DATABASE as error:
+            except CONNECTION_ERRORS:
+                raise
+            except Exception as error:
+                # SQLSTATE 22 and 23, or a fault of ours: neither may take the others along, nor the lane.
                 if len(jobs) == 1:
-                    log.error("command_poisoned", sqlstate=error.sqlstate, partition=jobs[0].partition)
+                    log.error("command_poisoned", partition=jobs[0].partition, exc_info=error)
                     jobs[0].outcome = PoisonedError()
                     return
                 middle = len(jobs) // 2

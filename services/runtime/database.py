@@ -33,9 +33,6 @@ CONNECTION_ERRORS = (
 # The whole transaction may be tried again.
 TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
-# SQLSTATE classes 22 and 23: what was to be written is refused, whatever is tried.
-REFUSED_BY_DATABASE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
-
 # What passes when an operator has helped (disk full, too many connections, read-only after a failover, a lock or a
 # statement that took too long): nothing was written, the same may be tried again.
 PASSING_ERRORS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,7 @@ import pytest
 
 from services.ledger import service, store
 from services.ledger.domain.commands import AwardPoints, EnrollMember
+from services.ledger.domain.events import Entry, EntryKind, Event
 from services.ledger.errors import LedgerError, PoisonedError
 from services.programme import load
 from services.runtime.clock import ClockMode, machine_now
@@ -69,6 +71,44 @@ async def test_a_command_that_the_database_refuses_fails_alone(database: Databas
         outcomes = await ledger.record_all(commands)
     assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Exception)] == [20]
     assert isinstance(outcomes[20], PoisonedError)
+
+
+async def test_a_fault_of_a_rule_fails_its_command_alone_and_the_lane_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = service.decide
+
+    def faulty(*arguments: Any) -> Any:
+        if arguments[-1].request_id == "a13":
+            raise ZeroDivisionError
+        return rules(*arguments)
+
+    monkeypatch.setattr(service, "decide", faulty)
+    async with ledger_with(database) as ledger:
+        await ledger.record(enrol("m"))
+        outcomes = await ledger.record_all([award("m", number) for number in range(1, 31)])
+        assert [n for n, outcome in enumerate(outcomes, 1) if isinstance(outcome, Exception)] == [13]
+        assert isinstance(outcomes[12], PoisonedError)
+        assert (await ledger.member("m")).available == sum(range(31)) - 13
+
+
+def test_a_tail_shared_by_very_many_partitions_still_holds_the_newest_entry() -> None:
+    entry = Entry(
+        partition=0,
+        offset=1,
+        event=Event(kind=EntryKind.MEMBER_JOINED, member_id="m", request_id="r", occurred_time=machine_now()),
+        recorded_time=machine_now(),
+        principal="p",
+        on_behalf_of="",
+        programme_version="v",
+        detail_commitment=b"",
+        request_hash=b"",
+        hash=b"1",
+    )
+    tail = service.Tail(service.tail_length(65_536))
+    tail.add([entry])
+    tail.add([replace(entry, offset=2)])
+    assert [held.offset for held in tail.after({0: 1}, 10) or ()] == [2]
 
 
 async def test_more_than_a_lane_will_hold_is_turned_away_and_what_was_taken_in_is_done(database: Database) -> None:
