@@ -15,8 +15,9 @@ from rich.table import Table
 from services import programme as programmes
 from services.cli import installation
 from services.cli.errors import CommandError, UsageError
+from services.cli.history import end_of_day
 from services.cli.installation import Connection
-from services.cli.loader import advance_clock, alone, business_time, end_of_day, settle_everywhere
+from services.cli.loader import advance_clock, alone, business_time, settle_everywhere
 from services.cli.remote import Services, open_stream, reach
 from services.programme import Programme
 from services.runtime.clock import ClockMode

@@ -28,20 +28,49 @@ def register(app: typer.Typer) -> None:
 
 def import_history(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="What to load: a file or a folder.")],
-    format_name: Annotated[str, typer.Option("--format", metavar="FORMAT", help="What it is: complete-journey.")],
+    format_name: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="complete-journey, online-retail or cdnow.")
+    ],
     data: Annotated[
         Path, typer.Option("--data", metavar="DIR", help="The folder of the installation; a new one is made.")
     ] = DEFAULT_DIRECTORY,
     programme: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The programme of a new folder (default: retail-demo).")
     ] = None,
+    currency: Annotated[
+        str | None, typer.Option(metavar="CODE", help="What the amounts are in (default: as the format has it).")
+    ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE",
+            help="Where the clock hung that the times were read off (default: the format's, else the programme's).",
+        ),
+    ] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where rejected lines go (default: DIR/imports).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load a history through the public RPCs, day by day. Loading it again changes nothing."""
+    """Load a history through the public RPCs, day by day. Loading it again changes nothing.
+
+    Prints an account of every line of the source; exit code 1 where it does not add up.
+    """
     from services.cli import importing
 
     with _interruptible("interrupted; the same command goes on where it was"):
-        importing.import_history(source, format_name, data=data, programme_file=programme, as_json=as_json)
+        adds_up = importing.import_history(
+            source,
+            format_name,
+            data=data,
+            programme_file=programme,
+            currency=currency,
+            time_zone=time_zone,
+            rejects=rejects,
+            as_json=as_json,
+        )
+    if not adds_up:
+        raise typer.Exit(1)
 
 
 def advance(

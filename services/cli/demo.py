@@ -32,11 +32,12 @@ from services.cli.advancing import Advanced, move_on, show_changes
 from services.cli.display import facts, progress_bar
 from services.cli.errors import CommandError
 from services.cli.formats import complete_journey
-from services.cli.history import Survey
-from services.cli.importing import Report, count_moves, load
+from services.cli.history import end_of_day
+from services.cli.importing import History, Moves, count_moves, load, read_history, units_of
 from services.cli.installation import DEFAULT_PROGRAMME, Connection, Installation
-from services.cli.loader import Closed, Contact, Notes, Watcher, alone, business_time, end_of_day
+from services.cli.loader import Closed, Contact, Loaded, Notes, Watcher, alone, business_time
 from services.cli.remote import Services, call, reach
+from services.cli.staging import Survey
 from services.cli.tier_chart import chart, style_of
 from services.cli.till import Outcome, Scene, gateway
 from services.programme import Programme
@@ -56,24 +57,28 @@ def run(data: Path) -> None:
     """Runs the whole demo; raises CommandError where anything in it is not as it should be."""
     began = time.monotonic()
     console = Console(highlight=False)
-    source = complete_journey.CompleteJourney(find_data())
     rules = programmes.load(DEFAULT_PROGRAMME)
+    form = complete_journey.FORMAT
     _introduce(console, data)
-    with console.status("reading the data") if console.is_terminal else contextlib.nullcontext():
-        survey = source.survey()
-        fingerprint = source.fingerprint
-    _say(
-        console,
-        f"{survey.members:,} households, {survey.baskets:,} baskets ({survey.baskets_without_lines:,} of them "
-        f"without a line that counts), {survey.lines_read:,} lines, {survey.first_day} to {survey.last_day}.",
-    )
-    there = prepare(data, rules, console)
-    _part(console, 1, "Everything starts, as processes of their own")
-    with (
-        alone(there),
-        installation.running(there.directory, say=lambda text: console.print(f"  {text}", style="dim")) as up,
-    ):
-        lived = uvloop.run(_live(console, up, rules, source, survey, Notes(there, source, fingerprint)))
+    with contextlib.ExitStack() as stack:
+        with console.status("reading the data") if console.is_terminal else contextlib.nullcontext():
+            units = units_of(form, rules, currency=None, time_zone=None)
+            history = stack.enter_context(read_history(form, find_data(), units, rules))
+        survey = history.survey
+        _say(
+            console,
+            f"{survey.members:,} households, {survey.purchases + survey.without_lines:,} baskets "
+            f"({survey.without_lines:,} of them without a line that counts), {survey.read.lines:,} lines, "
+            f"{survey.first_day} to {survey.last_day}.",
+        )
+        there = prepare(data, rules, console)
+        _part(console, 1, "Everything starts, as processes of their own")
+        stack.enter_context(alone(there))
+        up = stack.enter_context(
+            installation.running(there.directory, say=lambda text: console.print(f"  {text}", style="dim"))
+        )
+        notes = Notes(there, form, units, history.fingerprint)
+        lived = uvloop.run(_live(console, up, rules, history, notes))
         mark(there, "till")
         _part(console, 4, "At the till (made up): every call goes through the gateway")
         outcome = Scene(up, rules, console).play(lived.clock + _OPENS)
@@ -87,8 +92,7 @@ def run(data: Path) -> None:
         checking.show(console, reports)
         messages = count_messages(up)
     mark(there, "done")
-    report = Report(installation=there, source=source, programme=rules, loaded=lived.loaded, moves=lived.moves)
-    _sum_up(console, data, report, lived, outcome, reports, messages, time.monotonic() - began)
+    _sum_up(console, data, lived, outcome, reports, messages, time.monotonic() - began)
     _insist(reports, messages, there)
 
 
@@ -157,8 +161,8 @@ def contact_of(member_id: str) -> Contact:
 class _Lived:
     """What the year and the quiet months came to."""
 
-    loaded: Any
-    moves: Any
+    loaded: Loaded
+    moves: Moves
     months: Sequence[tuple[date, Mapping[str, int]]]
     quiet: Advanced
     clock: datetime
@@ -168,30 +172,29 @@ async def _live(
     console: Console,
     up: Connection,
     rules: Programme,
-    source: complete_journey.CompleteJourney,
-    survey: Survey,
+    history: History,
     notes: Notes,
 ) -> _Lived:
     async with reach(up) as services:
         _part(console, 2, "A year of purchases, day by day, through the public RPCs")
         _head(console, rules)
-        with _watching(console, survey) as watcher:
+        with _watching(console, history.survey) as watcher:
             loaded = await load(
                 services,
                 programme=rules,
-                source=source,
-                survey=survey,
+                history=history,
                 notes=notes,
                 watcher=watcher,
                 contact_of=contact_of,
             )
         if loaded.seconds:
-            rate = loaded.purchases_sent / loaded.seconds
+            rate = loaded.movements_sent / loaded.seconds
             console.print(
-                f"  {loaded.purchases_sent:,} purchases in {loaded.seconds:.1f} s: [bold]{rate:,.0f} a second[/], "
+                f"  {loaded.movements_sent:,} purchases in {loaded.seconds:.1f} s: [bold]{rate:,.0f} a second[/], "
                 "lines included."
             )
         _part(console, 3, "Two months in which nobody buys anything")
+        survey = history.survey
         assert survey.first_day is not None
         assert survey.last_day is not None
         quiet = await move_on(services, end_of_day(_two_months_after(survey.last_day), rules))
@@ -322,7 +325,7 @@ def _month(console: Console, day: date, counts: Mapping[str, int]) -> None:
 @contextlib.contextmanager
 def _watching(console: Console, survey: Survey) -> Iterator[Watcher]:
     with progress_bar(console, "purchases") as progress:
-        yield _Watcher(console, progress, progress.add_task("the first day", total=survey.purchases))
+        yield _Watcher(console, progress, progress.add_task("the first day", total=survey.movements))
 
 
 class _Watcher:
@@ -334,7 +337,7 @@ class _Watcher:
         self._task = task
 
     def day_closed(self, closed: Closed) -> None:
-        self._progress.update(self._task, completed=closed.purchases, description=f"{closed.date:%d %b %Y}")
+        self._progress.update(self._task, completed=closed.movements, description=f"{closed.date:%d %b %Y}")
         is_last = (closed.date + timedelta(days=1)).day == 1
         if is_last and not closed.passed_over:
             _month(self._console, closed.date, closed.standings)
@@ -360,7 +363,6 @@ def _month_ends(first: date, last: date) -> Iterator[date]:
 def _sum_up(
     console: Console,
     data: Path,
-    report: Report,
     lived: _Lived,
     outcome: Outcome,
     reports: list[checking.Report],
@@ -373,15 +375,16 @@ def _sum_up(
     console.print(Text("  members by tier at the end of each month", style="bold"))
     console.print(chart([(f"{end:%b}", counts) for end, counts in lived.months]))
     console.print()
-    totals, moves = report.loaded.totals, lived.moves
+    loaded, moves = lived.loaded, lived.moves
+    totals = loaded.totals
     differences = sum(len(one["differences"]) for one in reports)
     entries = next((one["checked"].get("entries", 0) for one in reports if one["service"] == "ledger"), 0)
     verdict = "[green]clean[/]" if not differences else f"[red]{differences:,} differences[/]"
-    rate = f", {report.purchases_per_second:,.0f} a second" if report.loaded.seconds else ""
+    rate = f", {loaded.movements_sent / loaded.seconds:,.0f} a second" if loaded.seconds else ""
     facts(
         console,
         [
-            ("purchases", f"{totals.purchases_recorded + totals.purchases_there:,} with their lines{rate}"),
+            ("purchases", f"{totals.purchases.recorded + totals.purchases.there:,} with their lines{rate}"),
             ("points", f"{totals.points_given:,} given"),
             ("coupons", f"{messages.total:,} issued, Ada's among them"),
             (

@@ -1,22 +1,34 @@
-"""History as it is loaded: what a format makes of its files, and what the loader sends. One format is one module.
+"""History as it is loaded: what a format makes of its files. One format is one module of `formats`.
 
-Money in minor units of the source's currency, instants in microseconds since 1970-01-01T00:00:00Z. A format reads its
-files twice: once for the survey, before anything is sent, and once for the days, in bounded memory.
+Money in minor units, instants in microseconds since 1970-01-01T00:00:00Z. A format reads its files once, in bounded
+memory, and says of every line what becomes of it; where all of that is kept until it is sent, see `staging`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from services.cli.errors import CommandError
+from services.programme import Programme
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_HASHED_AT_ONCE: Final = 1024 * 1024
+
+# What the contract takes.
+EARLIEST: Final = 0
+LATEST: Final = 7_258_118_400 * 1_000_000
+MOST_MINOR_UNITS: Final = 10**12
+MOST_PIECES: Final = 10**9
+LONGEST_SKU: Final = 64
+LONGEST_NAME: Final = 200
 
 
 class SourceError(CommandError):
@@ -27,86 +39,110 @@ class Line(NamedTuple):
     """One line of a receipt. A named tuple: a year of a shop has millions of them."""
 
     sku: str
+    name: str
     department: str
     category: str
     quantity: int
     amount: int
 
 
-class Purchase(NamedTuple):
-    """A purchase; its lines, where there are any, add up to its amount."""
+class Part(NamedTuple):
+    """What some lines of the source say of one purchase or return; all of its parts together are the whole.
 
-    request_id: str
+    `key` is the source's own number of it, unique for the member. `amount` is never negative. `lines` may be empty
+    where the source has none; where there are any, they add up to the amount.
+    """
+
+    is_return: bool
+    key: str
     member_id: str
-    purchase_id: str
     occurred: int
     amount: int
-    lines: list[Line]
-    store_id: str
-    channel: str
+    source_lines: int
+    lines: Sequence[Line] = ()
+    store_id: str = ""
 
 
-class Joining(NamedTuple):
-    """A member joins."""
+class Rejected(NamedTuple):
+    """A line of the source that does not count. `amount` is signed, 0 where it cannot be read."""
 
-    request_id: str
-    member_id: str
-    occurred: int
-    channel: str
+    line: int
+    reason: str
+    row: Sequence[str]
+    amount: int = 0
+    member_id: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Day:
-    """What happened on one local day: who joined, and what was bought, by (instant, purchase)."""
+class Units:
+    """What the amounts and the wall-clock times of a source are in."""
 
-    date: date
-    joinings: list[Joining]
-    purchases: list[Purchase]
+    currency: str
+    digits: int
+    zone: ZoneInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """What a source holds: every line read is rejected for one reason, or belongs to one purchase."""
+class Sink(Protocol):
+    """Where a format puts what it reads. Every line is read once, and then is one of the others.
 
-    lines_read: int
-    lines_rejected: Mapping[str, int] = field(hash=False)
-    baskets: int
-    purchases: int
-    members: int
-    amount: int
-    first_day: date | None
-    last_day: date | None
+    Amounts are signed: what comes back is negative.
+    """
 
-    @property
-    def baskets_without_lines(self) -> int:
-        """Baskets of which no line counts: they are no purchase."""
-        return self.baskets - self.purchases
+    def read(self, amount: int, lines: int = 1) -> None:
+        """Lines of the source were read."""
+
+    def is_new(self, row: bytes) -> bool:
+        """Whether this row, all its columns, comes for the first time."""
+
+    def count(self, key: str) -> int:
+        """How often this key was asked for, from 1."""
+
+    def duplicate(self, amount: int) -> None:
+        """A line that was there before."""
+
+    def guest(self, amount: int) -> None:
+        """A line of somebody who is no member."""
+
+    def reject(self, rejected: Rejected) -> None:
+        """A line that does not count."""
+
+    def accept(self, part: Part) -> None:
+        """Lines that count."""
 
 
 class Source(Protocol):
-    """A history of one format."""
-
-    @property
-    def format(self) -> str:
-        """The name of the format; the first part of every request id."""
+    """A history in one format."""
 
     @property
     def title(self) -> str:
         """What it is, for people."""
 
     @property
-    def currency(self) -> str:
-        """ISO 4217 code of its amounts."""
+    def columns(self) -> Sequence[str]:
+        """The columns of a rejected row."""
 
     @property
     def fingerprint(self) -> str:
         """The same for the same content, and for no other: hex."""
 
-    def survey(self) -> Survey:
-        """Reads all of it once; raises SourceError where it cannot be read so."""
+    def read(self, units: Units, sink: Sink) -> None:
+        """Reads all of it once, in the order of the source; raises SourceError where it cannot be read so."""
 
-    def days(self, zone: ZoneInfo) -> Iterator[Day]:
-        """The days on which something counts, ascending; wall-clock times are those of the zone."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How a history can come. The name is the first part of every request id."""
+
+    name: str
+    open: Callable[[Path], Source]
+    """Looks at the path; raises SourceError where it is not as the format promises."""
+    currency: str
+    """What its amounts are in, unless it is said otherwise."""
+    zone: str
+    """The zone of its wall-clock times, unless it is said otherwise; empty: that of the programme."""
+    channel: str
+    """Where its purchases were made: "pos", "web"."""
 
 
 def instant(wall: datetime, zone: ZoneInfo) -> int:
@@ -115,7 +151,12 @@ def instant(wall: datetime, zone: ZoneInfo) -> int:
     A time that does not exist moves forward by the gap, one that comes twice is its first.
     """
     # fold=0 is that reading: of a gap it takes the offset before it, of a repeated hour the first.
-    return (wall.replace(tzinfo=zone, fold=0) - _EPOCH) // _MICROSECOND
+    return microseconds(wall.replace(tzinfo=zone, fold=0))
+
+
+def microseconds(time: datetime) -> int:
+    """The instant of an aware time."""
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def moment(occurred: int) -> datetime:
@@ -123,12 +164,28 @@ def moment(occurred: int) -> datetime:
     return _EPOCH + occurred * _MICROSECOND
 
 
-def minor_units(value: float, digits: int) -> int | None:
-    """A float's shortest decimal in minor units, half of one going to the even; None where it is no number.
+def end_of_day(day: date, programme: Programme) -> datetime:
+    """The end of a local day of the programme: the start of the next."""
+    noon = datetime(day.year, day.month, day.day, 12, tzinfo=programme.zone)
+    return programme.start_of_next_local_day(noon)
 
-    0.125 with two digits is 12, and so is 0.115: what a person reads is what is rounded.
-    """
+
+def minor_units(value: Decimal, digits: int) -> int | None:
+    """A decimal in minor units, half of one going to the even; None where it is no number or out of all bounds."""
     try:
-        return int(Decimal(repr(value)).scaleb(digits).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+        return int(value.scaleb(digits).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
     except (InvalidOperation, ValueError, OverflowError):
         return None
+
+
+def fingerprint_of(*paths: Path) -> str:
+    """SHA-256 over files, one after the other; raises SourceError where one cannot be read."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(_HASHED_AT_ONCE):
+                    digest.update(chunk)
+        except OSError as error:
+            raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()

@@ -1,30 +1,33 @@
-"""`loyalty import`: loads a history into a folder that lives in simulated time."""
+"""`loyalty import`: loads a history into a folder that lives in simulated time, and accounts for every line of it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import uvloop
 from loyalty.tiers.v1 import tier_service_pb2 as tiers
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
+from rich.table import Table
 
 from services import programme as programmes
 from services.cli import installation
 from services.cli.display import facts, progress_bar
 from services.cli.errors import CommandError, UsageError
 from services.cli.formats import FORMATS
-from services.cli.history import Source, Survey
+from services.cli.history import Format, Units
 from services.cli.installation import DEFAULT_PROGRAMME, Connection, Installation
-from services.cli.loader import Closed, ContactOf, Loaded, Loader, Notes, Watcher, alone
+from services.cli.loader import Answers, Closed, ContactOf, Loaded, Loader, Notes, Watcher, alone
 from services.cli.remote import Services, open_stream, reach
+from services.cli.staging import Staging, Survey, Tally
 from services.programme import Programme, format_amount
 from services.runtime.clock import ClockMode
 
@@ -32,38 +35,59 @@ from services.runtime.clock import ClockMode
 _LINE_SECONDS = 10.0
 
 
-def import_history(source: Path, format_name: str, *, data: Path, programme_file: Path | None, as_json: bool) -> None:
-    """Loads a source into a folder and prints the report."""
+def import_history(
+    path: Path,
+    format_name: str,
+    *,
+    data: Path,
+    programme_file: Path | None,
+    currency: str | None,
+    time_zone: str | None,
+    rejects: Path | None,
+    as_json: bool,
+) -> bool:
+    """Loads a source into a folder, prints the account, and says whether it adds up."""
     console = Console(stderr=as_json, highlight=False)
-    opened = open_source(source, format_name)
-    rules = check_target(data, opened, programme_file)
-    with console.status("reading the source") if console.is_terminal else contextlib.nullcontext():
-        survey = opened.survey()
-        fingerprint = opened.fingerprint
-    there = installation.open_or_create(data, programme_file=programme_file, clock=ClockMode.SIMULATED)
-    with (
-        alone(there),
-        installation.running(there.directory, say=lambda text: console.print(f"  {text}", style="dim")) as up,
-        load_progress(console, survey) as watcher,
-    ):
-        notes = Notes(there, opened, fingerprint)
-        loaded, moves = uvloop.run(_load(up, rules, opened, survey, notes, watcher))
-    report = Report(installation=there, source=opened, programme=rules, loaded=loaded, moves=moves)
+    form = find_format(format_name)
+    rules = check_target(data, programme_file)
+    units = units_of(form, rules, currency=currency, time_zone=time_zone)
+    with contextlib.ExitStack() as stack:
+        is_new = not (data / "installation.json").exists()
+        if not is_new:
+            # Who is second hears it before a long file is read.
+            stack.enter_context(alone(installation.find(data)))
+        with console.status(f"reading {path}") if console.is_terminal else contextlib.nullcontext():
+            history = stack.enter_context(read_history(form, path, units, rules))
+        there = installation.open_or_create(data, programme_file=programme_file, clock=ClockMode.SIMULATED)
+        if is_new:
+            stack.enter_context(alone(there))
+        notes = Notes(there, form, units, history.fingerprint)
+        if rejects is None:
+            there.imports.mkdir(mode=0o700, exist_ok=True)
+            rejects = there.imports / f"{notes.name}.rejects.csv"
+        history.staging.write_rejects(rejects, history.columns)
+        up = stack.enter_context(
+            installation.running(there.directory, say=lambda text: console.print(f"  {text}", style="dim"))
+        )
+        with load_progress(console, history.survey) as watcher:
+            loaded, moves = uvloop.run(_load(up, rules, history, notes, watcher))
+    report = Report(installation=there, history=history, programme=rules, loaded=loaded, moves=moves, rejects=rejects)
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
     else:
         report.show(console)
+    return report.adds_up
 
 
-def open_source(path: Path, format_name: str) -> Source:
-    """The source in a format; raises UsageError for a format that is not known, SourceError for another content."""
-    if format_name not in FORMATS:
-        raise UsageError(f"there is no format {format_name}; known are {', '.join(FORMATS)}")
-    return FORMATS[format_name](path)
+def find_format(name: str) -> Format:
+    """The format of this name; raises UsageError where there is none."""
+    if name not in FORMATS:
+        raise UsageError(f"there is no format {name}; known are {', '.join(FORMATS)}")
+    return FORMATS[name]
 
 
-def check_target(data: Path, source: Source, programme_file: Path | None) -> Programme:
-    """The programme that the source would be loaded under; raises CommandError where the two do not go together."""
+def check_target(data: Path, programme_file: Path | None) -> Programme:
+    """The programme that would be loaded under; raises CommandError where the folder does not take history."""
     path = programme_file or DEFAULT_PROGRAMME
     if (data / "installation.json").exists():
         there = installation.find(data)
@@ -74,15 +98,63 @@ def check_target(data: Path, source: Source, programme_file: Path | None) -> Pro
             )
         path = there.programme
     try:
-        rules = programmes.load(path)
+        return programmes.load(path)
     except programmes.ProgrammeError as error:
         raise CommandError(str(error)) from None
-    if rules.currency != source.currency:
+
+
+def units_of(form: Format, rules: Programme, *, currency: str | None, time_zone: str | None) -> Units:
+    """What the source is in: as told, else as the format has it. Raises UsageError, CommandError."""
+    code = currency or form.currency
+    if code != rules.currency:
         raise CommandError(
-            f"the amounts of {source.format} are in {source.currency} and the programme {rules.name} counts in "
-            f"{rules.currency}; name a programme in {source.currency} with --programme"
+            f"the amounts are in {code} and the programme {rules.name} counts in {rules.currency}; name a programme in "
+            f"{code} with --programme, or say with --currency what the amounts are in"
         )
-    return rules
+    name = time_zone or form.zone
+    try:
+        zone = ZoneInfo(name) if name else rules.zone
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(f"there is no time zone {name}; write it as in Europe/London") from None
+    return Units(currency=code, digits=rules.minor_unit_digits, zone=zone)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """A source, read and in order."""
+
+    form: Format
+    units: Units
+    title: str
+    columns: Sequence[str]
+    fingerprint: str
+    staging: Staging
+    seconds: float
+    """How long it took to read it."""
+
+    @property
+    def survey(self) -> Survey:
+        """What it holds."""
+        return self.staging.survey
+
+
+@contextlib.contextmanager
+def read_history(form: Format, path: Path, units: Units, rules: Programme) -> Iterator[History]:
+    """Reads a source; nothing is sent yet. Raises SourceError where it cannot be read so."""
+    began = time.perf_counter()
+    source = form.open(path)
+    with contextlib.closing(Staging()) as staging:
+        source.read(units, staging)
+        staging.arrange(rules)
+        yield History(
+            form=form,
+            units=units,
+            title=source.title,
+            columns=source.columns,
+            fingerprint=source.fingerprint,
+            staging=staging,
+            seconds=time.perf_counter() - began,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,29 +183,29 @@ async def load(
     services: Services,
     *,
     programme: Programme,
-    source: Source,
-    survey: Survey,
+    history: History,
     notes: Notes,
     watcher: Watcher,
     contact_of: ContactOf | None = None,
 ) -> Loaded:
-    """Loads a source whose survey was made; see Loader."""
+    """Loads a history; see Loader."""
     loader = Loader(
         services=services,
         programme=programme,
-        source=source,
+        form=history.form,
+        staging=history.staging,
         notes=notes,
         watcher=watcher,
         contact_of=contact_of,
     )
-    return await loader.load(survey)
+    return await loader.load()
 
 
 async def _load(
-    up: Connection, rules: Programme, source: Source, survey: Survey, notes: Notes, watcher: Watcher
+    up: Connection, rules: Programme, history: History, notes: Notes, watcher: Watcher
 ) -> tuple[Loaded, Moves]:
     async with reach(up) as services:
-        loaded = await load(services, programme=rules, source=source, survey=survey, notes=notes, watcher=watcher)
+        loaded = await load(services, programme=rules, history=history, notes=notes, watcher=watcher)
         return loaded, await count_moves(services)
 
 
@@ -142,44 +214,72 @@ class Report:
     """What a load did, for people and for programs."""
 
     installation: Installation
-    source: Source
+    history: History
     programme: Programme
     loaded: Loaded
     moves: Moves
+    rejects: Path
 
     @property
-    def purchases_per_second(self) -> float:
-        """Sent in the time of the load; 0 where nothing was sent."""
-        return self.loaded.purchases_sent / self.loaded.seconds if self.loaded.seconds else 0.0
+    def account(self) -> dict[str, Tally]:
+        """Where the lines of the file went: what was loaded and refused the ledger said, the rest was read."""
+        survey, totals = self.history.survey, self.loaded.totals
+        rejected = Tally()
+        for tally in survey.rejected.values():
+            rejected.add(tally.lines, tally.amount)
+        return {
+            "loaded": totals.loaded,
+            "duplicates": survey.duplicates,
+            "guests": survey.guests,
+            "rejected": rejected,
+            "refused": totals.refused,
+        }
+
+    @property
+    def missing(self) -> Tally:
+        """What is in the file and in none of its parts: nothing, where the account adds up."""
+        parts, read = self.account.values(), self.history.survey.read
+        return Tally(read.lines - sum(one.lines for one in parts), read.amount - sum(one.amount for one in parts))
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every line of the file, and every cent, is accounted for."""
+        return self.missing == Tally()
+
+    @property
+    def movements_per_second(self) -> float:
+        """Purchases and returns sent in the time of the load; 0 where nothing was sent."""
+        return self.loaded.movements_sent / self.loaded.seconds if self.loaded.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """As one object. Money in minor units."""
-        survey, totals = self.loaded.survey, self.loaded.totals
-        currency = self.programme.currency
+        survey, totals = self.history.survey, self.loaded.totals
         return {
             "data": str(self.installation.directory),
-            "format": self.source.format,
+            "format": self.history.form.name,
             "programme": self.programme.version,
-            "lines": {
-                "read": survey.lines_read,
-                "rejected": sum(survey.lines_rejected.values()),
-                "rejected_by_reason": dict(survey.lines_rejected),
+            "currency_code": self.programme.currency,
+            "time_zone": self.history.units.zone.key,
+            "account": {
+                "file": _tally_json(survey.read),
+                **{name: _tally_json(tally) for name, tally in self.account.items()},
+                "missing": _tally_json(self.missing),
+                "adds_up": self.adds_up,
             },
-            "baskets": {"read": survey.baskets, "without_lines": survey.baskets_without_lines},
-            "purchases": {
-                "recorded": totals.purchases_recorded,
-                "already_there": totals.purchases_there,
-                "refused": totals.purchases_refused.total(),
-                "refused_by_reason": dict(totals.purchases_refused),
+            "rejected_by_reason": {reason: _tally_json(tally) for reason, tally in sorted(survey.rejected.items())},
+            "rejects_file": str(self.rejects),
+            "source": {
+                "purchases": survey.purchases,
+                "returns": survey.returns,
+                "without_lines": survey.without_lines,
+                "members": survey.members,
+                "members_by_purchases": dict(survey.frequencies),
+                "first_day": survey.first_day and survey.first_day.isoformat(),
+                "last_day": survey.last_day and survey.last_day.isoformat(),
             },
-            "members": {
-                "joined": totals.members_joined,
-                "already_there": totals.members_there,
-                "refused": totals.members_refused.total(),
-                "refused_by_reason": dict(totals.members_refused),
-            },
-            "amount_loaded": {"currency_code": currency, "minor_units": totals.amount_loaded},
-            "amount_refused": {"currency_code": currency, "minor_units": totals.amount_refused},
+            "purchases": _answers_json(totals.purchases),
+            "returns": _answers_json(totals.returns),
+            "members": {"joined": totals.members.recorded, **_answers_json(totals.members)},
             "points_given": totals.points_given,
             "standings": dict(self.loaded.standings),
             "tier_changes": {
@@ -187,40 +287,39 @@ class Report:
                 "down": self.moves.down,
                 "down_by_time": self.moves.down_by_time,
             },
+            "refusals": list(self.loaded.refusals),
             "load": {
-                "purchases_sent": self.loaded.purchases_sent,
+                "read_seconds": round(self.history.seconds, 3),
+                "sent": self.loaded.movements_sent,
                 "seconds": round(self.loaded.seconds, 3),
-                "purchases_per_second": round(self.purchases_per_second, 1),
+                "per_second": round(self.movements_per_second, 1),
             },
         }
 
     def show(self, console: Console) -> None:
-        """A line for each figure."""
-        survey, totals = self.loaded.survey, self.loaded.totals
+        """A line for each figure, and the account."""
+        survey, totals = self.history.survey, self.loaded.totals
 
         load = "nothing to send: all of it was there"
         if self.loaded.seconds:
             load = (
-                f"{self.loaded.purchases_sent:,} purchases in {self.loaded.seconds:.1f} s: "
-                f"{self.purchases_per_second:,.0f} a second"
+                f"read in {self.history.seconds:.1f} s; {self.loaded.movements_sent:,} purchases and returns in "
+                f"{self.loaded.seconds:.1f} s: {self.movements_per_second:,.0f} a second"
             )
-        console.print(f"[bold]{escape(self.source.title)}[/] is in {escape(str(self.installation.directory))}")
+        console.print(
+            f"[bold]{escape(self.history.title)}[/] is in {escape(str(self.installation.directory))}", soft_wrap=True
+        )
         facts(
             console,
             [
-                ("lines", f"{survey.lines_read:,} read, {_by_reason('rejected', survey.lines_rejected)}"),
-                ("baskets", f"{survey.baskets:,}, {survey.baskets_without_lines:,} of them without a line that counts"),
+                ("purchases", _answers(totals.purchases)),
+                ("returns", _answers(totals.returns)),
+                ("members", _answers(totals.members)),
                 (
-                    "purchases",
-                    f"{totals.purchases_recorded:,} recorded, {totals.purchases_there:,} already there, "
-                    + _by_reason("refused", totals.purchases_refused),
+                    "frequency",
+                    "members by purchases: "
+                    + ", ".join(f"{count}: {members:,}" for count, members in survey.frequencies.items() if members),
                 ),
-                (
-                    "members",
-                    f"{totals.members_joined:,} joined, {totals.members_there:,} already there, "
-                    + _by_reason("refused", totals.members_refused),
-                ),
-                ("money", f"{self._money(totals.amount_loaded)} loaded, {self._money(totals.amount_refused)} refused"),
                 ("points", f"{totals.points_given:,} given"),
                 ("tiers", ", ".join(f"{members:,} {tier}" for tier, members in self.loaded.standings.items())),
                 (
@@ -230,17 +329,58 @@ class Report:
                 ("load", load),
             ],
         )
+        console.print()
+        self._show_account(console)
+        for refusal in self.loaded.refusals:
+            console.print(f"  refused: {escape(refusal)}", soft_wrap=True)
+        if survey.rejected:
+            console.print(f"  The rejected lines are in {escape(str(self.rejects))}.", soft_wrap=True)
+        if not self.adds_up:
+            console.print(
+                "[bold red]The account does not add up:[/] a part of the file is in none of these; run "
+                "`loyalty check`, and load the file into a new folder."
+            )
+
+    def _show_account(self, console: Console) -> None:
+        table = Table("account", box=None, padding=(0, 2))
+        table.add_column("lines", justify="right")
+        table.add_column(self.programme.currency, justify="right")
+        reasons = sorted(self.history.survey.rejected.items())
+        rows = [("file", self.history.survey.read, "bold")]
+        for name, tally in self.account.items():
+            rows.append((name, tally, ""))
+            if name == "rejected":
+                rows += [(f"  {reason}", part, "dim") for reason, part in reasons]
+        if not self.adds_up:
+            rows.append(("missing", self.missing, "bold red"))
+        for name, tally, style in rows:
+            table.add_row(escape(name), f"{tally.lines:,}", self._money(tally.amount), style=style)
+        console.print(table)
 
     def _money(self, minor_units: int) -> str:
-        whole, _, digits = format_amount(minor_units, self.programme.minor_unit_digits).partition(".")
-        return f"{int(whole):,}{'.' + digits if digits else ''} {self.programme.currency}"
+        whole, _, digits = format_amount(abs(minor_units), self.programme.minor_unit_digits).partition(".")
+        return f"{'-' * (minor_units < 0)}{int(whole):,}{'.' + digits if digits else ''}"
 
 
-def _by_reason(word: str, counts: Mapping[str, int]) -> str:
-    total = sum(counts.values())
-    if not total:
-        return f"0 {word}"
-    return f"{total:,} {word}: " + ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+def _tally_json(tally: Tally) -> dict[str, int]:
+    return {"lines": tally.lines, "minor_units": tally.amount}
+
+
+def _answers_json(answers: Answers) -> dict[str, Any]:
+    return {
+        "recorded": answers.recorded,
+        "already_there": answers.there,
+        "refused": answers.refused.total(),
+        "refused_by_reason": dict(answers.refused),
+    }
+
+
+def _answers(answers: Answers) -> str:
+    text = f"{answers.recorded:,} recorded, {answers.there:,} already there"
+    if answers.refused:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in answers.refused.items())
+        text += f", {answers.refused.total():,} refused: {reasons}"
+    return text
 
 
 @contextlib.contextmanager
@@ -249,8 +389,8 @@ def load_progress(console: Console, survey: Survey) -> Iterator[Watcher]:
     if not console.is_terminal:
         yield _Lines(console, survey)
         return
-    with progress_bar(console, "purchases") as progress:
-        task = progress.add_task("loading", total=survey.purchases)
+    with progress_bar(console, "purchases and returns") as progress:
+        task = progress.add_task("loading", total=survey.movements)
         yield _Bar(progress, task)
 
 
@@ -260,7 +400,7 @@ class _Bar:
         self._task = task
 
     def day_closed(self, closed: Closed) -> None:
-        self._progress.update(self._task, completed=closed.purchases, description=f"{closed.date:%d %b %Y}")
+        self._progress.update(self._task, completed=closed.movements, description=f"{closed.date:%d %b %Y}")
 
 
 class _Lines:
@@ -273,4 +413,6 @@ class _Lines:
         if time.monotonic() - self._said < _LINE_SECONDS:
             return
         self._said = time.monotonic()
-        self._console.print(f"  {closed.date}: {closed.purchases:,} of {self._survey.purchases:,} purchases")
+        self._console.print(
+            f"  {closed.date}: {closed.movements:,} of {self._survey.movements:,} loaded"
+        )

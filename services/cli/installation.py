@@ -85,6 +85,11 @@ class Installation:
         return self.directory / "mailbox"
 
     @property
+    def imports(self) -> Path:
+        """The folder of what is noted of imports; made by the first."""
+        return self.directory / "imports"
+
+    @property
     def run(self) -> Path:
         """The folder of what only lives while the stack is up."""
         return self.directory / "run"

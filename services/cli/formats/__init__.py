@@ -1,12 +1,11 @@
-"""The formats that history comes in: a module each, which makes a `history.Source` of a path."""
+"""The formats that history comes in: a module each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
-from services.cli.formats import complete_journey
-from services.cli.history import Source
+from services.cli.formats import cdnow, complete_journey, online_retail
+from services.cli.history import Format
 
-FORMATS: Final[Mapping[str, Callable[[Path], Source]]] = {complete_journey.NAME: complete_journey.CompleteJourney}
+FORMATS: Final[Mapping[str, Format]] = {one.FORMAT.name: one.FORMAT for one in (complete_journey, online_retail, cdnow)}
