@@ -26,7 +26,7 @@ from services.runtime.status import ErrorStatus, InvalidFieldError, invalid
 _Code = grpc.StatusCode
 _DEFAULT_PAGE = 50
 _FEED_BYTES = 1024 * 1024
-_KEPT_MESSAGES = 4096
+_KEPT_PARTS = 4096
 
 _LINE_KINDS = {
     ledger_service_pb2.LINE_KIND_UNSPECIFIED: commands.LineKind.GOODS,
@@ -223,7 +223,7 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         self._source = source
         self._clock = clock
         self._validator = RequestValidator()
-        self._messages: dict[bytes, entry_pb2.Entry] = {}
+        self._feed_parts: dict[bytes, bytes] = {}
 
     async def EnrollMember(self, request: Any, context: Any) -> Any:
         """Makes someone a member."""
@@ -336,21 +336,21 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
             _set_time(partition.business_time, head.business_time if mode is ClockMode.SIMULATED else now)
         return response
 
-    async def StreamEntries(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """Streams entries from cursors on."""
+    async def StreamEntries(self, request: Any, context: Any) -> AsyncIterator[bytes]:
+        """Streams entries from cursors on; the responses are encoded already."""
         after = {cursor.partition: cursor.offset for cursor in request.after}
         async for entries in self._ledger.feed(after, follow=request.follow):
-            response = ledger_service_pb2.StreamEntriesResponse()
+            parts: list[bytes] = []
             size = 0
             for entry in entries:
-                message = self._message(entry)
-                response.entries.append(message)
-                size += message.ByteSize()
+                part = self._feed_part(entry)
+                parts.append(part)
+                size += len(part)
                 if size > _FEED_BYTES:
-                    yield response
-                    response, size = ledger_service_pb2.StreamEntriesResponse(), 0
-            if response.entries:
-                yield response
+                    yield b"".join(parts)
+                    parts, size = [], 0
+            if parts:
+                yield b"".join(parts)
 
     async def AdvanceClock(self, request: Any, context: Any) -> Any:
         """Moves the business time of a simulated installation on."""
@@ -438,16 +438,20 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         message.channel = member.channel
         _fill_balance(message.balance, member)
 
-    def _message(self, entry: Entry) -> entry_pb2.Entry:
-        """The entry for the feed: several follow it at the same place, so what was made for one serves the next."""
-        message = self._messages.get(entry.hash)
-        if message is None:
-            message = entry_pb2.Entry()
-            self._fill_entry(message, entry)
-            if len(self._messages) >= _KEPT_MESSAGES:
-                self._messages.clear()
-            self._messages[entry.hash] = message
-        return message
+    def _feed_part(self, entry: Entry) -> bytes:
+        """A StreamEntriesResponse with this entry alone, encoded; one after the other they are one with all of them.
+
+        Several follow the feed at the same place, so what was made for one serves the next.
+        """
+        part = self._feed_parts.get(entry.hash)
+        if part is None:
+            response = ledger_service_pb2.StreamEntriesResponse()
+            self._fill_entry(response.entries.add(), entry)
+            part = response.SerializeToString()
+            if len(self._feed_parts) >= _KEPT_PARTS:
+                self._feed_parts.clear()
+            self._feed_parts[entry.hash] = part
+        return part
 
     def _fill_entry(self, message: Any, entry: Entry) -> None:
         event = entry.event

@@ -108,6 +108,7 @@ class _Batch:
     members: dict[store.MemberKey, Member]
     purchases: dict[store.PurchaseKey, Purchase]
     requests: dict[store.RequestKey, store.KeptRequest]
+    stored_purchases: frozenset[store.PurchaseKey]
     entries: list[Entry] = field(default_factory=list)
     rows: list[store.EntryRow] = field(default_factory=list)
     details: list[store.DetailRow] = field(default_factory=list)
@@ -448,6 +449,7 @@ class Lane:
                 requests=batch.new_requests,
                 members=batch.changed_members,
                 purchases=batch.changed_purchases,
+                stored_purchases=batch.stored_purchases,
                 earning_classes=batch.new_classes,
             ),
         )
@@ -465,11 +467,13 @@ class Lane:
             members[store.MemberKey(job.partition, command.member_id)] = None
             if isinstance(command, RecordPurchase | RecordReturn) and command.purchase_id:
                 purchases[store.PurchaseKey(job.partition, command.member_id, command.purchase_id)] = None
+        known = await store.read_purchases(connection, list(purchases))
         return _Batch(
             heads=dict(heads),
             members=await store.read_members(connection, list(members)),
             requests=await store.read_requests(connection, list(requests)),
-            purchases=await store.read_purchases(connection, list(purchases)),
+            purchases=known,
+            stored_purchases=frozenset(known),
         )
 
     def _settle(self, batch: _Batch, job: _Job) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -99,6 +99,21 @@ class DetailRow(NamedTuple):
     detail: str
 
 
+class PurchaseRow(NamedTuple):
+    """A purchase as it is written."""
+
+    partition: int
+    member_id: str
+    purchase_id: str
+    amount: int
+    goods_paid: int
+    rules: str
+    returned: int
+    returned_goods: int
+    returned_points: int
+    waiting: str
+
+
 class RequestRow(NamedTuple):
     """A request as it is remembered."""
 
@@ -121,6 +136,8 @@ class Writes:
     requests: Sequence[RequestRow]
     members: Mapping[MemberKey, Member]
     purchases: Mapping[PurchaseKey, Purchase]
+    # Those of the purchases that have a row already.
+    stored_purchases: Collection[PurchaseKey]
     earning_classes: Sequence[tuple[MemberKey, EarningClass]]
 
 
@@ -216,21 +233,14 @@ async def write(connection: Connection, writes: Writes) -> None:
             (key.partition, key.member_id, c.sequence, c.name, c.effective_time) for key, c in writes.earning_classes
         ]
         await connection.execute(SQL["insert_earning_classes"], *zip(*classes, strict=True))
-    if writes.purchases:
-        purchases = [
-            (
-                *key,
-                p.amount,
-                p.goods_paid,
-                _encode_rules(p.rules),
-                p.returned,
-                p.returned_goods,
-                p.returned_points,
-                _encode_waiting(p.waiting),
-            )
-            for key, p in writes.purchases.items()
-        ]
-        await connection.execute(SQL["upsert_purchases"], *zip(*purchases, strict=True))
+    new: list[PurchaseRow] = []
+    changed: list[PurchaseRow] = []
+    for purchase_key, purchase in writes.purchases.items():
+        rows_of_its_kind = changed if purchase_key in writes.stored_purchases else new
+        rows_of_its_kind.append(_purchase_row(purchase_key, purchase))
+    await _copy(connection, "purchases", PurchaseRow._fields, new)
+    if changed:
+        await connection.execute(SQL["update_purchases"], *zip(*changed, strict=True))
     heads = [
         (h.partition, h.last_offset, h.head_hash, h.recorded_time, h.business_time, h.members) for h in writes.heads
     ]
@@ -336,6 +346,19 @@ def _purchase(row: Mapping[str, Any]) -> Purchase:
         returned_goods=row["returned_goods"],
         returned_points=row["returned_points"],
         waiting=_decode_waiting(row["waiting"]),
+    )
+
+
+def _purchase_row(key: PurchaseKey, purchase: Purchase) -> PurchaseRow:
+    return PurchaseRow(
+        *key,
+        purchase.amount,
+        purchase.goods_paid,
+        _encode_rules(purchase.rules),
+        purchase.returned,
+        purchase.returned_goods,
+        purchase.returned_points,
+        _encode_waiting(purchase.waiting),
     )
 
 

@@ -104,7 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             wrapped = grpc.unary_stream_rpc_method_handler(
                 self._stream(method, handler.unary_stream),
                 request_deserializer=_guarded(handler.request_deserializer),
-                response_serializer=handler.response_serializer,
+                response_serializer=_unless_encoded(handler.response_serializer),
             )
         else:
             wrapped = grpc.unary_unary_rpc_method_handler(
@@ -194,6 +194,17 @@ def _guarded(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], An
             return _Undecodable()
 
     return read
+
+
+def _unless_encoded(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
+    """Lets a stream that sends the same to many encode it once: a response may be bytes already."""
+
+    assert serialize is not None, "every method of the contract has a message"
+
+    def write(response: Any) -> bytes:
+        return response if isinstance(response, bytes) else serialize(response)
+
+    return write
 
 
 class _InvalidRequest(Exception):

@@ -85,13 +85,22 @@ def evolve_member(member: Member | None, event: Event) -> Member:
         return replace(member, classes=(*member.classes, added))
     if not event.postings:
         return member
+    available, debt, earned = member.available, member.debt, member.earned
+    for posting in event.postings:
+        match posting.account:
+            case Account.AVAILABLE:
+                available += posting.points
+            case Account.DEBT:
+                debt += posting.points
+            case Account.ISSUED:
+                earned += posting.points
     return Member(
         member_id=member.member_id,
         joined_time=member.joined_time,
         channel=member.channel,
-        available=member.available + event.posted(Account.AVAILABLE),
-        debt=member.debt + event.posted(Account.DEBT),
-        earned=member.earned + event.posted(Account.ISSUED),
+        available=available,
+        debt=debt,
+        earned=earned,
         classes=member.classes,
     )
 
@@ -100,10 +109,17 @@ def evolve_purchase(purchase: Purchase | None, event: Event) -> Purchase | None:
     """The purchase that an event names, after it; None where the event leaves no trace on one."""
     if not event.purchase_id:
         return purchase
+    if event.kind is EntryKind.PURCHASE_RECORDED:
+        # Nothing but what waits for a purchase is known before it.
+        return Purchase(
+            purchase_id=event.purchase_id,
+            amount=event.amount,
+            goods_paid=event.goods_paid or 0,
+            rules=event.rules,
+            waiting=purchase.waiting if purchase is not None else (),
+        )
     known = purchase or Purchase(purchase_id=event.purchase_id)
     match event.kind:
-        case EntryKind.PURCHASE_RECORDED:
-            return replace(known, amount=event.amount, goods_paid=event.goods_paid or 0, rules=event.rules)
         case EntryKind.RETURN_WAITING:
             waiting = WaitingReturn(
                 request_id=event.request_id,

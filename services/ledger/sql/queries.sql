@@ -67,17 +67,17 @@ SET available = excluded.available, debt = excluded.debt, earned = excluded.earn
 INSERT INTO ledger.earning_classes (partition, member_id, sequence, name, effective_time)
 SELECT * FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[]);
 
--- name: upsert_purchases
--- Writes the purchases as they stand after a batch.
-INSERT INTO ledger.purchases (
-    partition, member_id, purchase_id, amount, goods_paid, rules, returned, returned_goods, returned_points, waiting)
-SELECT * FROM unnest(
+-- name: update_purchases
+-- Writes purchases that were known before as they stand after a batch.
+UPDATE ledger.purchases p
+SET amount = n.amount, goods_paid = n.goods_paid, rules = n.rules, returned = n.returned,
+    returned_goods = n.returned_goods, returned_points = n.returned_points, waiting = n.waiting
+FROM unnest(
     $1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::json[], $7::bigint[], $8::bigint[],
     $9::bigint[], $10::json[])
-ON CONFLICT (partition, member_id, purchase_id) DO UPDATE
-SET amount = excluded.amount, goods_paid = excluded.goods_paid, rules = excluded.rules,
-    returned = excluded.returned, returned_goods = excluded.returned_goods,
-    returned_points = excluded.returned_points, waiting = excluded.waiting;
+    AS n (partition, member_id, purchase_id, amount, goods_paid, rules, returned, returned_goods, returned_points,
+          waiting)
+WHERE p.partition = n.partition AND p.member_id = n.member_id AND p.purchase_id = n.purchase_id;
 
 -- name: advance_partitions
 -- Moves the heads of the partitions on to the end of a batch.
