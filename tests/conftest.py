@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -61,13 +62,36 @@ class Database:
         return self.cluster.dsn(role, database=self.name)
 
 
-@pytest.fixture
-def database(cluster: Cluster) -> Iterator[Database]:
-    """A fresh, migrated database."""
+@contextlib.contextmanager
+def fresh_database(cluster: Cluster) -> Iterator[Database]:
+    """A migrated database, dropped at the end."""
     name = f"test_{next(_numbers)}"
     cluster.create_database(name, template="migrated")
     yield Database(cluster=cluster, name=name)
     cluster.drop_database(name)
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    """A fresh, migrated database."""
+    with fresh_database(cluster) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real data, in the one that LOYALTY_SHARED names, else `../shared`.
+
+    Where it is missing the test is skipped; where it was named, and at the gate it is, the test fails.
+    """
+    named = os.environ.get("LOYALTY_SHARED")
+    data = Path(named or ROOT.parent / "shared") / "data"
+    if not data.is_dir():
+        missing = f"the real data is not there: no folder {data}"
+        if named:
+            pytest.fail(missing)
+        pytest.skip(f"{missing}; name its parent in LOYALTY_SHARED")
+    return data
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
-"""`loyalty import`, `advance`, `check` and `demo`: what they take. What they do is loaded when asked for."""
+"""`loyalty import`, `export`, `advance`, `check` and `demo`: what they take. What they do is loaded when asked for."""
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -21,6 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="The report as one JSON obj
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command("import")(import_history)
+    app.command()(export)
     app.command()(advance)
     app.command()(check)
     app.command()(demo)
@@ -73,6 +76,27 @@ def import_history(
         raise typer.Exit(1)
 
 
+def export(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="standings, members, entries or purchases.")],
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The CSV file; it is whole or not there.")],
+    data: Data = DEFAULT_DIRECTORY,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="TIME",
+            help="The instant it is to be true of: an RFC 3339 time, or a date: the start of that local day "
+            "(default: what the installation's clock shows).",
+        ),
+    ] = None,
+) -> None:
+    """Write what is true of an instant into a CSV file."""
+    from services.cli import exporting
+
+    with _interruptible(f"interrupted; {output} is as it was"):
+        exporting.export(what, data=data, at=at, output=output)
+
+
 def advance(
     to: Annotated[
         str, typer.Option("--to", metavar="TIME", help="An RFC 3339 time, or a date: the start of that local day.")
@@ -110,9 +134,23 @@ def demo(
 
 @contextlib.contextmanager
 def _interruptible(sentence: str) -> Iterator[None]:
-    """Ctrl-C is a sentence and exit code 130."""
+    """Ctrl-C is a sentence and exit code 130; SIGTERM ends the command in the same order, with 143."""
+    ended_by: int = signal.SIGINT
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ended_by
+        ended_by = number
+        as_by_ctrl_c = signal.getsignal(signal.SIGINT)
+        # Where Ctrl-C is ignored, as in the background of a shell, this is not.
+        if not callable(as_by_ctrl_c):
+            raise KeyboardInterrupt
+        as_by_ctrl_c(number, frame)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     except KeyboardInterrupt:
         print(f"loyalty: {sentence}", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + ended_by) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

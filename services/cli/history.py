@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -22,17 +22,26 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _HASHED_AT_ONCE: Final = 1024 * 1024
 
-# What the contract takes.
-EARLIEST: Final = 0
-LATEST: Final = 7_258_118_400 * 1_000_000
+# What the contract takes. Years: of any zone, with the second before them and the end of the last day, to which the
+# clock moves.
+YEARS: Final = range(1971, 2199)
 MOST_MINOR_UNITS: Final = 10**12
 MOST_PIECES: Final = 10**9
+MOST_LINES: Final = 1000
 LONGEST_SKU: Final = 64
 LONGEST_NAME: Final = 200
+
+# Numbers as long as a source may write them, and products of two of them, are not rounded on their way.
+LONGEST_NUMBER: Final = 40
+EXACT: Final = Context(prec=2 * LONGEST_NUMBER + 20, rounding=ROUND_HALF_EVEN)
 
 
 class SourceError(CommandError):
     """The source is not what its format promises; the message names the file and what is wrong with it."""
+
+
+class BadLineError(Exception):
+    """Within a format: a line does not count, for this reason."""
 
 
 class Line(NamedTuple):
@@ -64,7 +73,10 @@ class Part(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A line of the source that does not count. `amount` is signed, 0 where it cannot be read."""
+    """A line of the source that does not count. `amount` is signed, 0 where it cannot be read or is out of all bounds.
+
+    Reasons are few: each gets a line of the account, what is wrong in particular stands in the row.
+    """
 
     line: int
     reason: str
@@ -173,9 +185,10 @@ def end_of_day(day: date, programme: Programme) -> datetime:
 def minor_units(value: Decimal, digits: int) -> int | None:
     """A decimal in minor units, half of one going to the even; None where it is no number or out of all bounds."""
     try:
-        return int(value.scaleb(digits).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+        rounded = int(EXACT.quantize(EXACT.scaleb(value, digits), Decimal(1)))
     except (InvalidOperation, ValueError, OverflowError):
         return None
+    return rounded if abs(rounded) <= MOST_MINOR_UNITS else None
 
 
 def fingerprint_of(*paths: Path) -> str:

@@ -22,8 +22,9 @@ from services import programme as programmes
 from services.cli import installation
 from services.cli.display import facts, progress_bar
 from services.cli.errors import CommandError, UsageError
+from services.cli.files import whole_file
 from services.cli.formats import FORMATS
-from services.cli.history import Format, Units
+from services.cli.history import Format, SourceError, Units
 from services.cli.installation import DEFAULT_PROGRAMME, Connection, Installation
 from services.cli.loader import Answers, Closed, ContactOf, Loaded, Loader, Notes, Watcher, alone
 from services.cli.remote import Services, open_stream, reach
@@ -51,21 +52,32 @@ def import_history(
     form = find_format(format_name)
     rules = check_target(data, programme_file)
     units = units_of(form, rules, currency=currency, time_zone=time_zone)
+    if rejects is not None:
+        check_rejects(rejects, source=path, data=data)
     with contextlib.ExitStack() as stack:
         is_new = not (data / "installation.json").exists()
         if not is_new:
             # Who is second hears it before a long file is read.
             stack.enter_context(alone(installation.find(data)))
-        with console.status(f"reading {path}") if console.is_terminal else contextlib.nullcontext():
-            history = stack.enter_context(read_history(form, path, units, rules))
+        # The same goes for a place where nothing can be written.
+        with contextlib.nullcontext() if rejects is None else whole_file(rejects) as file:
+            with console.status(f"reading {path}") if console.is_terminal else contextlib.nullcontext():
+                history = stack.enter_context(read_history(form, path, units, rules))
+            if file is not None:
+                history.staging.write_rejects(file, history.columns)
         there = installation.open_or_create(data, programme_file=programme_file, clock=ClockMode.SIMULATED)
+        refuse_real_time(there)
         if is_new:
             stack.enter_context(alone(there))
         notes = Notes(there, form, units, history.fingerprint)
         if rejects is None:
-            there.imports.mkdir(mode=0o700, exist_ok=True)
             rejects = there.imports / f"{notes.name}.rejects.csv"
-        history.staging.write_rejects(rejects, history.columns)
+            try:
+                there.imports.mkdir(mode=0o700, exist_ok=True)
+            except OSError as error:
+                raise CommandError(f"{there.imports} cannot be made: {error.strerror}") from None
+            with whole_file(rejects) as file:
+                history.staging.write_rejects(file, history.columns)
         up = stack.enter_context(
             installation.running(there.directory, say=lambda text: console.print(f"  {text}", style="dim"))
         )
@@ -90,22 +102,37 @@ def check_target(data: Path, programme_file: Path | None) -> Programme:
     """The programme that would be loaded under; raises CommandError where the folder does not take history."""
     path = programme_file or DEFAULT_PROGRAMME
     if (data / "installation.json").exists():
-        there = installation.find(data)
-        if there.clock is not ClockMode.SIMULATED:
-            raise CommandError(
-                f"{there.directory} lives in real time: its members' tiers hold now, and a past loaded into it would "
-                "give coupons and messages for what is long over; load history into a folder of its own (--data)"
-            )
-        path = there.programme
+        refuse_real_time(installation.find(data))
+        path = installation.open_or_create(data, programme_file=programme_file).programme
     try:
         return programmes.load(path)
     except programmes.ProgrammeError as error:
         raise CommandError(str(error)) from None
 
 
+def refuse_real_time(there: Installation) -> None:
+    """Raises CommandError for a folder that does not live in simulated time."""
+    if there.clock is not ClockMode.SIMULATED:
+        raise CommandError(
+            f"{there.directory} lives in real time: its members' tiers hold now, and a past loaded into it would "
+            "give coupons and messages for what is long over; load history into a folder of its own (--data)"
+        )
+
+
+def check_rejects(rejects: Path, *, source: Path, data: Path) -> None:
+    """Raises UsageError where rejected lines would go over the source, or between the files of an installation."""
+    place = rejects.resolve()
+    for folder, what in ((source, "the source, which is only read"), (data, "the folder of the installation")):
+        if folder.resolve() in (place, *place.parents):
+            where = "is" if folder.resolve() == place else "lies in"
+            raise UsageError(f"--rejects {rejects} {where} {what}; name another file")
+
+
 def units_of(form: Format, rules: Programme, *, currency: str | None, time_zone: str | None) -> Units:
     """What the source is in: as told, else as the format has it. Raises UsageError, CommandError."""
     code = currency or form.currency
+    if code not in programmes.MINOR_UNIT_DIGITS:
+        raise UsageError(f"there is no currency {code}; write it as in {rules.currency}")
     if code != rules.currency:
         raise CommandError(
             f"the amounts are in {code} and the programme {rules.name} counts in {rules.currency}; name a programme in "
@@ -143,15 +170,19 @@ def read_history(form: Format, path: Path, units: Units, rules: Programme) -> It
     """Reads a source; nothing is sent yet. Raises SourceError where it cannot be read so."""
     began = time.perf_counter()
     source = form.open(path)
+    fingerprint = source.fingerprint
     with contextlib.closing(Staging()) as staging:
         source.read(units, staging)
+        if source.fingerprint != fingerprint:
+            # What was read would be noted under another name than its own.
+            raise SourceError(f"{path} was changed while it was read; load it when nobody writes to it")
         staging.arrange(rules)
         yield History(
             form=form,
             units=units,
             title=source.title,
             columns=source.columns,
-            fingerprint=source.fingerprint,
+            fingerprint=fingerprint,
             staging=staging,
             seconds=time.perf_counter() - began,
         )
@@ -413,6 +444,4 @@ class _Lines:
         if time.monotonic() - self._said < _LINE_SECONDS:
             return
         self._said = time.monotonic()
-        self._console.print(
-            f"  {closed.date}: {closed.movements:,} of {self._survey.movements:,} loaded"
-        )
+        self._console.print(f"  {closed.date}: {closed.movements:,} of {self._survey.movements:,} loaded")

@@ -1,9 +1,9 @@
 """Loads a history through the public RPCs, local day after local day, so that it happens as it would have happened.
 
 A day is sent in slices that fit into memory, a slice in batches, several at once, the writes of one member always in
-order: a member joins, gives a contact, then buys. At the end of every local day stands a barrier: the clock moves to
-the end of the day, and before the next one begins tiers have taken in all of it, with what fell due by then, and the
-ledger every earning class that follows. So a purchase earns in the class that it would have earned in, however fast
+order: a member joins, gives a contact, then buys. Before every local day stands a barrier: the clock moves to its
+start, and before anything of the day is sent tiers have taken in all that was before, with what fell due by then, and
+the ledger every earning class that follows. So a purchase earns in the class that it would have earned in, however fast
 the year goes by. The notifier follows behind, a few days at most.
 
 Everything can be sent again: request ids come from the data. How far a source was loaded is noted in the folder, which
@@ -20,7 +20,7 @@ import sys
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -39,9 +39,8 @@ from services.cli.staging import Joining, Movement, Slice, Staging, Tally
 from services.programme import Programme
 from services.runtime.causality import format_token, merge, parse_token
 
-# What the ledger takes in one BatchRecord, and in one receipt.
+# What the ledger takes in one BatchRecord.
 MAX_WRITES: Final = 1000
-MAX_RECEIPT_LINES: Final = 1000
 # A batch stays well below the largest message.
 MAX_LINES: Final = 20_000
 # While the ledger commits one batch it reads the next; more of them at once make it no faster.
@@ -50,8 +49,8 @@ CONTACTS_AT_ONCE: Final = 16
 # Slices made ready while others are being sent.
 _SLICES_AHEAD: Final = 3
 # Fewer movements than this are not worth a transaction of their own.
-_WORTH_A_ROW: Final = 100
-# How many days the notifier may be behind, twice.
+_WORTH_A_ROW: Final = 150
+# How many days the notifier may be behind.
 _NOTIFIER_DAYS: Final = 7
 _SHOWN_REFUSALS: Final = 10
 _SWITCH_SECONDS: Final = 0.0005
@@ -136,7 +135,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """A local day is over, everywhere. `standings`: members by tier name, lowest tier first, at its end."""
+    """A local day is over. `standings`: members by tier name, lowest tier first, at the end of the last whole month."""
 
     date: date
     movements: int
@@ -263,65 +262,88 @@ class Loader:
         self._watcher = watcher
         self._contact_of = contact_of
         self._clock = datetime.min.replace(tzinfo=UTC)
+        # Of the source so far, days passed over included.
+        self._movements = 0
+        self._totals = Totals()
+        # What the note of the open day will say.
+        self._today = Totals()
         self._standings: Mapping[str, int] = {}
         self._refusals: list[str] = []
+        # All that was written, and where the notifier has still to get.
+        self._written: Mapping[int, int] = {}
+        self._behind: deque[str] = deque()
 
     async def load(self) -> Loaded:
         """Sends what is not there yet; raises RemoteError where a service refuses or stays away."""
-        partitions = await call(self._services.ledger.ListPartitions, ledger.ListPartitionsRequest())
-        self._clock = partitions.business_time.ToDatetime(UTC)
-        through = self._notes.through
-        if through is not None and self._clock < end_of_day(through, self._programme):
-            # The database is older than the note: it was restored from a backup.
-            self._notes.forget()
-            through = None
-        # What a load that was killed has left under way comes to its end first.
-        heads = format_token({one.partition: one.last_offset for one in partitions.partitions if one.last_offset})
-        await self._settle(heads)
-        totals = self._notes.totals.seen_again()
-        since = done = 0
-        if through is not None:
-            since = microseconds(end_of_day(through, self._programme))
-            done = self._staging.movements_before(since)
-            self._watcher.day_closed(Closed(date=through, movements=done, standings=self._standings, passed_over=True))
-        passed_over = done
+        since = await self._begin()
+        passed_over = self._movements
         began = ended = 0.0
-        today, token, behind = Totals(), heads, deque([heads])
+        open_day: date | None = None
         async with contextlib.aclosing(self._slices(since)) as slices:
             async for ready in slices:
-                day = ready.slice.date
                 began = began or time.perf_counter()
-                await self._advance(end_of_day(day - timedelta(days=1), self._programme))
-                token = await self._send(ready, today)
-                done += len(ready.slice.movements)
-                if not ready.slice.ends_day:
-                    continue
-                await self._advance(end_of_day(day, self._programme))
-                ended = time.perf_counter()
-                self._notes.close(day, today)
-                totals += today
-                today = Totals()
-                self._watcher.day_closed(Closed(date=day, movements=done, standings=self._standings, passed_over=False))
-                behind.append(token)
-                if len(behind) > 2 * _NOTIFIER_DAYS:
-                    await self._handled(behind[_NOTIFIER_DAYS])
-                    behind = deque(list(behind)[_NOTIFIER_DAYS:])
-        if began:
-            await self._handled(token)
+                day = ready.slice.date
+                if day != open_day:
+                    await self._advance(end_of_day(day - timedelta(days=1), self._programme))
+                    if open_day is not None:
+                        await self._close(open_day)
+                    open_day = day
+                await self._send(ready)
+                self._movements += len(ready.slice.movements)
+        if open_day is not None:
+            await self._advance(end_of_day(open_day, self._programme))
+            await self._close(open_day)
+            self._standings = await settle_everywhere(self._services, format_token(self._written))
             ended = time.perf_counter()
         return Loaded(
-            totals=totals,
-            movements_sent=done - passed_over,
+            totals=self._totals,
+            movements_sent=self._movements - passed_over,
             seconds=ended - began,
             standings=self._standings,
             refusals=self._refusals,
         )
 
+    async def _begin(self) -> int:
+        """Lets what is under way come to its end; says the instant from which on the source is to be sent."""
+        partitions = await call(self._services.ledger.ListPartitions, ledger.ListPartitionsRequest())
+        self._clock = partitions.business_time.ToDatetime(UTC)
+        # A load that was killed may have left something.
+        heads = format_token({one.partition: one.last_offset for one in partitions.partitions if one.last_offset})
+        self._standings = await settled_standings(self._services, heads)
+        through = self._notes.through
+        if through is None:
+            return 0
+        end = end_of_day(through, self._programme)
+        if self._clock < end:
+            # The database is older than the note: it was restored from a backup.
+            self._notes.forget()
+            return 0
+        self._totals = self._notes.totals.seen_again()
+        self._movements = self._staging.movements_before(microseconds(end))
+        self._watcher.day_closed(self._closed(through, passed_over=True))
+        return microseconds(end)
+
+    async def _close(self, day: date) -> None:
+        """Notes a day that is over, and waits where the notifier is too far behind."""
+        if (day + timedelta(days=1)).day == 1:
+            self._standings = await settled_standings(self._services, "", end_of_day(day, self._programme))
+        self._notes.close(day, self._today)
+        self._totals += self._today
+        self._today = Totals()
+        self._watcher.day_closed(self._closed(day, passed_over=False))
+        self._behind.append(format_token(self._written))
+        if len(self._behind) > _NOTIFIER_DAYS:
+            await handled(self._services, self._behind.popleft())
+
+    def _closed(self, day: date, *, passed_over: bool) -> Closed:
+        return Closed(date=day, movements=self._movements, standings=self._standings, passed_over=passed_over)
+
     async def _slices(self, since: int) -> AsyncGenerator[_ReadySlice, None]:
         """The slices, made ready in a thread while others are being sent."""
         loop = asyncio.get_running_loop()
         ready = (
-            _ready(one, self._form, self._programme.currency) for one in self._staging.slices(self._programme, since)
+            _ready(one, self._form, self._programme.currency, new_apart=self._contact_of is not None)
+            for one in self._staging.slices(self._programme, since)
         )
         # What is ready for the services does not wait for long until the thread lets go of the interpreter.
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -335,11 +357,11 @@ class Loader:
                 for future in ahead:
                     future.cancel()
 
-    async def _send(self, ready: _ReadySlice, totals: Totals) -> str:
-        """Sends a slice; a causal token of all its writes."""
+    async def _send(self, ready: _ReadySlice) -> None:
+        """Sends a slice."""
 
         async def send(row: Sequence[_Batch]) -> list[str]:
-            return [await self._record(batch, totals) for batch in row]
+            return [await self._record(batch) for batch in row]
 
         async def receive() -> list[str]:
             """Who is new: they join, then give their contact, then buy. The others do not wait for that."""
@@ -351,9 +373,9 @@ class Loader:
             return tokens
 
         rows = await together([*(send(row) for row in ready.rows), receive()])
-        return format_token(merge(parse_token(token) for row in rows for token in row))
+        self._note_written(token for row in rows for token in row)
 
-    async def _record(self, batch: _Batch, totals: Totals) -> str:
+    async def _record(self, batch: _Batch) -> str:
         """Sends a batch until every write in it has its answer, counts the answers, and says the causal token."""
         patience = Patience()
         while True:
@@ -363,6 +385,7 @@ class Loader:
                 break
             # The whole of it again, so that the writes of a member stay in order.
             await patience.or_give_up(passing[0].message)
+        totals = self._today
         for (movement, kind), outcome in zip(batch.sent, answer.outcomes, strict=True):
             answers: Answers = getattr(totals, kind)
             which = outcome.WhichOneof("outcome")
@@ -404,15 +427,13 @@ class Loader:
         """Moves the clock, if it is not there yet, and waits until what fell due has had its effect."""
         if to_time <= self._clock:
             return
-        await self._settle(await advance_clock(self._services, to_time))
+        token = await advance_clock(self._services, to_time)
+        await settled(self._services, token)
         self._clock = to_time
+        self._note_written([token])
 
-    async def _settle(self, token: str) -> None:
-        self._standings = await settled_standings(self._services, token)
-
-    async def _handled(self, token: str) -> None:
-        """Waits until the notifier has handled what the token names."""
-        await handled(self._services, token)
+    def _note_written(self, tokens: Iterable[str]) -> None:
+        self._written = merge([self._written, *(parse_token(token) for token in tokens)])
 
 
 async def advance_clock(services: Services, to_time: datetime) -> str:
@@ -429,9 +450,18 @@ async def business_time(services: Services) -> datetime:
     return cast(datetime, partitions.business_time.ToDatetime(UTC))
 
 
-async def settled_standings(services: Services, token: str) -> dict[str, int]:
+async def settled(services: Services, token: str) -> None:
+    """Returns when tiers have taken in what the token names and the ledger what follows from it. Raises RemoteError."""
+    # The list waits as the count does, and one line of it costs less than to count everybody.
+    request = tiers.ListStandingsRequest(causal_token=token, settled=True, page_size=1)
+    await call(services.tiers.ListStandings, request, seconds=_WAIT_SECONDS)
+
+
+async def settled_standings(services: Services, token: str, at_time: datetime | None = None) -> dict[str, int]:
     """Members by tier name, once tiers have taken in what the token names and the ledger what follows from it."""
     request = tiers.CountStandingsRequest(causal_token=token, settled=True)
+    if at_time is not None:
+        request.at_time.FromDatetime(at_time)
     answer = await call(services.tiers.CountStandings, request, seconds=_WAIT_SECONDS)
     return {count.tier: count.members for count in answer.counts}
 
@@ -449,79 +479,73 @@ async def settle_everywhere(services: Services, token: str) -> dict[str, int]:
     return standings
 
 
-def _ready(one: Slice, form: Format, currency: str) -> _ReadySlice:
-    """A slice as messages."""
+def _ready(one: Slice, form: Format, currency: str, *, new_apart: bool) -> _ReadySlice:
+    """A slice as messages; `new_apart`: something is to be done between joining and buying."""
+    if not new_apart:
+        rows = _rows([*one.joinings, *one.movements], form, currency)
+        return _ReadySlice(slice=one, joinings=(), rows=rows, rows_of_new=())
     new = {joining.member_id for joining in one.joinings}
     return _ReadySlice(
         slice=one,
-        joinings=list(_joining_batches(one.joinings, form)),
+        joinings=list(_batches(one.joinings, form, currency)),
         rows=_rows([movement for movement in one.movements if movement.member_id not in new], form, currency),
         rows_of_new=_rows([movement for movement in one.movements if movement.member_id in new], form, currency),
     )
 
 
-def _rows(movements: Sequence[Movement], form: Format, currency: str) -> list[list[_Batch]]:
+def _rows(events: Sequence[Joining | Movement], form: Format, currency: str) -> list[list[_Batch]]:
     """Batches that may be sent at the same time, row by row: what one member did is in one row, in order."""
-    count = min(ROWS_AT_ONCE, 1 + len(movements) // _WORTH_A_ROW)
-    rows: list[list[Movement]] = [[] for _ in range(count)]
-    for movement in movements:
-        rows[zlib.crc32(movement.member_id.encode()) % count].append(movement)
-    return [list(_movement_batches(row, form, currency)) for row in rows if row]
+    count = min(ROWS_AT_ONCE, 1 + len(events) // _WORTH_A_ROW)
+    rows: list[list[Joining | Movement]] = [[] for _ in range(count)]
+    for event in events:
+        rows[zlib.crc32(event.member_id.encode()) % count].append(event)
+    return [list(_batches(row, form, currency)) for row in rows if row]
 
 
-def _joining_batches(joinings: Sequence[Joining], form: Format) -> Iterator[_Batch]:
-    for start in range(0, len(joinings), MAX_WRITES):
-        some = joinings[start : start + MAX_WRITES]
-        request = ledger.BatchRecordRequest()
-        for member_id, occurred in some:
-            message = request.writes.add().enroll_member
-            message.request_id = f"{form.name}/member/{member_id}"
-            message.member_id = member_id
-            message.channel = form.channel
-            _set_time(message.occurred_time, occurred)
-        yield _Batch(request=request, sent=[_Sent(None, "members")] * len(some))
-
-
-def _movement_batches(movements: Sequence[Movement], form: Format, currency: str) -> Iterator[_Batch]:
+def _batches(events: Sequence[Joining | Movement], form: Format, currency: str) -> Iterator[_Batch]:
+    """The events in their order, as many in a batch as it takes."""
     request, lines = ledger.BatchRecordRequest(), 0
     sent: list[_Sent] = []
-    for movement in movements:
-        if sent and (len(sent) == MAX_WRITES or lines + movement.source_lines > MAX_LINES):
+    for event in events:
+        lines_of_event = 0 if isinstance(event, Joining) else event.source_lines
+        if sent and (len(sent) == MAX_WRITES or lines + lines_of_event > MAX_LINES):
             yield _Batch(request=request, sent=sent)
             request, sent, lines = ledger.BatchRecordRequest(), [], 0
-        # A return names no purchase: the source does not say which one comes back.
-        kind = "return" if movement.is_return else "purchase"
-        message = getattr(request.writes.add(), f"record_{kind}")
-        if not movement.is_return:
-            message.purchase_id = movement.key
-        if movement.lines:
-            message.MergeFromString(movement.lines)
-            _fold(message.lines)
-        message.request_id = f"{form.name}/{kind}/{movement.member_id}/{movement.key}"
-        message.member_id = movement.member_id
-        message.receipt_number = movement.key
-        _set_time(message.occurred_time, movement.occurred)
-        message.amount.currency_code = currency
-        message.amount.minor_units = movement.amount
-        message.store_id = movement.store_id
-        message.channel = form.channel
-        sent.append(_Sent(movement, f"{kind}s"))
-        lines += movement.source_lines
+        lines += lines_of_event
+        if isinstance(event, Joining):
+            _put_joining(request.writes.add().enroll_member, event, form)
+            sent.append(_Sent(None, "members"))
+        elif event.is_return:
+            # It names no purchase: the source does not say which one comes back.
+            _put_movement(request.writes.add().record_return, event, form, "return", currency)
+            sent.append(_Sent(event, "returns"))
+        else:
+            message = request.writes.add().record_purchase
+            _put_movement(message, event, form, "purchase", currency)
+            message.purchase_id = event.key
+            sent.append(_Sent(event, "purchases"))
     if sent:
         yield _Batch(request=request, sent=sent)
 
 
-def _fold(lines: Any) -> None:
-    """A receipt longer than the contract takes keeps its first lines; the rest become one."""
-    if len(lines) <= MAX_RECEIPT_LINES:
-        return
-    rest = lines[MAX_RECEIPT_LINES - 1 :]
-    del lines[MAX_RECEIPT_LINES - 1 :]
-    lines.add(
-        name=f"{len(rest):,} more lines",
-        quantity=sum(line.quantity for line in rest),
-        amount_minor_units=sum(line.amount_minor_units for line in rest),
-    )
+def _put_joining(message: Any, joining: Joining, form: Format) -> None:
+    message.request_id = f"{form.name}/member/{joining.member_id}"
+    message.member_id = joining.member_id
+    message.channel = form.channel
+    _set_time(message.occurred_time, joining.occurred)
+
+
+def _put_movement(message: Any, movement: Movement, form: Format, kind: str, currency: str) -> None:
+    if movement.lines:
+        message.MergeFromString(movement.lines)
+    message.request_id = f"{form.name}/{kind}/{movement.member_id}/{movement.key}"
+    message.member_id = movement.member_id
+    message.receipt_number = movement.key
+    _set_time(message.occurred_time, movement.occurred)
+    message.amount.currency_code = currency
+    message.amount.minor_units = movement.amount
+    message.store_id = movement.store_id
+    message.channel = form.channel
 
 
 def _set_time(stamp: Timestamp, occurred: int) -> None:

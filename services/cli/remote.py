@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -98,6 +98,26 @@ async def open_stream(method: Any, request: Any, *, seconds: float = 600.0) -> A
             yield response
     except grpc.aio.AioRpcError as error:
         raise described(error) from None
+
+
+async def resumed_stream(
+    method: Any, request: Callable[[], Any], *, seconds: float = 600.0, patience: float = PATIENCE_SECONDS
+) -> AsyncGenerator[Any, None]:
+    """The responses of a stream that ends by itself; where it breaks off it is asked for again.
+
+    `request` says from where on, each time. Gives up where nothing comes for `patience` seconds. Raises RemoteError.
+    """
+    wait = Patience(patience)
+    while True:
+        try:
+            async for response in method(request(), timeout=seconds):
+                wait = Patience(patience)
+                yield response
+            return
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in PASSING:
+                raise described(error) from None
+            await wait.or_give_up(str(error.details()))
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -2,7 +2,7 @@
 
 However large the source is, memory stays the same: SQLite keeps a cache of a fixed size and sorts on disk. The file
 has no name, so nothing is left of it when the process ends, however it ends. It lies where SQLITE_TMPDIR or TMPDIR
-says, else in /var/tmp.
+says, else in /var/tmp or /tmp.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TextIO
 
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger
 
 from services.cli.errors import CommandError
-from services.cli.files import whole_file
-from services.cli.history import Part, Rejected, end_of_day, microseconds, moment
+from services.cli.history import MOST_LINES, Part, Rejected, microseconds, moment
 from services.programme import Programme
 
 _CACHE_KIB: Final = 64 * 1024
@@ -30,7 +28,10 @@ _ROWS_AT_ONCE: Final = 2000
 # Movements and lines of one slice at most: what is on its way to the ledger is held in memory.
 _SLICE_MOVEMENTS: Final = 2000
 _SLICE_LINES: Final = 40_000
+# More than as many lines of a receipt as the contract takes.
+_FOLDED_AT_BYTES: Final = 4 * 1024 * 1024
 _SECOND: Final = 1_000_000
+_DISK_ERRORS: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 # How many purchases members have: the ends of the classes of the histogram.
 _FREQUENCIES: Final = (1, 2, 3, 4, 5, 10, 20, 50, 100)
 
@@ -38,7 +39,7 @@ _SCHEMA: Final = """
 CREATE TABLE parts (
     member TEXT NOT NULL, key TEXT NOT NULL, is_return INTEGER NOT NULL, occurred INTEGER NOT NULL,
     amount INTEGER NOT NULL, source_lines INTEGER NOT NULL, store TEXT NOT NULL, lines BLOB NOT NULL);
-CREATE TABLE rejects (line INTEGER, reason TEXT, member TEXT, key TEXT, amount INTEGER, content TEXT);
+CREATE TABLE rejects (line INTEGER, reason TEXT, member TEXT, key TEXT, content TEXT);
 CREATE TABLE rows_seen (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE counters (key TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -103,7 +104,10 @@ class Joining(NamedTuple):
 
 
 class Movement(NamedTuple):
-    """A purchase or a return. `lines`: as a field `lines` of a request of the contract, encoded."""
+    """A purchase or a return. `lines`: as a field `lines` of a request of the contract, encoded.
+
+    Of more lines than the contract takes the first are there, and one that stands for the rest.
+    """
 
     is_return: bool
     member_id: str
@@ -184,8 +188,8 @@ class Staging:
         content = json.dumps(list(rejected.row), ensure_ascii=False)
         with _room():
             self._database.execute(
-                "INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)",
-                (rejected.line, rejected.reason, rejected.member_id, rejected.key, rejected.amount, content),
+                "INSERT INTO rejects VALUES (?, ?, ?, ?, ?)",
+                (rejected.line, rejected.reason, rejected.member_id, rejected.key, content),
             )
 
     def accept(self, part: Part) -> None:
@@ -258,7 +262,8 @@ class Staging:
 
     def movements_before(self, occurred: int) -> int:
         """How many there are before an instant."""
-        (count,) = self._one("SELECT count(*) FROM movements WHERE occurred < ?", occurred)
+        with _room():
+            (count,) = self._one("SELECT count(*) FROM movements WHERE occurred < ?", occurred)
         return int(count)
 
     def slices(self, programme: Programme, since: int = 0) -> Iterator[Slice]:
@@ -272,7 +277,7 @@ class Staging:
                 pending = None
             if new_day:
                 day = moment(movement.occurred).astimezone(programme.zone).date()
-                end = microseconds(end_of_day(day, programme))
+                end = microseconds(programme.start_of_next_local_day(moment(movement.occurred)))
             if pending is None:
                 pending, lines = Slice(day, [], [], ends_day=True), 0
             if is_first:
@@ -284,42 +289,63 @@ class Staging:
 
     def _movements(self, since: int) -> Iterator[tuple[Movement, bool]]:
         """The movements, each with its lines put together, and whether it is its member's first."""
-        rows = self._database.execute(
-            "SELECT m.rowid, m.is_return, m.member, m.key, m.occurred, m.amount, m.source_lines, m.store, m.is_first,"
-            " p.lines FROM movements AS m CROSS JOIN parts AS p"
-            " ON p.member = m.member AND p.key = m.key AND p.is_return = m.is_return"
-            " WHERE m.rowid >= coalesce((SELECT min(rowid) FROM movements WHERE occurred >= ?), 1 << 62)"
-            " ORDER BY m.rowid, p.rowid",
-            (since,),
-        )
-        head: tuple[Any, ...] = ()
-        parts: list[bytes] = []
-        for place, *row, first, lines in rows:
-            if head and head[0] == place:
+        with _room():
+            rows = self._database.execute(
+                "SELECT m.rowid, m.source_lines, m.is_first, m.is_return, m.member, m.key, m.occurred, m.amount,"
+                " m.store, p.lines FROM movements AS m CROSS JOIN parts AS p"
+                " ON p.member = m.member AND p.key = m.key AND p.is_return = m.is_return"
+                " WHERE m.rowid >= coalesce((SELECT min(rowid) FROM movements WHERE occurred >= ?), 1 << 62)"
+                " ORDER BY m.rowid, p.rowid",
+                (since,),
+            )
+            head: Sequence[Any] = ()
+            parts: list[bytes] = []
+            size = 0
+            for *row, lines in rows:
+                if not head or head[0] != row[0]:
+                    if head:
+                        yield _movement(head, parts)
+                    head, parts, size = row, [], 0
                 parts.append(lines)
-                continue
+                size += len(lines)
+                if size > _FOLDED_AT_BYTES:
+                    parts = [_folded(parts, row[1])]
+                    size = len(parts[0])
             if head:
                 yield _movement(head, parts)
-            head, parts = (place, first, row), [lines]
-        if head:
-            yield _movement(head, parts)
 
-    def write_rejects(self, path: Path, columns: Sequence[str]) -> None:
-        """Writes a CSV file of what was rejected: line, reason and the row as it was; whole or not at all."""
-        with whole_file(path) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["line", "reason", *columns])
-            for line, reason, content in self._database.execute(
-                "SELECT line, reason, content FROM rejects ORDER BY line, rowid"
-            ):
+    def write_rejects(self, file: TextIO, columns: Sequence[str]) -> None:
+        """Writes what was rejected as CSV, in the order of the source: line, reason and the row as it was."""
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["line", "reason", *columns])
+        with _room():
+            rows = self._database.execute("SELECT line, reason, content FROM rejects ORDER BY rowid")
+            for line, reason, content in rows:
                 writer.writerow([line, reason, *json.loads(content)])
 
 
-def _movement(head: tuple[Any, ...], parts: list[bytes]) -> tuple[Movement, bool]:
-    _, first, (is_return, member, key, occurred, amount, source_lines, store) = head
+def _movement(head: Sequence[Any], parts: Sequence[bytes]) -> tuple[Movement, bool]:
+    _, source_lines, is_first, is_return, member_id, key, occurred, amount, store_id = head
+    lines = _folded(parts, source_lines)
+    return Movement(bool(is_return), member_id, key, occurred, amount, source_lines, store_id, lines), bool(is_first)
+
+
+def _folded(parts: Sequence[bytes], count: int) -> bytes:
+    """The parts put together, with the lines that the contract does not take made one; `count`: all of the movement."""
     # A repeated field that is encoded in parts is the parts one after the other.
     lines = parts[0] if len(parts) == 1 else b"".join(parts)
-    return Movement(bool(is_return), member, key, occurred, amount, source_lines, store, lines), bool(first)
+    if count <= MOST_LINES:
+        return lines
+    message = ledger.RecordPurchaseRequest.FromString(lines)
+    kept = MOST_LINES - 1
+    if rest := message.lines[kept:]:
+        del message.lines[kept:]
+        message.lines.add(
+            name=f"{count - kept:,} more lines",
+            quantity=sum(line.quantity for line in rest),
+            amount_minor_units=sum(line.amount_minor_units for line in rest),
+        )
+    return message.SerializeToString()
 
 
 def _histogram(counts: Iterator[tuple[int, int]]) -> dict[str, int]:
@@ -338,11 +364,14 @@ def _histogram(counts: Iterator[tuple[int, int]]) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _room() -> Iterator[None]:
-    """Says in a sentence that the disk is full."""
+    """Says in a sentence that there is no room on disk, or no disk."""
     try:
         yield
     except sqlite3.OperationalError as error:
+        # The kind of the error is in the lowest byte. Any other is a fault of this module.
+        if error.sqlite_errorcode & 0xFF not in _DISK_ERRORS:
+            raise
         raise CommandError(
             f"what was read cannot be kept on disk while it is put in order: {error}; name a folder with more space "
-            "in TMPDIR"
+            "in SQLITE_TMPDIR"
         ) from None

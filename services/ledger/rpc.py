@@ -368,11 +368,11 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
                 request=canonical,
             )
 
-        heads, replayed = await self._ledger.advance_clock(command)
+        advanced = await self._ledger.advance_clock(command)
         response = ledger_service_pb2.AdvanceClockResponse(
-            causal_token=format_token({head.partition: head.last_offset for head in heads}), replayed=replayed
+            causal_token=format_token(advanced.offsets), replayed=advanced.replayed
         )
-        _set_time(response.business_time, min(head.business_time for head in heads))
+        _set_time(response.business_time, advanced.business_time)
         return response
 
     async def _business_time(self, member_id: str) -> Any:

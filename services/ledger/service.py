@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -81,6 +82,15 @@ class Answer:
 
 
 Outcome = Answer | Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advanced:
+    """The business time that all partitions have reached, the entries that say so, and whether it was done before."""
+
+    business_time: datetime
+    offsets: Mapping[int, int]
+    replayed: bool
 
 
 @dataclass(slots=True)
@@ -210,17 +220,24 @@ class Ledger:
             return []
         return await self._submit([_Job(c, self.partition_of(c.member_id)) for c in commands])
 
-    async def advance_clock(self, command: Callable[[int], AdvanceClock]) -> tuple[list[store.Head], bool]:
-        """Moves the business time on in every partition; says the heads then, and whether all of it was done before."""
+    async def advance_clock(self, command: Callable[[int], AdvanceClock]) -> Advanced:
+        """Moves the business time on in every partition."""
         if self.installation.clock_mode is not ClockMode.SIMULATED:
             raise ClockNotSimulatedError
         jobs = [_Job(command(partition), partition) for partition in range(self.installation.partitions)]
-        outcomes = await self._submit(jobs)
-        for outcome in outcomes:
+        offsets: dict[int, int] = {}
+        moved, replayed = [], True
+        for job, outcome in zip(jobs, await self._submit(jobs), strict=True):
             if isinstance(outcome, Exception):
                 raise outcome
-        replayed = all(isinstance(outcome, Answer) and outcome.replayed for outcome in outcomes)
-        return await self.heads(), replayed
+            replayed = replayed and outcome.replayed
+            if outcome.entry is not None:
+                offsets[job.partition] = outcome.last_offset
+                moved.append(outcome.entry.event.occurred_time)
+        if replayed or len(moved) < len(jobs):
+            # Some stood later already.
+            moved = [head.business_time for head in await self.heads()]
+        return Advanced(business_time=min(moved), offsets=offsets, replayed=replayed)
 
     async def _submit(self, jobs: Sequence[_Job]) -> list[Outcome]:
         count = len(self._lanes)

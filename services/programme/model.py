@@ -51,16 +51,15 @@ class Window:
         Raises ValueError for a naive `start`, OverflowError where the end lies after the year 9999.
         """
         wall = _aware(start).astimezone(zone)
+        # fold=0 is just that reading: of a gap it takes the offset before it, of a repeated hour the first.
         if self.days is not None:
-            day = wall.date() + timedelta(days=self.days)
-        else:
-            year = wall.year + (self.years or 0)
-            if year > date.max.year:
-                raise OverflowError(f"the window ends in the year {year}")
-            day = date(year, wall.month, min(wall.day, monthrange(year, wall.month)[1]))
-        # fold=0 (combine's default for a time without one) is just that reading: of a gap it takes the offset
-        # before it, of a repeated hour the first.
-        return datetime.combine(day, wall.time().replace(fold=0), tzinfo=zone).astimezone(UTC)
+            # The sum is what the clock on the wall shows, with fold=0.
+            return (wall + timedelta(days=self.days)).astimezone(UTC)
+        year = wall.year + (self.years or 0)
+        if year > date.max.year:
+            raise OverflowError(f"the window ends in the year {year}")
+        day = min(wall.day, monthrange(year, wall.month)[1])
+        return wall.replace(year=year, day=day, fold=0).astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

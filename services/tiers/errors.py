@@ -5,7 +5,8 @@ TiersError
 │   ├── MemberUnknownError
 │   ├── NotEnrolledError
 │   ├── CursorAheadError
-│   └── TokenBeyondLogError
+│   ├── TokenBeyondLogError
+│   └── PageTokenError
 ├── NotReadyError             the service has never reached the ledger
 ├── FeedBrokenError           the ledger's feed does not continue what was taken in
 ├── LedgerUnavailableError    the ledger cannot be reached, or ended the stream
@@ -40,6 +41,10 @@ class CursorAheadError(RejectedError):
 
 class TokenBeyondLogError(RejectedError):
     """the causal token names a partition that this installation does not have; send it as it came"""
+
+
+class PageTokenError(RejectedError):
+    """the page token is not one that this list gave out for this instant; send it as it came, with the same at_time"""
 
 
 class NotReadyError(TiersError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import structlog
 
 from services.runtime.clock import ClockMode, MachineClock, machine_now
 from services.runtime.database import keep_going
+from services.runtime.inlet import reading
 from services.runtime.signal import woken
 from services.tiers.domain import LedgerEntry
 from services.tiers.errors import FeedBrokenError, LedgerDiffersError, LedgerUnavailableError, TiersError
@@ -19,6 +20,8 @@ from services.tiers.store import ClassNotice
 
 log = structlog.get_logger()
 
+# Entries read ahead while others are taken in; then they are, in one transaction.
+_ENTRIES_AHEAD = 2000
 # Earning classes of one BatchRecord.
 _NOTICES_PER_BATCH = 500
 # The longest sleep of a real-time installation: an earlier instant may have come in meanwhile.
@@ -91,10 +94,7 @@ class Follower:
         after = {partition: cursor.ledger_offset for partition, cursor in positions.cursors.items()}
         log.info("feed_followed", partitions=len(after), clock_mode=described.clock_mode.value)
         try:
-            await self._tiers.run_passed()
-            async for entries in self._ledger.entries(after, follow=True):
-                await self._tiers.take_in(entries)
-                await self._tiers.run_passed()
+            await self._take_in(after)
         except FeedBrokenError as error:
             # Never skipped: what follows would be counted upon a hole.
             log.error("feed_broke", problem=str(error))
@@ -102,7 +102,25 @@ class Follower:
         except LedgerUnavailableError as error:
             log.warning("feed_ended", problem=str(error))
             raise
-        raise LedgerUnavailableError("the ledger ended the stream")
+
+    async def _take_in(self, after: Mapping[int, int]) -> NoReturn:
+        """Takes in the feed after these offsets, whatever has come at once, until it breaks off."""
+        arrived = asyncio.Event()
+        feed = reading(
+            self._ledger.entries(after, follow=True),
+            arrived,
+            size=len,
+            room=_ENTRIES_AHEAD,
+            ended=LedgerUnavailableError("the ledger ended the stream"),
+        )
+        async with self._tiers.writing() as connection, feed as responses:
+            await self._tiers.run_passed(over=connection)
+            while True:
+                await arrived.wait()
+                arrived.clear()
+                if entries := [entry for response in responses.take() for entry in response]:
+                    await self._tiers.take_in(entries, over=connection)
+                    await self._tiers.run_passed(over=connection)
 
     async def _run_due(self) -> None:
         positions = self._tiers.positions

@@ -31,6 +31,8 @@ _KINDS = {
     entry_pb2.ENTRY_KIND_REQUEST_REFUSED: EntryKind.REFUSED,
 }
 
+_OF_MONEY = (EntryKind.PURCHASE, EntryKind.RETURN)
+
 # Outcomes of one write that say nothing about it: it is sent again.
 _PASSING = frozenset(
     code.value[0]
@@ -96,16 +98,25 @@ class LedgerClient:
 
 
 def entry_of(entry: entry_pb2.Entry) -> LedgerEntry:
-    """An entry of the feed in the domain's words."""
-    has_goods = entry.HasField("goods_paid")
+    """An entry of the feed in the domain's words: of each kind what tiers need to know."""
+    kind = _KINDS.get(entry.kind, EntryKind.OTHER)
+    if kind in _OF_MONEY:
+        amount = entry.amount.minor_units
+        return LedgerEntry(
+            partition=entry.partition,
+            offset=entry.offset,
+            kind=kind,
+            member_id=entry.member_id,
+            occurred_time=_time(entry.occurred_time),
+            amount=amount,
+            goods_paid=entry.goods_paid.minor_units if entry.HasField("goods_paid") else amount,
+        )
     return LedgerEntry(
         partition=entry.partition,
         offset=entry.offset,
-        kind=_KINDS.get(entry.kind, EntryKind.OTHER),
+        kind=kind,
         member_id=entry.member_id,
         occurred_time=_time(entry.occurred_time),
-        amount=entry.amount.minor_units,
-        goods_paid=entry.goods_paid.minor_units if has_goods else entry.amount.minor_units,
         request_id=entry.request_id,
         earning_class=entry.earning_class,
         effective_time=_time(entry.effective_time) if entry.HasField("effective_time") else None,

@@ -22,6 +22,7 @@ from services.tiers.errors import (
     MemberUnknownError,
     NotEnrolledError,
     NotReadyError,
+    PageTokenError,
     TiersError,
     TokenBeyondLogError,
 )
@@ -37,6 +38,7 @@ _STATUSES: dict[type[TiersError], tuple[grpc.StatusCode, str]] = {
     NotEnrolledError: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENROLLED"),
     CursorAheadError: (grpc.StatusCode.OUT_OF_RANGE, "CURSOR_AHEAD_OF_LOG"),
     TokenBeyondLogError: (grpc.StatusCode.INVALID_ARGUMENT, "CAUSAL_TOKEN_INVALID"),
+    PageTokenError: (grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID"),
     NotReadyError: (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
 }
 
@@ -75,6 +77,27 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
             at_time=_timestamp(at_time),
         )
 
+    async def ListStandings(self, request: pb.ListStandingsRequest, context: Context) -> pb.ListStandingsResponse:
+        """Lists members with their tiers."""
+        wanted = parse_token(request.causal_token)
+        await self._tiers.wait_for(wanted, seconds=_patience(context), settled=request.settled)
+        page = await self._tiers.standings(_asked(request), page_size=request.page_size, page_token=request.page_token)
+        return pb.ListStandingsResponse(
+            standings=[
+                pb.MemberStanding(
+                    member_id=one.member_id,
+                    tier_number=one.level.number,
+                    tier=one.level.name,
+                    balance=_money(self._programme, one.balance),
+                    joined_time=_timestamp(one.joined_time),
+                )
+                for one in page.standings
+            ],
+            next_page_token=page.next_page_token,
+            at_time=_timestamp(page.at_time),
+            programme_version=self._programme.version,
+        )
+
     async def StreamTierChanges(
         self, request: pb.StreamTierChangesRequest, context: Context
     ) -> AsyncIterator[pb.StreamTierChangesResponse]:
@@ -94,7 +117,7 @@ def _patience(context: Context) -> float:
     return min(max(remaining - _MARGIN_SECONDS, 0.0), LONGEST_WAIT_SECONDS)
 
 
-def _asked(request: pb.GetStandingRequest | pb.CountStandingsRequest) -> datetime | None:
+def _asked(request: pb.GetStandingRequest | pb.CountStandingsRequest | pb.ListStandingsRequest) -> datetime | None:
     if not request.HasField("at_time"):
         return None
     if not 0 <= request.at_time.nanos < 1_000_000_000:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
-from services.programme import Programme
+from services.programme import Level, Programme
 from services.runtime.causality import reached
 from services.runtime.clock import ClockMode, MachineClock, machine_now
-from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, Pool, transact
+from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, Pool, transact, transact_over
 from services.runtime.signal import Signal, woken
 from services.runtime.status import NotCaughtUpError
+from services.runtime.tail import Tail
 from services.tiers import store
 from services.tiers.domain import (
-    BEGINNING,
     Cursor,
     Effects,
     EntryKind,
     History,
     LedgerEntry,
+    MemberKey,
     Standing,
     TierChange,
+    due_time,
     evaluate,
     horizons,
     let_pass,
+    reached_time,
     take_in,
     unseen,
 )
@@ -37,7 +42,10 @@ from services.tiers.errors import (
     NotReadyError,
     TokenBeyondLogError,
 )
+from services.tiers.paging import Place, page_token_of, read_page_token
 from services.tiers.store import ClassNotice, StoredChange
+
+T = TypeVar("T")
 
 # No read waits longer, whatever its deadline.
 LONGEST_WAIT_SECONDS = 30.0
@@ -45,8 +53,12 @@ LONGEST_WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.5
 # Members of one transaction of a due run.
 DUE_BATCH = 1000
+# Members of a page where the caller names no number.
+DEFAULT_PAGE = 50
 # Changes of one response of the stream.
 CHANGES_PER_RESPONSE = 1000
+# The newest changes of each partition that are held in memory.
+_CHANGES_HELD = 256
 # Movements that one standing is explained from: those that end last.
 _MOST_MOVEMENTS = 20_000
 
@@ -60,6 +72,25 @@ class Progress:
     due_time_processed: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberStanding:
+    """The tier of one member at the instant of a list."""
+
+    member_id: str
+    level: Level
+    balance: int
+    joined_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingPage:
+    """Members by id, at one instant; the token of the next page is empty on the last."""
+
+    standings: Sequence[MemberStanding]
+    next_page_token: str
+    at_time: datetime
+
+
 class Positions:
     """How far the committed state has come, in this process's memory; whoever waits is woken when it moves."""
 
@@ -71,17 +102,27 @@ class Positions:
     @property
     def business_time(self) -> datetime:
         """Business time that all partitions have reached, as far as it was taken in."""
-        return min((cursor.business_time for cursor in self.cursors.values()), default=BEGINNING)
+        return reached_time(self.cursors)
 
     @property
     def due_time(self) -> datetime:
         """Up to when all partitions have run what is due."""
-        return min((cursor.due_time or BEGINNING for cursor in self.cursors.values()), default=BEGINNING)
+        return due_time(self.cursors)
 
     @property
     def due_is_behind(self) -> bool:
         """Whether the partitions of a simulated installation have passed an instant whose changes are still to come."""
         return self.clock_mode is ClockMode.SIMULATED and self.due_time < self.business_time
+
+    @property
+    def notices_until(self) -> datetime | None:
+        """Earning classes in force from this instant or before go to the ledger now; None: all of them.
+
+        In real time the ledger hears them at once, ahead of the day in which they hold. A history that is lived
+        through again has whole days of a member under way at the same time, and a class among them would lie where
+        chance put it: there it is told when its day begins, behind all that happened before.
+        """
+        return self.due_time if self.clock_mode is ClockMode.SIMULATED else None
 
     def publish(self, cursors: Iterable[Cursor]) -> None:
         """Takes over what was committed, in whatever order the news of commits come, and wakes those who wait."""
@@ -105,16 +146,25 @@ class Positions:
         return self._moved.next()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """What a transaction has committed: where its partitions stand, and the changes, each partition's in order."""
+
+    cursors: Mapping[int, Cursor]
+    changes: Sequence[TierChange]
+
+
 class Tiers:
     """The service over one database and one programme."""
 
     def __init__(self, *, pool: Pool, programme: Programme, now: MachineClock = machine_now) -> None:
         self.programme = programme
         self.positions = Positions()
-        # Set when the outbox has something new.
+        # Set when the outbox may have something to be told.
         self.notices_wait = asyncio.Event()
         self._pool = pool
         self._now = now
+        self._newest: Tail[StoredChange] = Tail(_CHANGES_HELD)
 
     # --- taking in ---
 
@@ -141,20 +191,33 @@ class Tiers:
         await transact(self._pool, work)
         await self.recover()
 
-    async def take_in(self, entries: Sequence[LedgerEntry]) -> None:
-        """Takes in one response of the feed, whole, in one transaction; what was taken in before is passed over."""
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[Connection]:
+        """A connection for one transaction after the other."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            yield connection
 
-        async def work(connection: Connection) -> Effects | None:
-            cursors = await store.lock_cursors(connection, {entry.partition for entry in entries})
-            if missing := {entry.partition for entry in entries} - set(cursors):
+    async def take_in(self, entries: Sequence[LedgerEntry], *, over: Connection | None = None) -> None:
+        """Takes in entries of the feed, in order, in one transaction; what was taken in before is passed over.
+
+        Where they bring all partitions of a simulated installation past an instant, what is due by then follows in the
+        same transaction; for `run_passed` remains what is too much for one. `over`: the connection of `writing`.
+        """
+
+        async def work(connection: Connection) -> _Written | None:
+            named = {entry.partition for entry in entries}
+            # Whoever moves the clock may be the last one: then all partitions have something due.
+            moves_clock = any(entry.kind is EntryKind.CLOCK for entry in entries)
+            cursors = await store.lock_cursors(connection, self.positions.cursors if moves_clock else named)
+            if missing := named - cursors.keys():
                 raise FeedBrokenError(f"the feed has partitions {sorted(missing)} that the ledger did not list")
             fresh = unseen(entries, cursors)
             if not fresh:
                 return None
             until = horizons(fresh, cursors)
             joining = {(e.partition, e.member_id) for e in fresh if e.kind is EntryKind.JOINED}
-            named = until.keys() | joining
-            states = await store.read_states(connection, named) if named else {}
+            members = until.keys() | joining
+            states = await store.read_states(connection, members) if members else {}
             leaving = [
                 (key, state, until[key])
                 for key, state in states.items()
@@ -164,44 +227,60 @@ class Tiers:
             policy = self.programme.tiers
             effects = take_in(policy, self.programme.zone, fresh, cursors, states, ahead)
             await self._write(connection, effects)
-            return effects
+            changes, after = effects.changes, effects.cursors
+            if moves_clock and due_time(after) < reached_time(after):
+                effects, _ = await self._run_due(connection, after, reached_time(after))
+                changes, after = [*changes, *effects.changes], effects.cursors
+            await store.update_cursors(connection, after)
+            return _Written(cursors=after, changes=changes)
 
-        effects = await transact(self._pool, work)
-        if effects is not None:
-            self._publish(effects)
+        written = await self._transact(work, over)
+        if written is not None:
+            self._publish(written)
 
-    async def run_due(self, to_time: datetime) -> None:
+    async def run_due(self, to_time: datetime, *, over: Connection | None = None) -> None:
         """Makes all changes that time alone makes up to an instant, some members per transaction."""
         while True:
 
-            async def work(connection: Connection) -> tuple[Effects, bool]:
+            async def work(connection: Connection) -> tuple[_Written, bool]:
                 cursors = await store.lock_cursors(connection, self.positions.cursors)
-                states = await store.read_due_states(connection, cursors, to_time, DUE_BATCH)
-                complete = len(states) < DUE_BATCH
-                leaving = [(key, state, to_time) for key, state in states.items()]
-                ahead = await store.read_roll_offs(connection, leaving) if leaving else {}
-                policy = self.programme.tiers
-                effects = let_pass(policy, to_time, cursors, states, ahead, complete=complete)
-                await self._write(connection, effects)
-                return effects, complete
+                effects, complete = await self._run_due(connection, cursors, to_time)
+                await store.update_cursors(connection, effects.cursors)
+                return _Written(cursors=effects.cursors, changes=effects.changes), complete
 
-            effects, complete = await transact(self._pool, work)
-            self._publish(effects)
+            written, complete = await self._transact(work, over)
+            self._publish(written)
             if complete:
                 return
 
-    async def run_passed(self) -> None:
+    async def _run_due(
+        self, connection: Connection, cursors: Mapping[int, Cursor], to_time: datetime
+    ) -> tuple[Effects, bool]:
+        """What is due up to an instant in locked partitions, of as many members as one transaction may have; and
+        whether those are all."""
+        states = await store.read_due_states(connection, cursors, to_time, DUE_BATCH)
+        complete = len(states) < DUE_BATCH
+        leaving = [(key, state, to_time) for key, state in states.items()]
+        ahead = await store.read_roll_offs(connection, leaving) if leaving else {}
+        effects = let_pass(self.programme.tiers, to_time, cursors, states, ahead, complete=complete)
+        await self._write(connection, effects)
+        return effects, complete
+
+    async def run_passed(self, *, over: Connection | None = None) -> None:
         """In a simulated installation: what is due up to the business time that all partitions have passed."""
         if self.positions.due_is_behind:
-            await self.run_due(self.positions.business_time)
+            await self.run_due(self.positions.business_time, over=over)
 
     async def next_due(self) -> datetime | None:
         """When something falls due next; None where nothing ever does."""
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             return await store.read_next_due(connection, self.positions.cursors)
 
+    async def _transact(self, work: Callable[[Connection], Awaitable[T]], over: Connection | None) -> T:
+        return await (transact(self._pool, work) if over is None else transact_over(over, work))
+
     async def _write(self, connection: Connection, effects: Effects) -> None:
-        """Writes a batch: a fixed number of statements, whatever its size."""
+        """Writes what a batch does, all but its cursors: a fixed number of statements, whatever its size."""
         if effects.movements:
             await store.insert_movements(connection, effects.movements)
         if effects.states:
@@ -209,23 +288,28 @@ class Tiers:
         if effects.changes:
             await store.insert_changes(connection, effects.changes, self.programme.version)
             await store.insert_outbox(connection, [notice_of(self.programme, change) for change in effects.changes])
-        await store.update_cursors(connection, effects.cursors)
 
-    def _publish(self, effects: Effects) -> None:
-        if effects.changes:
+    def _publish(self, written: _Written) -> None:
+        told_until = self.positions.notices_until
+        version = self.programme.version
+        self._newest.add(StoredChange(tier_change=change, programme_version=version) for change in written.changes)
+        self.positions.publish(written.cursors.values())
+        if written.changes if told_until is None else told_until != self.positions.notices_until:
             self.notices_wait.set()
-        self.positions.publish(effects.cursors.values())
 
     # --- the outbox of earning classes ---
 
     async def waiting_notices(self, limit: int) -> list[ClassNotice]:
-        """The oldest earning classes that the ledger has not answered."""
+        """Earning classes to be told now, the earliest; of each member the next one, others when that is answered."""
+        positions = self.positions
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-            return await store.read_outbox(connection, limit)
+            waiting = await store.read_outbox(connection, positions.cursors, positions.notices_until, limit)
+        return next_of_each_member(waiting)
 
     async def forget_notices(self, notices: Sequence[ClassNotice]) -> None:
         """Takes out what the ledger has answered, and wakes those who wait for it."""
-        await transact(self._pool, lambda connection: store.delete_outbox(connection, notices))
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            await store.delete_outbox(connection, notices)
         self.positions.wake()
 
     # --- reads ---
@@ -233,8 +317,8 @@ class Tiers:
     async def wait_for(self, wanted: Mapping[int, int], *, seconds: float, settled: bool = False) -> None:
         """Returns when these offsets of the ledger are taken in, with what is due by then.
 
-        `settled`: and when the ledger has answered every earning class that follows. Raises NotCaughtUpError where
-        that takes longer than `seconds`, TokenBeyondLogError for a partition that is none.
+        `settled`: and when the ledger has answered every earning class that follows and is to be told by now. Raises
+        NotCaughtUpError where that takes longer than `seconds`, TokenBeyondLogError for a partition that is none.
         """
         deadline = asyncio.get_running_loop().time() + min(seconds, LONGEST_WAIT_SECONDS)
         positions = self.positions
@@ -246,10 +330,11 @@ class Tiers:
         if not settled:
             return
         marks = {partition: cursor.change_offset for partition, cursor in positions.cursors.items()}
+        until = positions.notices_until
         while True:
             moved = positions.listen()
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-                if not await store.outbox_waits(connection, marks):
+                if not await store.outbox_waits(connection, marks, until):
                     return
             await woken(moved, min(POLL_SECONDS, self._remaining(deadline)))
 
@@ -300,10 +385,42 @@ class Tiers:
         now = self._business_now()
         levels = self.programme.tiers.levels
         thresholds = [level.threshold_minor_units for level in levels if level.threshold_minor_units is not None]
+        at, members = at_time, None
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-            at = at_time or max(now, await store.read_latest_time(connection) or now)
-            members = await store.count_standings(connection, at, thresholds)
+            if at is None:
+                counted, latest, next_roll_off = await store.count_states(connection)
+                at = max(now, latest or now)
+                # Mostly all states stand at that instant; otherwise movements have to be added up.
+                members = counted if next_roll_off is None or at < next_roll_off else None
+            if members is None:
+                members = await store.count_standings(connection, at, thresholds)
         return at, {level.number: members.get(level.number, 0) for level in levels}
+
+    async def standings(self, at_time: datetime | None, *, page_size: int, page_token: str) -> StandingPage:
+        """A page of everybody who had joined by an instant (None: by now), by member id; 0 is 50 a page.
+
+        The instant is that of the first page, what is known of it that of each page. Raises PageTokenError.
+        """
+        now = self._business_now()
+        place = read_page_token(page_token, at_time) if page_token else Place(at_time=at_time or now, after="")
+        size = page_size or DEFAULT_PAGE
+        at = place.at_time
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            states = await store.list_states(connection, at, place.after, size + 1)
+            to_add_up = {key: state for key, state in states.items() if not state.holds_at(at)}
+            added_up = await store.read_balances(connection, at, to_add_up) if to_add_up else {}
+        members = []
+        for key, state in states.items():
+            balance = added_up.get(key, 0) if key in to_add_up else state.balance
+            level = self.programme.tiers.level_for(balance)
+            members.append(
+                MemberStanding(member_id=key[1], level=level, balance=balance, joined_time=state.joined_time)
+            )
+        token = ""
+        if len(members) > size:
+            del members[size:]
+            token = page_token_of(Place(at_time=at, after=members[-1].member_id), at_time)
+        return StandingPage(standings=members, next_page_token=token, at_time=at)
 
     async def changes(
         self, after: Mapping[int, int], *, follow: bool
@@ -320,8 +437,7 @@ class Tiers:
             if offset > (cursor.change_offset if cursor else 0):
                 raise CursorAheadError
         sent = {partition: after.get(partition, 0) for partition in self.positions.cursors}
-        told = {partition: Progress(partition=partition, ledger_offset_processed=0, due_time_processed=None)
-                for partition in sent}  # fmt: skip
+        told = {partition: Cursor(partition=partition) for partition in sent}
         ends = dict(self.positions.cursors)
         while True:
             moved = self.positions.listen()
@@ -333,20 +449,20 @@ class Tiers:
                 if cursor.change_offset > sent[partition]
             ]
             found = await self._read_changes(wanted) if wanted else []
-            for stored in found:
-                change = stored.tier_change
+            for change in found:
                 assert change.offset == sent[change.partition] + 1, "the log of changes has a gap"
                 sent[change.partition] = change.offset
             progress = []
             for partition, cursor in cursors.items():
-                reached_now = Progress(
-                    partition=partition,
-                    ledger_offset_processed=cursor.ledger_offset,
-                    due_time_processed=cursor.due_time,
-                )
-                if sent[partition] == cursor.change_offset and told[partition] != reached_now:
-                    told[partition] = reached_now
-                    progress.append(reached_now)
+                if sent[partition] == cursor.change_offset and told[partition] != cursor:
+                    told[partition] = cursor
+                    progress.append(
+                        Progress(
+                            partition=partition,
+                            ledger_offset_processed=cursor.ledger_offset,
+                            due_time_processed=cursor.due_time,
+                        )
+                    )
             if found or progress:
                 yield found, progress
             if len(found) == CHANGES_PER_RESPONSE:
@@ -357,6 +473,11 @@ class Tiers:
                 await self.recover()
 
     async def _read_changes(self, wanted: Collection[tuple[int, int, int]]) -> list[StoredChange]:
+        """Up to a response of the changes of (partition, after, until), by partition and offset."""
+        newest = [self._newest.between(*place) for place in wanted]
+        found = [change for held in newest if held is not None for change in held]
+        if None not in newest and len(found) <= CHANGES_PER_RESPONSE:
+            return found
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             return await store.read_changes(connection, list(wanted), CHANGES_PER_RESPONSE)
 
@@ -373,3 +494,12 @@ def notice_of(programme: Programme, change: TierChange) -> ClassNotice:
         effective_time=programme.start_of_next_local_day(change.change.changed_time),
         request_id=f"~tiers/class/{change.member_id}/{sequence}",
     )
+
+
+def next_of_each_member(waiting: Iterable[ClassNotice]) -> list[ClassNotice]:
+    """The first notice of each member. The ledger answers writes one by one: had it answered the second alone, the
+    first would come too late to say anything."""
+    found: dict[MemberKey, ClassNotice] = {}
+    for notice in waiting:
+        found.setdefault((notice.partition, notice.member_id), notice)
+    return list(found.values())

@@ -98,6 +98,24 @@ def _mail_to(live: Connection, http: httpx.Client, member: str) -> str:
     return texts[0]
 
 
+def test_standings_are_listed_page_by_page(http: httpx.Client, member: str) -> None:
+    token = buy(http, member, 30_000, "p").json()["causal_token"]
+    listed: list[dict[str, Any]] = []
+    query: dict[str, Any] = {"causal_token": token, "page_size": 2}
+    while True:
+        page = http.get("/v1/standings", params=query).json()
+        listed += page["standings"]
+        if not page["next_page_token"]:
+            break
+        query["page_token"] = page["next_page_token"]
+    assert [one["member_id"] for one in listed] == sorted({one["member_id"] for one in listed})
+    (own,) = (one for one in listed if one["member_id"] == member)
+    assert (own["tier_number"], own["tier"]) == (2, "Green")
+    assert own["balance"] == {"currency_code": "USD", "minor_units": "30000"}
+    wrong = http.get("/v1/standings", params={"page_token": "nonsense"})
+    assert (wrong.status_code, reason_of(wrong)) == (400, "PAGE_TOKEN_INVALID")
+
+
 def test_the_same_request_twice_is_answered_alike_and_marked(http: httpx.Client, member: str) -> None:
     first = buy(http, member, 5_000, "p").json()
     again = buy(http, member, 5_000, "p").json()

@@ -83,13 +83,16 @@ class Till:
         request = ledger_pb.AdvanceClockRequest(request_id=self._next(), to_time=stamp(time))
         return (await self.stub.AdvanceClock(request, timeout=SECONDS)).causal_token
 
+    async def entries(self, member_id: str) -> list[entry_pb2.Entry]:
+        """All of a member, oldest first."""
+        request = ledger_pb.ListEntriesRequest(member_id=member_id, page_size=1000)
+        return list(reversed((await self.stub.ListEntries(request, timeout=SECONDS)).entries))
+
     async def classes(self, member_id: str) -> list[tuple[str, datetime]]:
         """The earning classes that were set, oldest first."""
-        request = ledger_pb.ListEntriesRequest(member_id=member_id, page_size=1000)
-        entries = (await self.stub.ListEntries(request, timeout=SECONDS)).entries
         return [
             (entry.earning_class, entry.effective_time.ToDatetime(UTC))
-            for entry in reversed(entries)
+            for entry in await self.entries(member_id)
             if entry.kind == entry_pb2.ENTRY_KIND_EARNING_CLASS_SET
         ]
 
@@ -107,12 +110,18 @@ class Desk:
         return (await self.stub.GetStanding(request, timeout=SECONDS)).standing
 
     async def count(self, token: str = "", time: datetime | None = None) -> dict[str, int]:
-        """Waits until the ledger has heard every earning class, too."""
+        """Waits until the ledger has heard every earning class that is to be told by now, too."""
         request = pb.CountStandingsRequest(causal_token=token, settled=True)
         if time is not None:
             request.at_time.CopyFrom(stamp(time))
         answer = await self.stub.CountStandings(request, timeout=SECONDS)
         return {count.tier: count.members for count in answer.counts}
+
+    async def listed(self, token: str = "", time: datetime | None = None, **more: Any) -> pb.ListStandingsResponse:
+        request = pb.ListStandingsRequest(causal_token=token, **more)
+        if time is not None:
+            request.at_time.CopyFrom(stamp(time))
+        return await self.stub.ListStandings(request, timeout=SECONDS)
 
     async def changes(self, after: dict[int, int] | None = None) -> list[pb.TierChange]:
         request = pb.StreamTierChangesRequest(
@@ -188,7 +197,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
 DAY = at("2024-02-01T00:00")
 
 
-async def test_a_purchase_makes_green_at_once_and_the_ledger_hears_it_for_the_next_local_day(
+async def test_a_purchase_makes_green_at_once_and_the_ledger_hears_it_when_the_next_local_day_begins(
     till: Till, start_tiers: StartTiers
 ) -> None:
     desk = await start_tiers()
@@ -208,8 +217,11 @@ async def test_a_purchase_makes_green_at_once_and_the_ledger_hears_it_for_the_ne
     assert standing.next_change_time.ToDatetime(UTC) == at("2025-01-31T10:00")
     assert standing.next_change_tier_number == 1
     assert await desk.count(token) == {"White": 0, "Green": 1, "Silver": 0, "Golden": 0}
-    # Midnight in Warsaw.
-    assert await till.classes("m-1") == [("green", at("2024-02-01T23:00"))]
+    midnight_in_warsaw = at("2024-02-01T23:00")
+    await desk.count(await till.advance(midnight_in_warsaw - timedelta(microseconds=1)))
+    assert await till.classes("m-1") == []
+    await desk.count(await till.advance(midnight_in_warsaw))
+    assert await till.classes("m-1") == [("green", midnight_in_warsaw)]
 
 
 async def test_a_return_takes_the_tier_back(till: Till, start_tiers: StartTiers) -> None:
@@ -220,13 +232,88 @@ async def test_a_return_takes_the_tier_back(till: Till, start_tiers: StartTiers)
     token = await till.give_back("m-1", 1_000, DAY + timedelta(hours=12), "p-1")
     standing = await desk.standing("m-1", token)
     assert (standing.tier, standing.balance.minor_units) == ("White", 29_000)
-    await desk.count(token)
+    await desk.count(await till.advance(DAY + timedelta(days=1)))
     assert [name for name, _ in await till.classes("m-1")] == ["green", "white"]
     changes = await desk.changes()
     assert [(c.from_tier, c.to_tier, c.sequence, c.ledger_offset > 0) for c in changes] == [
         ("White", "Green", 1, True),
         ("Green", "White", 2, True),
     ]
+
+
+PURCHASE, CLASS = entry_pb2.ENTRY_KIND_PURCHASE_RECORDED, entry_pb2.ENTRY_KIND_EARNING_CLASS_SET
+
+
+async def test_lived_through_again_a_day_of_a_member_holds_no_class_however_slowly_it_goes_by(
+    till: Till, start_tiers: StartTiers
+) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    await till.enroll("slow", DAY)
+    await till.enroll("fast", DAY)
+    for hour in range(4):
+        token = await till.buy("slow", 30_000, DAY + timedelta(hours=10 + hour))
+        # All of it has had its effect before the next one comes.
+        assert sum((await desk.count(token)).values()) == 2
+    for hour in range(4):
+        token = await till.buy("fast", 30_000, DAY + timedelta(hours=10 + hour))
+    await desk.count(await till.advance(DAY + timedelta(days=1)))
+    for member in ("slow", "fast"):
+        told = [(entry.kind, entry.earning_class) for entry in (await till.entries(member))[1:]]
+        assert told == [*[(PURCHASE, "white")] * 4, (CLASS, "green"), (CLASS, "silver")], member
+
+
+async def test_a_clock_that_jumps_over_years_tells_the_ledger_each_members_classes_in_their_order(
+    till: Till, start_tiers: StartTiers, check_tiers: CheckTiers
+) -> None:
+    desk = await start_tiers()
+    await till.advance(DAY)
+    members = [f"m-{number}" for number in range(8)]
+    for member in members:
+        await till.enroll(member, DAY)
+        await till.buy(member, 35_000, DAY + timedelta(hours=10))
+        await till.buy(member, 70_000, DAY + timedelta(hours=40))
+    jump = DAY + timedelta(days=1000)
+    await desk.count(await till.advance(jump))
+    first, second = at("2024-02-01T23:00"), at("2024-02-02T23:00")
+    expected = [
+        ("green", first),
+        ("silver", second),
+        ("green", first + timedelta(days=365)),
+        ("white", second + timedelta(days=365)),
+    ]
+    for member in members:
+        assert await till.classes(member) == expected
+        assert {e.occurred_time.ToDatetime(UTC) for e in await till.entries(member) if e.kind == CLASS} == {jump}
+    report = await check_tiers()
+    assert (report.differences, report.checked["earning_classes_answered"]) == ((), 4 * len(members))
+
+
+async def test_classes_whose_day_begins_while_tiers_are_down_are_told_by_those_that_come_after(
+    till: Till, start_tiers: StartTiers, check_tiers: CheckTiers, database: Database
+) -> None:
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    async with contextlib.AsyncExitStack() as own:
+        desk = await start_tiers(own=own)
+        await desk.count(await till.buy("m-1", 50_000, DAY + timedelta(hours=10)))
+    report = await check_tiers()
+    assert (report.differences, report.checked["earning_classes_waiting"]) == ((), 1)
+    keep = "CREATE TABLE tiers.kept AS TABLE tiers.class_outbox"
+    await execute(database, "loyalty_owner", keep, "GRANT SELECT ON tiers.kept TO loyalty_tiers")
+    token = await till.advance(DAY + timedelta(days=1))
+    async with contextlib.AsyncExitStack() as own:
+        desk = await start_tiers(own=own)
+        await desk.count(token)
+        entries = await till.entries("m-1")
+        assert [entry.kind for entry in entries][1:] == [PURCHASE, CLASS]
+    # As if they had died between the ledger's answer and what they do with it.
+    await execute(database, "loyalty_tiers", "INSERT INTO tiers.class_outbox SELECT * FROM tiers.kept")
+    desk = await start_tiers()
+    await desk.count(token)
+    assert await till.entries("m-1") == entries
+    report = await check_tiers()
+    assert (report.differences, report.checked["earning_classes_answered"]) == ((), 1)
 
 
 async def test_a_downgrade_comes_at_its_exact_instant_when_all_partitions_have_passed_it(
@@ -248,6 +335,8 @@ async def test_a_downgrade_comes_at_its_exact_instant_when_all_partitions_have_p
     assert (change.to_tier, change.WhichOneof("cause")) == ("White", "due_time")
     assert change.changed_time.ToDatetime(UTC) == change.due_time.ToDatetime(UTC) == due
     assert await desk.count(token) == {"White": 1, "Green": 0, "Silver": 0, "Golden": 0}
+    assert await till.classes("m-1") == [("green", at("2024-02-01T23:00"))]
+    await desk.count(await till.advance(at("2025-01-31T23:00")))
     assert await till.classes("m-1") == [("green", at("2024-02-01T23:00")), ("white", at("2025-01-31T23:00"))]
 
 
@@ -286,6 +375,34 @@ async def test_standings_of_the_past_and_of_a_future_without_events(till: Till, 
     assert await desk.count(token, at("2025-01-31T10:00")) == {"White": 2, "Silver": 0, **none}
 
 
+async def test_everybody_is_listed_at_the_clock_or_at_any_other_instant(till: Till, start_tiers: StartTiers) -> None:
+    desk = await start_tiers()
+    token = await till.advance(DAY)
+    assert (await desk.listed(token)).standings == []
+    await till.enroll("m-1", DAY)
+    await till.enroll("m-2", DAY + timedelta(hours=12))
+    token = await till.buy("m-1", 100_000, DAY + timedelta(hours=10))
+    at_clock = await desk.listed(token)
+    assert at_clock.at_time.ToDatetime(UTC) == DAY
+    assert [(one.member_id, one.tier) for one in at_clock.standings] == [("m-1", "White")]
+    later = await desk.listed(token, DAY + timedelta(hours=12), page_size=1)
+    (first,) = later.standings
+    assert (first.member_id, first.tier_number, first.tier, first.balance) == (
+        "m-1",
+        3,
+        "Silver",
+        Money(currency_code="PLN", minor_units=100_000),
+    )
+    assert first.joined_time.ToDatetime(UTC) == DAY
+    assert later.at_time.ToDatetime(UTC) == DAY + timedelta(hours=12)
+    standing = await desk.standing("m-1", token)
+    assert later.programme_version == standing.programme_version
+    rest = await desk.listed(time=DAY + timedelta(hours=12), page_size=1, page_token=later.next_page_token)
+    assert ([one.member_id for one in rest.standings], rest.next_page_token) == (["m-2"], "")
+    gone = await desk.listed(token, at("2025-01-31T10:00"))
+    assert [(one.tier, one.balance.minor_units) for one in gone.standings] == [("White", 0), ("White", 0)]
+
+
 async def test_what_cannot_be_answered_says_why(till: Till, start_tiers: StartTiers) -> None:
     desk = await start_tiers()
     await till.advance(DAY)
@@ -303,6 +420,13 @@ async def test_what_cannot_be_answered_says_why(till: Till, start_tiers: StartTi
     for wrong in ("nonsense", "999-1"):
         invalid = (grpc.StatusCode.INVALID_ARGUMENT, "CAUSAL_TOKEN_INVALID")
         assert await refused(desk.standing("m-1", wrong)) == invalid
+    token_invalid = (grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID")
+    assert await refused(desk.listed(page_token="nonsense")) == token_invalid
+    field_invalid = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    for wrong_field in ({"page_size": -1}, {"page_size": 1001}, {"page_token": "a" * 129}):
+        assert await refused(desk.listed(**wrong_field)) == field_invalid
+    no_time = pb.ListStandingsRequest(at_time=Timestamp(seconds=1, nanos=-1))
+    assert await refused(desk.stub.ListStandings(no_time, timeout=SECONDS)) == field_invalid
     late = desk.stub.GetStanding(pb.GetStandingRequest(member_id="m-1", causal_token="0-1000000"), timeout=0.5)
     assert await refused(late) == (grpc.StatusCode.DEADLINE_EXCEEDED, "NOT_CAUGHT_UP")
     assert await refused(desk.changes({0: 1})) == (grpc.StatusCode.OUT_OF_RANGE, "CURSOR_AHEAD_OF_LOG")
@@ -377,6 +501,7 @@ async def test_a_restart_in_the_middle_handles_nothing_twice_and_loses_nothing(
     changes = await desk.changes()
     assert sorted(change.member_id for change in changes) == sorted(members)
     assert {change.balance.minor_units for change in changes} == {30_000}
+    await desk.count(await till.advance(DAY + timedelta(days=1)))
     for member in members:
         assert await till.classes(member) == [("green", at("2024-02-01T23:00"))]
     report = await check_tiers()
@@ -422,6 +547,9 @@ async def test_in_real_time_a_downgrade_is_due_by_the_machines_clock(
     standing = await desk.standing("m-1", token)
     assert standing.tier == "Green"
     due = standing.next_change_time.ToDatetime(UTC)
+    # In real time the ledger hears of it at once, before the day begins.
+    await desk.count(token)
+    assert [name for name, _ in await till.classes("m-1")] == ["green"]
     ahead = due - started + timedelta(minutes=1)
     call = desk.stub.StreamTierChanges(pb.StreamTierChangesRequest(follow=True), timeout=SECONDS)
     changes: list[pb.TierChange] = []

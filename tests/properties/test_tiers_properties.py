@@ -1,9 +1,12 @@
-"""Any history: `step` is `evaluate`, and how the feed is cut into batches and due runs changes nothing."""
+"""Any history: `step` is `evaluate`, and how the feed is cut into batches and due runs changes nothing.
+
+Neither what members hold, nor what changes, nor what the ledger is told, and in which order.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -12,7 +15,8 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.programme import Base, Level, TierPolicy, Window
+from services.programme import Base, Level, Programme, TierPolicy, Window, load
+from services.runtime.clock import ClockMode
 from services.tiers.domain import (
     Change,
     Cursor,
@@ -36,12 +40,16 @@ from services.tiers.domain import (
     take_in,
     unseen,
 )
+from services.tiers.service import Positions, next_of_each_member, notice_of
+from services.tiers.store import ClassNotice
+from tests.conftest import PROGRAMMES
 
 WARSAW = ZoneInfo("Europe/Warsaw")
 # The nights around it have an hour that comes twice.
 START = datetime(2024, 10, 24, 22, 15, tzinfo=UTC)
 HOURS = 24 * 12
 LATER = START + timedelta(days=1000)
+TIERED_365 = load(PROGRAMMES / "tiered-365.yaml")
 
 _LEVELS = tuple(
     Level(
@@ -193,6 +201,19 @@ class Tables:
     states: dict[MemberKey, MemberState] = field(default_factory=dict)
     movements: list[TakenIn] = field(default_factory=list)
     changes: list[TierChange] = field(default_factory=list)
+    outbox: list[ClassNotice] = field(default_factory=list)
+    told: dict[MemberKey, list[ClassNotice]] = field(default_factory=dict)
+
+    @property
+    def programme(self) -> Programme:
+        return replace(TIERED_365, tiers=self.policy)
+
+    @property
+    def positions(self) -> Positions:
+        positions = Positions()
+        positions.clock_mode = ClockMode.SIMULATED
+        positions.publish(self.cursors.values())
+        return positions
 
     def take_in(self, entries: Sequence[LedgerEntry]) -> None:
         cursors = {p: self.cursors[p] for p in {entry.partition for entry in entries}}
@@ -221,6 +242,25 @@ class Tables:
             if complete:
                 return
 
+    def tell(self, limit: int, *, dies: bool) -> bool:
+        """Tells the ledger what is to be told now, and forgets it; who dies does not. Whether there was anything."""
+        until = self.positions.notices_until
+        assert until is not None
+        due = sorted(
+            (notice for notice in self.outbox if notice.effective_time <= until),
+            key=lambda notice: (notice.effective_time, notice.partition, notice.change_offset),
+        )
+        notices = next_of_each_member(due[:limit])
+        for notice in notices:
+            assert notice.effective_time <= min(cursor.business_time for cursor in self.cursors.values())
+            told = self.told.setdefault((notice.partition, notice.member_id), [])
+            # As the ledger: what it has heard it has heard, and an older one than the last says nothing.
+            if not told or told[-1].sequence < notice.sequence:
+                told.append(notice)
+        if not dies:
+            self.outbox = [notice for notice in self.outbox if notice not in notices]
+        return bool(notices)
+
     def _roll_offs(self, key: MemberKey, until: datetime) -> RollOffs:
         state = self.states[key]
         ends = [
@@ -237,6 +277,7 @@ class Tables:
         self.states.update(effects.states)
         self.movements.extend(effects.movements)
         self.changes.extend(effects.changes)
+        self.outbox.extend(notice_of(self.programme, change) for change in effects.changes)
         for (partition, _), state in self.states.items():
             due = self.cursors[partition].due_time
             assert due is None or state.next_roll_off is None or state.next_roll_off > due
@@ -287,12 +328,24 @@ def live_through(policy: TierPolicy, logs: dict[int, list[LedgerEntry]], chance:
             tables.take_in(batch)
         if chance.random() < 0.5:
             tables.run_due(limit=chance.randint(1, 3))
+        if chance.random() < 0.5:
+            tables.tell(limit=chance.randint(1, 3), dies=chance.random() < 0.3)
     tables.run_due(limit=1)
+    while tables.tell(limit=1, dies=False):
+        pass
     return tables
 
 
 def applied(tables: Tables) -> dict[tuple[int, int], datetime]:
     return {(taken.partition, taken.movement.ledger_offset): taken.applied_time for taken in tables.movements}
+
+
+def told(tables: Tables) -> dict[MemberKey, list[tuple[int, str, datetime, str]]]:
+    """What each member's entries at the ledger say, in their order."""
+    return {
+        key: [(one.sequence, one.earning_class, one.effective_time, one.request_id) for one in notices]
+        for key, notices in tables.told.items()
+    }
 
 
 def contents(tables: Tables) -> dict[MemberKey, list[Change]]:
@@ -324,5 +377,52 @@ def test_however_partitions_interleave_each_member_changes_alike_and_numbers_hav
         standing = evaluate(policy, History(joined_time=state.joined_time, movements=movements), state.as_of)
         assert (state.balance, state.tier_number) == (standing.balance, standing.level.number)
         assert state.next_roll_off == min((m.end_time for m in standing.counted), default=None)
+    assert_alike(one, other)
+
+
+def assert_alike(one: Tables, other: Tables) -> None:
+    """Two lives of the same logs: whatever does not number a partition's changes is the same."""
     assert contents(one) == contents(other)
     assert applied(one) == applied(other)
+    assert one.states == other.states
+    # A member's notices go out in order and none is left out, up to the last that waits for its day to begin.
+    assert told(one) == told(other)
+    until = one.positions.notices_until
+    assert until == min(cursor.business_time for cursor in one.cursors.values())
+    for key, changes in contents(one).items():
+        begun = [c for c in changes if TIERED_365.start_of_next_local_day(c.changed_time) <= until]
+        assert [notice.sequence for notice in one.told.get(key, [])] == [change.sequence for change in begun]
+
+
+def days_of(chance: Random) -> dict[int, list[LedgerEntry]]:
+    """Days as a loader sends them, some things late: at the end of each the clock moves on in all partitions."""
+    happened: dict[int, list[tuple[EntryKind, str, datetime, int]]] = {
+        partition: [(EntryKind.JOINED, name, START, 0) for name in ("m1", "m2", "m3")] for partition in (0, 1)
+    }
+    now = START
+    for _ in range(chance.randint(1, 12)):
+        for _ in range(chance.randint(0, 8)):
+            kind = chance.choice([EntryKind.PURCHASE, EntryKind.PURCHASE, EntryKind.RETURN])
+            time = now + timedelta(hours=chance.randint(-6, 23))
+            happened[chance.choice((0, 1))].append((kind, f"m{chance.randint(1, 3)}", time, chance.randint(1, 25)))
+        now += timedelta(days=chance.choice([1, 1, 1, 2, 5]))
+        for entries in happened.values():
+            entries.append((EntryKind.CLOCK, "", now, 0))
+    return {
+        partition: [
+            LedgerEntry(partition=partition, offset=offset, kind=kind, member_id=name, occurred_time=time, amount=amount)
+            for offset, (kind, name, time, amount) in enumerate(entries, start=1)
+        ]
+        for partition, entries in happened.items()
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(policy=policies, seed=st.integers(0, 2**32))
+def test_however_days_are_cut_into_responses_and_due_runs_a_load_comes_to_the_same(
+    policy: TierPolicy, seed: int
+) -> None:
+    chance = Random(seed)
+    logs = days_of(chance)
+    one, other = (live_through(policy, logs, chance) for _ in range(2))
+    assert_alike(one, other)

@@ -7,17 +7,18 @@ knows no time of day: a purchase is at noon.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from services.cli.formats.text import check_text, places_of, read_lines
+from services.cli.formats.text import check_text, places_of, read_words
 from services.cli.history import (
-    MOST_MINOR_UNITS,
+    YEARS,
+    BadLineError,
     Format,
     Part,
     Rejected,
@@ -32,8 +33,16 @@ from services.cli.history import (
 COLUMNS: Final = ("customer_id", "date", "number_of_cds", "dollar_value")
 
 _CUSTOMER: Final = re.compile(r"[0-9]{1,32}")
+_DATE: Final = re.compile(r"[0-9]{8}")
 _PIECES: Final = re.compile(r"[0-9]{1,9}")
-_DOLLARS: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{0,6})?")
+_DOLLARS: Final = re.compile(r"-?[0-9]{1,24}(\.[0-9]{0,12})?")
+
+
+class _Row(NamedTuple):
+    customer: str
+    date: str
+    pieces: str
+    dollars: str
 
 
 class Cdnow:
@@ -44,7 +53,7 @@ class Cdnow:
         check_text(path)
         self._path = path
         self._places = list(range(len(COLUMNS)))
-        first = next(read_lines(path)).split()
+        _, first = next(read_words(path), (0, ()))
         self._has_header = bool(first) and not first[0].isdigit()
         if self._has_header:
             self._places = places_of(COLUMNS, first, path)
@@ -60,43 +69,46 @@ class Cdnow:
 
     def read(self, units: Units, sink: Sink) -> None:
         """See Source."""
-        for number, line in enumerate(read_lines(self._path), start=1):
-            if number == 1 and self._has_header:
-                continue
-            fields = line.split()
-            read = [fields[place] for place in self._places] if len(fields) == len(self.columns) else []
-            amount = _cents(read[3], units.digits) if read else None
+        for number, fields in self._records():
+            row = _Row(*(fields[place] for place in self._places)) if len(fields) == len(self.columns) else None
+            amount = row and _cents(row.dollars, units.digits)
             sink.read(amount or 0)
-            reason = _reason(read, amount, units.zone)
-            if reason:
-                sink.reject(Rejected(number, reason, fields, amount or 0))
+            try:
+                if row is None:
+                    raise BadLineError(f"not {len(self.columns)} fields")
+                part = _part(row, amount, units.zone)
+            except BadLineError as reason:
+                sink.reject(Rejected(number, str(reason), fields, amount or 0))
                 continue
-            customer, date = read[0], read[1]
-            assert amount is not None, "there would be a reason"
-            occurrence = sink.count(f"{customer}/{date}")
-            sink.accept(Part(False, f"{date}-{occurrence}", customer, _noon(date, units.zone) or 0, amount, 1))
+            occurrence = sink.count(f"{row.customer}/{row.date}")
+            sink.accept(part._replace(key=f"{row.date}-{occurrence}"))
+
+    def _records(self) -> Iterator[tuple[int, Sequence[str]]]:
+        records = read_words(self._path)
+        if self._has_header:
+            next(records)
+        return records
 
 
 FORMAT: Final = Format(name="cdnow", open=Cdnow, currency="USD", zone="", channel="web")
 
 
-def _reason(read: Sequence[str], amount: int | None, zone: ZoneInfo) -> str:
-    """Why a line does not count; empty where it does."""
-    if not read:
-        return f"not {len(COLUMNS)} fields"
-    if not _CUSTOMER.fullmatch(read[0]):
-        return "customer_id is no number"
-    if _noon(read[1], zone) is None:
-        return "date is no date"
-    if not _PIECES.fullmatch(read[2]):
-        return "number_of_cds is no number"
+def _part(row: _Row, amount: int | None, zone: ZoneInfo) -> Part:
+    """What a line says, but for which one it is of its day; raises BadLineError where it does not count."""
+    if not _CUSTOMER.fullmatch(row.customer):
+        raise BadLineError("customer_id is no number")
+    noon = _noon(row.date, zone) if _DATE.fullmatch(row.date) else None
+    if noon is None:
+        raise BadLineError("date is no date")
+    if not _PIECES.fullmatch(row.pieces):
+        raise BadLineError("number_of_cds is no number")
+    if not _DOLLARS.fullmatch(row.dollars):
+        raise BadLineError("dollar_value is no number")
     if amount is None:
-        return "dollar_value is no number"
-    if amount == 0:
-        return "an amount of zero"
-    if not 0 < amount <= MOST_MINOR_UNITS:
-        return "an amount out of all bounds"
-    return ""
+        raise BadLineError("an amount out of all bounds")
+    if amount <= 0:
+        raise BadLineError("an amount below zero" if amount else "an amount of zero")
+    return Part(False, "", row.customer, noon, amount, 1)
 
 
 def _cents(text: str, digits: int) -> int | None:
@@ -105,10 +117,9 @@ def _cents(text: str, digits: int) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _noon(text: str, zone: ZoneInfo) -> int | None:
-    if len(text) != 8 or not text.isascii() or not text.isdigit():
-        return None
+    """Noon of a date of eight digits; None where there is none such."""
     try:
-        day = datetime(int(text[:4]), int(text[4:6]), int(text[6:]), 12)  # noqa: DTZ001  # wall-clock time of the zone
+        noon = datetime(int(text[:4]), int(text[4:6]), int(text[6:]), 12)  # noqa: DTZ001  # wall-clock time of the zone
     except ValueError:
         return None
-    return instant(day, zone) if 1970 < day.year < 2200 else None
+    return instant(noon, zone) if noon.year in YEARS else None

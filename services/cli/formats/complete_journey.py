@@ -20,6 +20,8 @@ from zoneinfo import ZoneInfo
 
 from services.cli.errors import CommandError
 from services.cli.history import (
+    MOST_MINOR_UNITS,
+    YEARS,
     Format,
     Line,
     Part,
@@ -32,7 +34,7 @@ from services.cli.history import (
     minor_units,
 )
 
-INCOMPLETE: Final = "a field is missing or no number"
+INCOMPLETE: Final = "a field is missing, no number or out of all bounds"
 NO_VALUE: Final = "no positive value"
 NO_QUANTITY: Final = "no positive quantity"
 TOO_SMALL: Final = "a value that rounds to nothing"
@@ -40,7 +42,6 @@ TOO_SMALL: Final = "a value that rounds to nothing"
 # Whole numbers, or text: as the files have them.
 _TIME = "transaction_timestamp"
 _IDS = ("household_id", "basket_id", "product_id", "store_id")
-_LONGEST_EXACT: Final = 1e13
 _ROWS_AT_ONCE: Final = 50_000
 
 
@@ -158,7 +159,8 @@ class CompleteJourney:
             return self._cents(values, digits)
 
         cents = pl.col("sales_value").map_batches(rounded, return_dtype=pl.Int64, is_elementwise=True)
-        time = pl.col(_TIME).dt.cast_time_unit("us")
+        year = pl.col(_TIME).dt.year()
+        time = pl.when(year.is_between(YEARS.start, YEARS.stop - 1)).then(pl.col(_TIME).dt.cast_time_unit("us"))
         needed = ("household_id", "basket_id", "product_id", "quantity", "time", "cents")
         return lines.with_columns(cents.alias("cents"), time.alias("time")).with_columns(
             pl.when(pl.any_horizontal(pl.col(name).is_null() for name in needed))
@@ -204,23 +206,22 @@ class CompleteJourney:
 
         A value is read as its shortest decimal: that is what a person reads, and what is rounded. Where c/100 is the
         very same float, its shortest decimal is c/100: below 15 digits no two decimals share a float. What is not so
-        is rounded one by one, each distinct value once.
+        is rounded one by one, each distinct value once; what is out of all bounds is null.
         """
         pl = self._polars
         values = values.fill_nan(None)
         scale = 10**digits
         rounded = (values * scale).round()
-        in_cents = ((rounded / scale == values) & (rounded.abs() < _LONGEST_EXACT)).fill_null(True)
+        in_cents = ((rounded / scale == values) & (rounded.abs() <= MOST_MINOR_UNITS)).fill_null(True)
         cents = rounded.cast(pl.Int64, strict=False)
         if in_cents.all():
             return cents
         others = values.filter(~in_cents).unique().to_list()
         exact = [minor_units(Decimal(repr(value)), digits) for value in others]
-        in_range = [value if value is not None and abs(value) < 2**62 else None for value in exact]
         return pl.select(
             pl.when(in_cents)
             .then(cents)
-            .otherwise(values.replace_strict(others, in_range, default=None, return_dtype=pl.Int64))
+            .otherwise(values.replace_strict(others, exact, default=None, return_dtype=pl.Int64))
         ).to_series()
 
 

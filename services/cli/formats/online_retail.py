@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,12 +18,13 @@ from zoneinfo import ZoneInfo
 
 from services.cli.formats.text import check_text, places_of, read_csv
 from services.cli.history import (
-    EARLIEST,
-    LATEST,
+    EXACT,
     LONGEST_NAME,
+    LONGEST_NUMBER,
     LONGEST_SKU,
-    MOST_MINOR_UNITS,
     MOST_PIECES,
+    YEARS,
+    BadLineError,
     Format,
     Line,
     Part,
@@ -39,23 +40,23 @@ COLUMNS: Final = ("Invoice", "StockCode", "Description", "Quantity", "InvoiceDat
 CANCELLED: Final = "C"
 
 _KEY: Final = re.compile(r"[!-~]{1,32}")
-_MEMBER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}?)(?:\.0+)?")
-_NUMBERED: Final = re.compile(r"[0-9]{1,64}(?:\.0+)?")
+_MEMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}")
+_NUMBERED: Final = re.compile(r"([0-9]{1,64})\.0*")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?")
 
 
 class _Row(NamedTuple):
+    """What a row says: None for what is no number, and for an amount out of all bounds."""
+
     invoice: str
     stock_code: str
     description: str
-    quantity: str
+    quantity: Decimal | None
     time: str
-    price: str
+    price: Decimal | None
     customer: str
-    country: str
-
-
-class _BadRowError(Exception):
-    """A row does not count, for this reason."""
+    amount: int | None
 
 
 class OnlineRetail:
@@ -65,7 +66,7 @@ class OnlineRetail:
         """Looks at the header; raises SourceError where it is not as expected."""
         check_text(path)
         self._path = path
-        _, header = next(read_csv(path))
+        _, header = next(read_csv(path), (0, ()))
         self._places = places_of(COLUMNS, header, path)
         self.columns: Sequence[str] = header
         self.title = f"Online retail, {path}"
@@ -80,11 +81,8 @@ class OnlineRetail:
         records = read_csv(self._path)
         next(records)
         for number, fields in records:
-            amount = 0
-            row = None
-            if len(fields) == len(self.columns):
-                row = _Row(*(fields[place].strip() for place in self._places))
-                amount = _money(row, units) or 0
+            row = self._row(fields, units) if len(fields) == len(self.columns) else None
+            amount = (row and row.amount) or 0
             sink.read(amount)
             if not sink.is_new("\0".join(fields).encode()):
                 sink.duplicate(amount)
@@ -94,80 +92,66 @@ class OnlineRetail:
                 continue
             try:
                 if row is None:
-                    raise _BadRowError(f"{len(fields)} fields instead of {len(self.columns)}")
-                sink.accept(_part(row, units))
-            except _BadRowError as reason:
-                customer = row.customer if row else ""
-                invoice = row.invoice if row else ""
-                sink.reject(Rejected(number, str(reason), fields, amount, customer, invoice))
+                    raise BadLineError(f"not {len(self.columns)} fields")
+                sink.accept(_part(row, units.zone))
+            except BadLineError as reason:
+                member_id, key = (row.customer, row.invoice) if row else ("", "")
+                sink.reject(Rejected(number, str(reason), fields, amount, member_id, key))
+
+    def _row(self, fields: Sequence[str], units: Units) -> _Row:
+        texts = [fields[place].strip() for place in self._places]
+        invoice, stock_code, description, quantity_text, time, price_text, customer, _ = texts
+        quantity, price = _number(quantity_text), _number(price_text)
+        amount = None
+        if quantity is not None and price is not None:
+            amount = minor_units(EXACT.multiply(quantity, price), units.digits)
+        if numbered := _NUMBERED.fullmatch(customer):
+            customer = numbered[1]
+        return _Row(invoice, stock_code, description, quantity, time, price, customer, amount)
 
 
 FORMAT: Final = Format(name="online-retail", open=OnlineRetail, currency="GBP", zone="Europe/London", channel="web")
 
 
-def _part(row: _Row, units: Units) -> Part:
-    """What a row says; raises _BadRowError where it does not count."""
+def _part(row: _Row, zone: ZoneInfo) -> Part:
+    """What counts of a row; raises BadLineError where it does not count."""
     if not _KEY.fullmatch(row.invoice):
-        raise _BadRowError("Invoice is no number of an invoice")
-    member_id = _member(row.customer)
-    quantity = _quantity(row.quantity)
-    occurred = _occurred(row.time, units.zone)
+        raise BadLineError("Invoice is no number of an invoice")
+    if not _MEMBER.fullmatch(row.customer):
+        raise BadLineError("Customer ID is no id of a member")
+    if row.quantity is None or row.quantity != row.quantity.to_integral_value():
+        raise BadLineError("Quantity is no whole number")
+    occurred = _occurred(row.time, zone) if _TIME.fullmatch(row.time) else None
     if occurred is None:
-        raise _BadRowError("InvoiceDate is no time")
-    if _decimal(row.price) is None:
-        raise _BadRowError("Price is no number")
-    if len(row.stock_code) > LONGEST_SKU or "\0" in row.stock_code + row.description:
-        raise _BadRowError("StockCode or Description is no text of a receipt")
-    if _decimal(row.price) <= 0:  # type: ignore[operator]  # it was looked at above
-        raise _BadRowError("the price is not positive")
-    if quantity == 0:
-        raise _BadRowError("the quantity is 0")
+        raise BadLineError("InvoiceDate is no date and time")
+    if row.price is None:
+        raise BadLineError("Price is no number")
+    if row.price <= 0:
+        raise BadLineError("the price is not positive")
+    if row.quantity == 0:
+        raise BadLineError("the quantity is 0")
     is_return = row.invoice.startswith(CANCELLED)
-    if quantity < 0 and not is_return:
-        raise _BadRowError("a negative quantity on an invoice that is no cancellation")
-    if quantity > 0 and is_return:
-        raise _BadRowError("a positive quantity on a cancellation")
-    money = _money(row, units)
-    if money is None or abs(money) > MOST_MINOR_UNITS or abs(quantity) > MOST_PIECES:
-        raise _BadRowError("out of all bounds")
-    line = Line(row.stock_code, row.description[:LONGEST_NAME], "", "", abs(quantity), abs(money))
-    return Part(is_return, row.invoice, member_id, occurred, abs(money), 1, (line,))
+    if row.quantity < 0 and not is_return:
+        raise BadLineError("a negative quantity on an invoice that is no cancellation")
+    if row.quantity > 0 and is_return:
+        raise BadLineError("a positive quantity on a cancellation")
+    if row.amount is None or abs(row.quantity) > MOST_PIECES:
+        raise BadLineError("an amount or a quantity out of all bounds")
+    if len(row.stock_code) > LONGEST_SKU:
+        raise BadLineError("StockCode is too long")
+    amount, pieces = abs(row.amount), abs(int(row.quantity))
+    line = Line(row.stock_code, row.description[:LONGEST_NAME], "", "", pieces, amount)
+    return Part(is_return, row.invoice, row.customer, occurred, amount, 1, (line,))
 
 
-def _member(customer: str) -> str:
-    if _NUMBERED.fullmatch(customer):
-        return customer.partition(".")[0]
-    if _MEMBER.fullmatch(customer):
-        return customer
-    raise _BadRowError("Customer ID is no id of a member")
+def _number(text: str) -> Decimal | None:
+    return _decimal(text) if len(text) <= LONGEST_NUMBER else None
 
 
-def _quantity(text: str) -> int:
-    value = _decimal(text)
-    if value is None or value != value.to_integral_value():
-        raise _BadRowError("Quantity is no whole number")
-    return int(value)
-
-
-def _money(row: _Row, units: Units) -> int | None:
-    """Quantity times price, signed as the quantity is; None where one of them is no number."""
-    quantity, price = _decimal(row.quantity), _decimal(row.price)
-    if quantity is None or price is None:
-        return None
-    return minor_units(quantity * price, units.digits)
-
-
+# Prices, quantities and times repeat. Only short texts come here: what is kept stays small.
 @lru_cache(maxsize=4096)
 def _decimal(text: str) -> Decimal | None:
-    """A number of at most 40 characters; prices and quantities repeat."""
-    if len(text) > 40:
-        return None
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        return None
-    # An exponent can make a short text a number of a million digits.
-    return value if value.is_finite() and abs(value.adjusted()) <= 18 else None
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 @lru_cache(maxsize=4096)
@@ -177,7 +161,4 @@ def _occurred(text: str, zone: ZoneInfo) -> int | None:
         wall = datetime.fromisoformat(text)
     except ValueError:
         return None
-    if wall.tzinfo is not None:
-        return None
-    occurred = instant(wall, zone)
-    return occurred if EARLIEST + 1_000_000 <= occurred < LATEST else None
+    return instant(wall, zone) if wall.year in YEARS else None

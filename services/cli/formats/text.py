@@ -1,4 +1,7 @@
-"""Files of text, read line by line in bounded memory, and what is said of those that are none."""
+"""Files of text, read line by line in bounded memory, and what is said of those that are none.
+
+Lines are numbered from 1, and blank ones are none.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,9 @@ def check_text(path: Path) -> None:
     try:
         if path.is_dir():
             raise SourceError(f"{path} is a folder; name the file")
+        if path.exists() and not path.is_file():
+            # It is read more than once.
+            raise SourceError(f"{path} is no regular file; save what comes from there to one")
         with path.open("rb") as file:
             beginning = file.read(_LOOKED_AT_BYTES)
     except OSError as error:
@@ -53,6 +59,8 @@ def read_lines(path: Path) -> Iterator[str]:
                         f"{path}, line {number}, is longer than {LONGEST_LINE_BYTES // 1024} KiB: that is no line of "
                         "this format"
                     )
+                if b"\0" in line:
+                    raise SourceError(f"{path}, line {number}, is no text: it holds NUL bytes")
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 try:
@@ -66,17 +74,26 @@ def read_lines(path: Path) -> Iterator[str]:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def read_words(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
+    """What stands between spaces in each line, with the number of the line. Raises SourceError."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if words := line.split():
+            yield number, words
+
+
 def read_csv(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
-    """The records of a CSV file, the header among them, each with the number of its last line. Raises SourceError."""
+    """The records of a CSV file, the header among them, each with the number of its first line. Raises SourceError."""
     reader = csv.reader(read_lines(path), strict=True)
     while True:
+        number = reader.line_num + 1
         try:
             record = next(reader, None)
         except csv.Error as error:
-            raise SourceError(f"{path}, line {reader.line_num}, is no CSV: {error}") from None
+            raise SourceError(f"{path}: what begins in line {number} is no record of a CSV file: {error}") from None
         if record is None:
             return
-        yield reader.line_num, record
+        if record:
+            yield number, record
 
 
 def places_of(columns: Sequence[str], header: Sequence[str], path: Path) -> list[int]:

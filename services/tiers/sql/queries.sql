@@ -97,13 +97,6 @@ ON CONFLICT (partition, member_id) DO UPDATE
 SET as_of = excluded.as_of, balance = excluded.balance, tier_number = excluded.tier_number,
     since_time = excluded.since_time, next_roll_off = excluded.next_roll_off, sequence = excluded.sequence;
 
--- name: insert_movements
--- The movements of a batch.
-INSERT INTO tiers.movements (partition, member_id, ledger_offset, amount, occurred_time, end_time, applied_time)
-SELECT *
-FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[],
-    $7::timestamptz[]);
-
 -- name: insert_changes
 -- The changes of a batch.
 INSERT INTO tiers.tier_changes (partition, change_offset, member_id, sequence, from_tier_number, to_tier_number,
@@ -120,11 +113,19 @@ SELECT *
 FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::text[]);
 
 -- name: read_outbox
--- The oldest earning classes that wait, a member's in their order.
-SELECT partition, change_offset, member_id, sequence, earning_class, effective_time, request_id
-FROM tiers.class_outbox
-ORDER BY partition, change_offset
-LIMIT $1::bigint;
+-- Up to $3 of the earning classes that wait and are in force from $2 or before (NULL: all), the earliest first. Of a
+-- member's, a later one is never in force earlier.
+SELECT o.partition, o.change_offset, o.member_id, o.sequence, o.earning_class, o.effective_time, o.request_id
+FROM unnest($1::integer[]) AS w(partition)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM tiers.class_outbox AS c
+    WHERE c.partition = w.partition AND c.effective_time <= coalesce($2::timestamptz, 'infinity')
+    ORDER BY c.effective_time, c.change_offset
+    LIMIT $3::bigint
+) AS o
+ORDER BY o.effective_time, o.partition, o.change_offset
+LIMIT $3::bigint;
 
 -- name: delete_outbox
 -- What the ledger has answered.
@@ -133,11 +134,13 @@ USING unnest($1::integer[], $2::bigint[]) AS a(partition, change_offset)
 WHERE o.partition = a.partition AND o.change_offset = a.change_offset;
 
 -- name: outbox_waits
--- Whether an earning class of a change up to these offsets waits.
+-- Whether an earning class of a change up to these offsets waits that is in force from $3 or before (NULL: any).
 SELECT EXISTS (
     SELECT
     FROM unnest($1::integer[], $2::bigint[]) AS w(partition, change_offset)
-    JOIN tiers.class_outbox AS o ON o.partition = w.partition AND o.change_offset <= w.change_offset
+    JOIN tiers.class_outbox AS o
+        ON o.partition = w.partition AND o.effective_time <= coalesce($3::timestamptz, 'infinity')
+        AND o.change_offset <= w.change_offset
 );
 
 -- name: find_state
@@ -155,9 +158,11 @@ WHERE partition = $1::integer AND member_id = $2::text AND occurred_time <= $3::
 ORDER BY end_time DESC, ledger_offset DESC
 LIMIT $4::bigint;
 
--- name: read_latest_time
--- The latest instant that has been processed for any member.
-SELECT max(as_of) FROM tiers.standings;
+-- name: count_states
+-- Members by the number of the tier that their states name, with the latest of these and the first that will change.
+SELECT tier_number, count(*) AS members, max(as_of) AS as_of, min(next_roll_off) AS next_roll_off
+FROM tiers.standings
+GROUP BY tier_number;
 
 -- name: count_standings
 -- Members by the number of their tier at $1; $2 are the thresholds of all tiers but the first, ascending. Where a
@@ -171,13 +176,38 @@ FROM (
     SELECT width_bucket(coalesce(sum(m.amount), 0)::bigint, $2::bigint[]) + 1
     FROM tiers.standings AS s
     LEFT JOIN tiers.movements AS m
-        ON m.partition = s.partition AND m.member_id = s.member_id
+        ON m.partition = s.partition AND m.member_id = s.member_id COLLATE "default"
         AND m.occurred_time > s.joined_time AND m.occurred_time <= $1::timestamptz AND m.end_time > $1::timestamptz
     WHERE s.joined_time <= $1::timestamptz
         AND (s.as_of > $1::timestamptz OR s.next_roll_off <= $1::timestamptz)
     GROUP BY s.partition, s.member_id
 ) AS h
 GROUP BY h.tier_number;
+
+-- name: list_states
+-- Up to $3 members who had joined by $1, those after the id $2, bytewise. Per partition the primary key gives the next
+-- ones in order; the cursors name the partitions.
+SELECT s.partition, s.member_id, s.joined_time, s.as_of, s.balance, s.tier_number, s.since_time, s.next_roll_off,
+    s.sequence
+FROM tiers.cursors AS c
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM tiers.standings AS d
+    WHERE d.partition = c.partition AND d.member_id > $2::text AND d.joined_time <= $1::timestamptz
+    ORDER BY d.member_id
+    LIMIT $3::bigint
+) AS s
+ORDER BY s.member_id
+LIMIT $3::bigint;
+
+-- name: read_balances
+-- What counts of members at $1, from their movements; one of whom nothing counts is left out.
+SELECT m.partition, m.member_id, sum(m.amount)::bigint AS balance
+FROM unnest($2::integer[], $3::text[], $4::timestamptz[]) AS w(partition, member_id, joined_time)
+JOIN tiers.movements AS m
+    ON m.partition = w.partition AND m.member_id = w.member_id
+    AND m.occurred_time > w.joined_time AND m.occurred_time <= $1::timestamptz AND m.end_time > $1::timestamptz
+GROUP BY m.partition, m.member_id;
 
 -- name: read_changes
 -- Up to $4 changes after and up to these offsets, each partition's in order.

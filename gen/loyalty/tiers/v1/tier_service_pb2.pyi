@@ -88,6 +88,46 @@ class CountStandingsResponse(_message.Message):
     at_time: _timestamp_pb2.Timestamp
     def __init__(self, counts: _Optional[_Iterable[_Union[TierCount, _Mapping]]] = ..., at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class ListStandingsRequest(_message.Message):
+    __slots__ = ("at_time", "page_size", "page_token", "causal_token", "settled")
+    AT_TIME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    at_time: _timestamp_pb2.Timestamp
+    page_size: int
+    page_token: str
+    causal_token: str
+    settled: bool
+    def __init__(self, at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., causal_token: _Optional[str] = ..., settled: _Optional[bool] = ...) -> None: ...
+
+class MemberStanding(_message.Message):
+    __slots__ = ("member_id", "tier_number", "tier", "balance", "joined_time")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    BALANCE_FIELD_NUMBER: _ClassVar[int]
+    JOINED_TIME_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    tier_number: int
+    tier: str
+    balance: _money_pb2.Money
+    joined_time: _timestamp_pb2.Timestamp
+    def __init__(self, member_id: _Optional[str] = ..., tier_number: _Optional[int] = ..., tier: _Optional[str] = ..., balance: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., joined_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListStandingsResponse(_message.Message):
+    __slots__ = ("standings", "next_page_token", "at_time", "programme_version")
+    STANDINGS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    AT_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROGRAMME_VERSION_FIELD_NUMBER: _ClassVar[int]
+    standings: _containers.RepeatedCompositeFieldContainer[MemberStanding]
+    next_page_token: str
+    at_time: _timestamp_pb2.Timestamp
+    programme_version: str
+    def __init__(self, standings: _Optional[_Iterable[_Union[MemberStanding, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., programme_version: _Optional[str] = ...) -> None: ...
+
 class StreamTierChangesRequest(_message.Message):
     __slots__ = ("after", "follow")
     AFTER_FIELD_NUMBER: _ClassVar[int]

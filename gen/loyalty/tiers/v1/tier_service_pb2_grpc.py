@@ -45,6 +45,11 @@ class TierServiceStub:
                 request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.CountStandingsRequest.SerializeToString,
                 response_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.CountStandingsResponse.FromString,
                 _registered_method=True)
+        self.ListStandings = channel.unary_unary(
+                '/loyalty.tiers.v1.TierService/ListStandings',
+                request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ListStandingsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ListStandingsResponse.FromString,
+                _registered_method=True)
         self.StreamTierChanges = channel.unary_stream(
                 '/loyalty.tiers.v1.TierService/StreamTierChanges',
                 request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.StreamTierChangesRequest.SerializeToString,
@@ -70,6 +75,13 @@ class TierServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListStandings(self, request, context):
+        """Lists everybody who had joined by an instant, once, with the tier held at it; ordered by member id, bytewise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamTierChanges(self, request, context):
         """Streams changes of tier from a cursor on, each partition in order and without gaps; then, if asked, goes on live.
         """
@@ -89,6 +101,11 @@ def add_TierServiceServicer_to_server(servicer, server):
                     servicer.CountStandings,
                     request_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.CountStandingsRequest.FromString,
                     response_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.CountStandingsResponse.SerializeToString,
+            ),
+            'ListStandings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStandings,
+                    request_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ListStandingsRequest.FromString,
+                    response_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ListStandingsResponse.SerializeToString,
             ),
             'StreamTierChanges': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamTierChanges,
@@ -151,6 +168,33 @@ class TierService:
             '/loyalty.tiers.v1.TierService/CountStandings',
             loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.CountStandingsRequest.SerializeToString,
             loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.CountStandingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStandings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.tiers.v1.TierService/ListStandings',
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ListStandingsRequest.SerializeToString,
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ListStandingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,451 @@
+"""`loyalty export`: what is true of an instant, as a CSV file.
+
+UTF-8, quoted as RFC 4180 has it, lines end with "\\n", the first one names the columns. Money in minor units, times in
+UTC. All of it comes over the public RPCs: standings from tiers, everything else is told by the entries that occurred up
+to the instant, in the order of the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import heapq
+import json
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import uvloop
+from loyalty.ledger.v1 import entry_pb2
+from loyalty.ledger.v1 import ledger_service_pb2 as ledger
+from loyalty.tiers.v1 import tier_service_pb2 as tiers
+from loyalty.type.v1 import log_pb2
+from rich.console import Console
+
+from services import programme as programmes
+from services.cli import installation
+from services.cli.advancing import read_time
+from services.cli.display import progress_bar
+from services.cli.errors import CommandError, UsageError
+from services.cli.files import whole_file
+from services.cli.installation import Connection
+from services.cli.remote import Services, call, reach, resumed_stream
+from services.programme import Programme
+from services.runtime.causality import format_token
+
+STANDING_COLUMNS: Final = ("member_id", "tier_number", "tier", "balance_minor_units", "currency_code")
+MEMBER_COLUMNS: Final = (
+    "member_id",
+    "joined_time",
+    "channel",
+    "available_points",
+    "debt_points",
+    "earned_points",
+    "purchases",
+    "returns",
+    "spent_minor_units",
+    "currency_code",
+    "first_purchase_time",
+    "last_purchase_time",
+)
+ENTRY_COLUMNS: Final = (
+    "partition",
+    "offset",
+    "kind",
+    "member_id",
+    "request_id",
+    "principal",
+    "on_behalf_of",
+    "occurred_time",
+    "recorded_time",
+    "programme_version",
+    "purchase_id",
+    "amount_minor_units",
+    "currency_code",
+    "goods_paid_minor_units",
+    "available_points",
+    "debt_points",
+    "issued_points",
+    "available_points_after",
+    "debt_points_after",
+    "rules",
+    "earning_class",
+    "effective_time",
+    "reason",
+    "channel",
+    "detail_commitment",
+    "hash",
+)
+PURCHASE_COLUMNS: Final = (
+    "member_id",
+    "purchase_id",
+    "kind",
+    "occurred_time",
+    "amount_minor_units",
+    "currency_code",
+    "goods_paid_minor_units",
+    "points",
+    "earning_class",
+    "channel",
+    "programme_version",
+    "request_id",
+    "partition",
+    "offset",
+)
+
+_PAGE: Final = 1000
+_PURCHASE: Final = entry_pb2.ENTRY_KIND_PURCHASE_RECORDED
+_RETURN: Final = entry_pb2.ENTRY_KIND_RETURN_RECORDED
+_KINDS: Final = {number: name.removeprefix("ENTRY_KIND_").lower() for name, number in entry_pb2.EntryKind.items()}
+
+Row = Sequence[object]
+# Told how many members or entries more have been read.
+Progressed = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What is exported: everything up to the heads of the log that is true of `at_time`."""
+
+    at_time: datetime
+    heads: Mapping[int, int]
+    members: int
+    currency: str
+
+    @property
+    def causal_token(self) -> str:
+        """Who has taken in this has taken in everything up to the heads."""
+        return format_token({partition: offset for partition, offset in self.heads.items() if offset})
+
+
+class Lines:
+    """The lines of a CSV file; `count` leaves out the one with the columns."""
+
+    def __init__(self, file: TextIO, columns: Row) -> None:
+        self.count = 0
+        self._write = csv.writer(file, lineterminator="\n").writerow
+        self._write(columns)
+
+    def add(self, row: Row) -> None:
+        """Writes one line."""
+        self._write(row)
+        self.count += 1
+
+
+def export(what: str, *, data: Path, at: str | None, output: Path) -> None:
+    """Writes a file and says how many lines it has. Raises CommandError, and the file is then as it was."""
+    if what not in _EXPORTS:
+        raise UsageError(f"there is no export of {what}; known are {', '.join(_EXPORTS)}")
+    there = installation.find(data)
+    try:
+        rules = programmes.load(there.programme)
+    except programmes.ProgrammeError as error:
+        raise CommandError(str(error)) from None
+    at_time = None if at is None else read_time(at, rules)
+    console = Console(stderr=True, highlight=False)
+    with (
+        whole_file(output) as file,
+        installation.running(there.directory, say=lambda text: console.print(f"  {text}", style="dim")) as up,
+    ):
+        count = uvloop.run(_export(what, up, rules, at_time, file, console))
+    print(f"{count:,} lines in {output}")
+
+
+async def _export(
+    what: str, up: Connection, rules: Programme, at_time: datetime | None, file: TextIO, console: Console
+) -> int:
+    columns, unit, write = _EXPORTS[what]
+    lines = Lines(file, columns)
+    async with reach(up) as services:
+        log = await call(services.ledger.ListPartitions, ledger.ListPartitionsRequest())
+        moment = Moment(
+            at_time=at_time or log.business_time.ToDatetime(UTC),
+            heads={one.partition: one.last_offset for one in log.partitions},
+            members=sum(one.members for one in log.partitions),
+            currency=rules.currency,
+        )
+        total = moment.members if unit == "members" else sum(moment.heads.values())
+        with _shown(console, unit, total) as progressed:
+            await write(services, moment, lines, progressed)
+    return lines.count
+
+
+# --- standings ------------------------------------------------------------------------------------------------------
+
+
+async def _write_standings(services: Services, moment: Moment, lines: Lines, progressed: Progressed) -> None:
+    request = tiers.ListStandingsRequest(page_size=_PAGE, causal_token=moment.causal_token)
+    request.at_time.FromDatetime(moment.at_time)
+    while True:
+        page = await call(services.tiers.ListStandings, request)
+        for one in page.standings:
+            balance = one.balance
+            lines.add((one.member_id, one.tier_number, one.tier, balance.minor_units, balance.currency_code))
+        progressed(len(page.standings))
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
+
+
+# --- entries and purchases ------------------------------------------------------------------------------------------
+
+
+async def entries_of(services: Services, moment: Moment, partition: int) -> AsyncGenerator[list[Any], None]:
+    """The entries of one partition up to its head, in order, some at a time. Raises CommandError."""
+    head = moment.heads[partition]
+    reached = 0
+
+    def request() -> Any:
+        # The other partitions have nothing to send but what is new.
+        places = {**moment.heads, partition: reached}
+        return ledger.StreamEntriesRequest(
+            after=[log_pb2.PartitionOffset(partition=number, offset=offset) for number, offset in places.items()]
+        )
+
+    if not head:
+        return
+    async with contextlib.aclosing(resumed_stream(services.ledger.StreamEntries, request)) as responses:
+        async for response in responses:
+            entries = [one for one in response.entries if one.partition == partition and one.offset <= head]
+            if not entries:
+                continue
+            reached = entries[-1].offset
+            yield entries
+            if reached == head:
+                return
+    raise CommandError(
+        f"the log of partition {partition} ended at entry {reached}, and it had {head} a moment ago; was the database "
+        "restored from a backup? export again"
+    )
+
+
+async def _read(
+    services: Services, moment: Moment, partition: int, progressed: Progressed, take: Callable[[Any, datetime], None]
+) -> None:
+    """Hands on what had occurred in one partition by the instant, entry by entry, each with its time."""
+    async with contextlib.aclosing(entries_of(services, moment, partition)) as responses:
+        async for entries in responses:
+            for entry in entries:
+                occurred = entry.occurred_time.ToDatetime(UTC)
+                if occurred <= moment.at_time:
+                    take(entry, occurred)
+            progressed(len(entries))
+
+
+async def _write_entries(services: Services, moment: Moment, lines: Lines, progressed: Progressed) -> None:
+    def take(entry: Any, occurred: datetime) -> None:
+        lines.add(entry_row(entry, occurred))
+
+    for partition in sorted(moment.heads):
+        await _read(services, moment, partition, progressed, take)
+
+
+async def _write_purchases(services: Services, moment: Moment, lines: Lines, progressed: Progressed) -> None:
+    def take(entry: Any, occurred: datetime) -> None:
+        if entry.kind in (_PURCHASE, _RETURN):
+            lines.add(purchase_row(entry, occurred))
+
+    for partition in sorted(moment.heads):
+        await _read(services, moment, partition, progressed, take)
+
+
+def entry_row(entry: Any, occurred: datetime) -> Row:
+    """A line of the log by ENTRY_COLUMNS."""
+    amount, goods_paid = entry.amount, entry.goods_paid
+    available, debt, issued = posted(entry)
+    return (
+        entry.partition,
+        entry.offset,
+        _KINDS[entry.kind],
+        entry.member_id,
+        entry.request_id,
+        entry.principal,
+        entry.on_behalf_of,
+        time_text(occurred),
+        time_text(entry.recorded_time.ToDatetime(UTC)),
+        entry.programme_version,
+        entry.purchase_id,
+        amount.minor_units if entry.HasField("amount") else "",
+        amount.currency_code,
+        goods_paid.minor_units if entry.HasField("goods_paid") else "",
+        available,
+        debt,
+        issued,
+        entry.available_points_after,
+        entry.debt_points_after,
+        rules_text(entry.rules),
+        entry.earning_class,
+        time_text(entry.effective_time.ToDatetime(UTC)) if entry.HasField("effective_time") else "",
+        entry.reason,
+        entry.channel,
+        entry.detail_commitment.hex(),
+        entry.hash.hex(),
+    )
+
+
+def purchase_row(entry: Any, occurred: datetime) -> Row:
+    """A purchase or a return by PURCHASE_COLUMNS; what a return gives back and takes away is negative."""
+    is_return = entry.kind == _RETURN
+    sign = -1 if is_return else 1
+    _, _, issued = posted(entry)
+    return (
+        entry.member_id,
+        entry.purchase_id,
+        "return" if is_return else "purchase",
+        time_text(occurred),
+        sign * entry.amount.minor_units,
+        entry.amount.currency_code,
+        sign * entry.goods_paid.minor_units,
+        issued,
+        entry.earning_class,
+        entry.channel,
+        entry.programme_version,
+        entry.request_id,
+        entry.partition,
+        entry.offset,
+    )
+
+
+def posted(entry: Any) -> tuple[int, int, int]:
+    """What an entry adds to available points, to debt, and to the points issued."""
+    available = debt = issued = 0
+    for posting in entry.postings:
+        if posting.account == entry_pb2.ACCOUNT_AVAILABLE:
+            available += posting.points
+        elif posting.account == entry_pb2.ACCOUNT_DEBT:
+            debt += posting.points
+        elif posting.account == entry_pb2.ACCOUNT_ISSUED:
+            issued += posting.points
+    return available, debt, issued
+
+
+def rules_text(rules: Iterable[Any]) -> str:
+    """Points by rule as a JSON object; empty where no rule gave or took any."""
+    points: dict[str, int] = {}
+    for one in rules:
+        points[one.rule] = points.get(one.rule, 0) + one.points
+    return json.dumps(points, separators=(",", ":"), ensure_ascii=False) if points else ""
+
+
+def time_text(time: datetime | None) -> str:
+    """A time in UTC as RFC 3339 has it, with microseconds where there are any; empty for None."""
+    return "" if time is None else time.isoformat().removesuffix("+00:00") + "Z"
+
+
+# --- members --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Member:
+    joined_time: datetime | None = None
+    channel: str = ""
+    available: int = 0
+    debt: int = 0
+    issued: int = 0
+    purchases: int = 0
+    returns: int = 0
+    spent: int = 0
+    first_purchase: datetime | None = None
+    last_purchase: datetime | None = None
+
+
+class Members:
+    """What entries add up to, by member. They may come in any order of their times."""
+
+    def __init__(self, currency: str) -> None:
+        self._currency = currency
+        self._members: dict[str, _Member] = {}
+
+    def add(self, entry: Any, occurred: datetime) -> None:
+        """Takes in one entry."""
+        if not entry.member_id:
+            return
+        member = self._members.setdefault(entry.member_id, _Member())
+        available, debt, issued = posted(entry)
+        member.available += available
+        member.debt += debt
+        member.issued += issued
+        if entry.kind == entry_pb2.ENTRY_KIND_MEMBER_JOINED:
+            member.joined_time = occurred
+            member.channel = entry.channel
+        elif entry.kind == _PURCHASE:
+            member.purchases += 1
+            member.spent += entry.amount.minor_units
+            member.first_purchase = min(occurred, member.first_purchase or occurred)
+            member.last_purchase = max(occurred, member.last_purchase or occurred)
+        elif entry.kind == _RETURN:
+            member.returns += 1
+            member.spent -= entry.amount.minor_units
+
+    def rows(self) -> Iterator[Row]:
+        """Everybody who had joined, by MEMBER_COLUMNS and in the order of the ids, bytewise."""
+        for member_id, member in sorted(self._members.items()):
+            if member.joined_time is None:
+                continue
+            yield (
+                member_id,
+                time_text(member.joined_time),
+                member.channel,
+                member.available,
+                member.debt,
+                member.issued,
+                member.purchases,
+                member.returns,
+                member.spent,
+                self._currency,
+                time_text(member.first_purchase),
+                time_text(member.last_purchase),
+            )
+
+
+async def _write_members(services: Services, moment: Moment, lines: Lines, progressed: Progressed) -> None:
+    # The members of one partition are held in memory; those of the others lie, in order, in files without a name.
+    with _room(), contextlib.ExitStack() as stack:
+        parts: list[TextIO] = []
+        for partition in sorted(moment.heads):
+            members = Members(moment.currency)
+            await _read(services, moment, partition, progressed, members.add)
+            part = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
+            csv.writer(part).writerows(members.rows())
+            part.seek(0)
+            parts.append(part)
+        for row in heapq.merge(*map(csv.reader, parts), key=lambda row: row[0]):
+            lines.add(row)
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            f"members cannot be kept on disk while they are put in order: {error.strerror}; name a folder with more "
+            "space in TMPDIR"
+        ) from None
+
+
+# --- what there is --------------------------------------------------------------------------------------------------
+
+
+Write = Callable[[Services, Moment, Lines, Progressed], Awaitable[None]]
+# By name: the columns, what is counted on the way, and what writes the lines.
+_EXPORTS: Final[Mapping[str, tuple[Row, str, Write]]] = {
+    "standings": (STANDING_COLUMNS, "members", _write_standings),
+    "members": (MEMBER_COLUMNS, "entries", _write_members),
+    "entries": (ENTRY_COLUMNS, "entries", _write_entries),
+    "purchases": (PURCHASE_COLUMNS, "entries", _write_purchases),
+}
+
+
+@contextlib.contextmanager
+def _shown(console: Console, unit: str, total: int) -> Iterator[Progressed]:
+    """A bar on a terminal."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with progress_bar(console, unit) as progress:
+        task = progress.add_task("reading", total=total)
+        yield lambda more: progress.advance(task, more)
