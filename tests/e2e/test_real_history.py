@@ -43,13 +43,14 @@ CLOCK_CHANGES = [
     for day in ((2010, 3, 28), (2010, 10, 31), (2011, 3, 27), (2011, 10, 30), (2012, 3, 25), (2012, 10, 28))
 ]
 MINUTES_AROUND = (-120, -60, -30, 0, 30, 60, 90, 120)
-# British customers do not shop at night. These do, and write their lines in other ways: two hours do not exist or come
-# twice in London or Warsaw, when something is bought or when it leaves the window; half a penny goes to the even one.
+# British customers do not shop at night. These do, in hours that do not exist or come twice in London or Warsaw, then
+# or when it leaves the window. They spend just what a tier begins at, and less, write their numbers in two ways, pay
+# half a penny, which goes to the even one, and leave lines that do not count.
 AT_NIGHT = """\
-N1,A,night,1,2010-03-27 00:30:00,400.00,90001,Nowhere
-N2,A,night,1,2010-03-27 01:30:00,400.00,90002,Nowhere
-N3,A,night,1,2010-03-28 01:30:00,400.00,90003.0,Nowhere
-N4,A,night,1,2010-10-30 01:30:00,400.00,90004,Nowhere
+N1,A,night,1,2010-03-27 00:30:00,300.00,90001,Nowhere
+N2,A,night,1,2010-03-27 01:30:00,1000.00,90002,Nowhere
+N3,A,night,1,2010-03-28 01:30:00,2000.00,90003.0,Nowhere
+N4,A,night,1,2010-10-30 01:30:00,299.99,90004,Nowhere
 N5,A,night,1,2010-10-31 01:30:00,400.00,90005,Nowhere
 N6,A,night,3,2010-10-31 02:30:00,400.005,90006,Nowhere
 CN6,A,night,-1,2010-10-31 02:30:00,100.005,90006.0,Nowhere

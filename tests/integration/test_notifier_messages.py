@@ -446,15 +446,48 @@ async def test_an_empty_address_removes_the_one_there_was(desk: Desk) -> None:
     assert [mail["X-Mailbox-To"] for mail in desk.mail.messages()] == ["eve@example.com"]
 
 
+async def test_a_message_without_contact_waits_for_one_from_the_start(desk: Desk) -> None:
+    await desk.contact("m-2", "", "Ben")
+    await desk.reach("m-1")
+    await desk.reach("m-2")
+    assert {delivery.state for delivery in (await desk.deliveries()).deliveries} == {DeliveryState.NO_CONTACT}
+    # There is nothing for the worker to do.
+    assert await desk.worker.deliver_due() is None
+
+
+async def test_a_contact_set_while_a_coupon_is_issued_is_not_missed(desk: Desk) -> None:
+    """Whoever comes first: the message is sent."""
+    for number in range(12):
+        member_id = f"m-{number}"
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(desk.reach(member_id))
+            tasks.create_task(desk.contact(member_id, f"m{number}@example.com"))
+        await desk.worker.deliver_due()
+    assert len(desk.mail.messages()) == 12
+
+
+async def test_a_contact_that_is_removed_before_its_message_is_sent_leaves_it_waiting(desk: Desk) -> None:
+    await desk.contact("m-1", "ann@example.com", "Ann", "c-1")
+    await desk.reach("m-1")
+    assert (await desk.the_delivery()).state is DeliveryState.QUEUED
+    await desk.contact("m-1", "", "", "c-2")
+    await desk.worker.deliver_due()
+    assert (await desk.the_delivery()).state is DeliveryState.NO_CONTACT
+    assert desk.mail.messages() == []
+
+
 async def test_a_contact_set_while_a_message_is_put_aside_is_not_missed(desk: Desk) -> None:
     """Whoever comes first: the message is sent."""
     for number in range(12):
         member_id = f"m-{number}"
+        await desk.contact(member_id, "old@example.com", "", "c-1")
         await desk.reach(member_id)
+        await desk.contact(member_id, "", "", "c-2")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(desk.worker.deliver_due())
-            tasks.create_task(desk.contact(member_id, f"m{number}@example.com"))
+            tasks.create_task(desk.contact(member_id, f"m{number}@example.com", "", "c-3"))
         await desk.worker.deliver_due()
+    assert [mail["X-Mailbox-To"] for mail in desk.mail.messages()].count("old@example.com") == 0
     assert len(desk.mail.messages()) == 12
 
 
@@ -585,3 +618,29 @@ async def test_a_read_waits_until_the_feeds_have_come_and_says_so_where_they_do_
     before, after = Cursor(), Cursor(ledger_offset=3)
     await desk.consumer.handle(Batch(changes=(), entries=(), before={0: before}, after={0: after}))
     assert (await reading).total_size == 0
+
+
+async def test_entries_that_mean_nothing_are_passed_at_once_and_written_down_with_what_means_something(
+    desk: Desk,
+) -> None:
+    async def written() -> dict[int, Cursor]:
+        return await desk.store.read(Transaction.read_cursors)
+
+    def passing(partition: int, start: int, end: int) -> Batch:
+        before, after = Cursor(ledger_offset=start), Cursor(ledger_offset=end)
+        return Batch(changes=(), entries=(), before={partition: before}, after={partition: after})
+
+    home = partition_of("m-1", PARTITIONS)
+    other = (home + 1) % PARTITIONS
+    await desk.consumer.handle(passing(home, 0, 5))
+    await desk.consumer.handle(passing(other, 0, 7))
+    await desk.consumer.handle(passing(home, 5, 6))
+    await desk.deliveries(after={home: 6, other: 7}, wait_seconds=0)
+    assert set((await written()).values()) == {Cursor()}
+    desk.cursors[home] = Cursor(ledger_offset=6)
+    await desk.reach("m-1")
+    assert (await written())[home] == Cursor(ledger_offset=6, change_offset=1)
+    assert (await written())[other] == Cursor(ledger_offset=7)
+    # Many of them are written down for their own sake.
+    await desk.consumer.handle(passing(other, 7, 20_000))
+    assert (await written())[other] == Cursor(ledger_offset=20_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.notifier.domain.feeds import (
+    Batch,
     ClockAdvanced,
     Cursor,
     LedgerEntry,
+    MemberJoined,
     Sequencer,
     TierChange,
     TierNews,
@@ -26,6 +28,7 @@ START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def entry(partition: int, offset: int, clock: int | None = None) -> LedgerEntry:
+    """One of the ledger; with `clock` it moves the business time to that day."""
     fact = None if clock is None else ClockAdvanced(to_time=START + timedelta(days=clock))
     return LedgerEntry(partition=partition, offset=offset, fact=fact)
 
@@ -56,15 +59,31 @@ def news(changes: Sequence[TierChange] = (), *progress: tuple[int, int]) -> Tier
 
 @dataclass(frozen=True)
 class World:
-    """Two logs as they came to be: entries per partition, changes per partition with the watermark after each."""
+    """Two logs as they came to be: entries per partition, changes per partition with the watermark after each.
+
+    Every fourth entry lets someone join; the others mean nothing, and may come as one for several.
+    """
 
     entries: dict[int, int]
     causes: dict[int, list[int | None]]
 
+    def lines(self, partition: int, offsets: Sequence[int], random: Random) -> list[LedgerEntry]:
+        """Entries as a response may hold them."""
+        lines: list[LedgerEntry] = []
+        for offset in offsets:
+            if offset % 4 == 0:
+                fact = MemberJoined(member_id=f"m-{offset}", joined_time=START)
+                lines.append(LedgerEntry(partition=partition, offset=offset, fact=fact))
+            elif lines and lines[-1].fact is None and random.random() < 0.7:
+                lines[-1] = replace(lines[-1], offset=offset, count=lines[-1].count + 1)
+            else:
+                lines.append(entry(partition, offset))
+        return lines
+
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    entries = {partition: draw(st.integers(0, 8)) for partition in range(draw(st.integers(1, 3)))}
+    entries = {partition: draw(st.integers(0, 12)) for partition in range(draw(st.integers(1, 3)))}
     causes = {}
     for partition, count in entries.items():
         caused = sorted(draw(st.lists(st.integers(1, count), max_size=6))) if count else []
@@ -79,7 +98,7 @@ def entry_stream(world: World, after: dict[int, Cursor], random: Random) -> Iter
         response = []
         for partition in random.sample([p for p, offsets in left.items() if offsets], sum(map(bool, left.values()))):
             take = random.randint(0, len(left[partition]))
-            response += [entry(partition, offset) for offset in left[partition][:take]]
+            response += world.lines(partition, left[partition][:take], random)
             left[partition] = left[partition][take:]
         if response:
             yield response
@@ -110,11 +129,17 @@ def news_stream(world: World, after: dict[int, Cursor], random: Random) -> Itera
 @given(worlds(), st.integers(0, 2**32))
 def test_every_line_is_handled_once_and_entries_after_what_they_caused(world: World, seed: int) -> None:
     random = Random(seed)
-    cursors = {partition: Cursor() for partition in world.entries}
+    # As they are written down; what only passes by is not, until something else is.
+    written = {partition: Cursor() for partition in world.entries}
+    joined: list[tuple[int, int]] = []
     handled_entries: dict[int, list[int]] = {partition: [] for partition in world.entries}
     handled_changes: dict[int, list[int]] = {partition: [] for partition in world.entries}
     while True:
         # A life of the consumer: it begins at the cursors, and may end at any point.
+        cursors = dict(written)
+        passed: Batch | None = None
+        for partition, cursor in cursors.items():
+            del handled_entries[partition][cursor.ledger_offset :]
         sequencer = Sequencer(cursors)
         watermarks = dict.fromkeys(world.entries, 0)
         streams: list[Iterator[object]] = [
@@ -139,22 +164,34 @@ def test_every_line_is_handled_once_and_entries_after_what_they_caused(world: Wo
                 assert batch.before == {partition: cursors[partition] for partition in batch.after}
                 for done in batch.changes:
                     handled_changes[done.partition].append(done.offset)
-                for passed in batch.entries:
-                    assert passed.offset <= watermarks[passed.partition]
+                for line in batch.entries:
+                    assert line.offset <= watermarks[line.partition]
                     caused = [
                         offset
-                        for offset, cause in enumerate(world.causes[passed.partition], 1)
-                        if cause is not None and cause <= passed.offset
+                        for offset, cause in enumerate(world.causes[line.partition], 1)
+                        if cause is not None and cause <= line.offset
                     ]
-                    assert set(caused) <= set(handled_changes[passed.partition])
-                    handled_entries[passed.partition].append(passed.offset)
+                    assert set(caused) <= set(handled_changes[line.partition])
+                    handled_entries[line.partition] += range(line.first_offset, line.offset + 1)
+                    if line.fact is not None:
+                        joined.append((line.partition, line.offset))
                 cursors.update(batch.after)
+                whole = batch.following(passed) if passed else batch
+                assert whole.before == {partition: written[partition] for partition in whole.after}
+                if whole.passes_by:
+                    assert not batch.changes
+                    passed = whole
+                else:
+                    passed = None
+                    written.update(whole.after)
                 if random.random() < 0.1:
                     died = True
                     break
         if not died:
             break
     assert sequencer.held_entries == 0
+    joins = [(p, offset) for p, count in world.entries.items() for offset in range(4, count + 1, 4)]
+    assert sorted(joined) == joins
     for partition, count in world.entries.items():
         assert handled_entries[partition] == list(range(1, count + 1))
         assert handled_changes[partition] == list(range(1, len(world.causes[partition]) + 1))
@@ -199,10 +236,36 @@ def test_the_business_time_moves_with_the_entry_that_says_so_and_never_back() ->
     assert batch.after[0] == Cursor(ledger_offset=3, business_time=START + timedelta(days=5))
 
 
+def test_entries_that_come_as_one_are_passed_as_far_as_tiers_have_come() -> None:
+    sequencer = Sequencer({0: Cursor(ledger_offset=2)})
+    # The first two were handled before; a ledger that is asked again cuts its responses in another way.
+    sequencer.add_entries([LedgerEntry(partition=0, offset=9, fact=None, count=9)])
+    assert (sequencer.held_entries, sequencer.take(1)) == (7, None)
+    sequencer.add_news(news([], (0, 6)))
+    batch = sequencer.take(1)
+    assert batch is not None
+    assert (batch.after[0], batch.passes_by) == (Cursor(ledger_offset=6), 4)
+    assert (sequencer.held_entries, sequencer.take(1)) == (3, None)
+    sequencer.add_news(news([], (0, 20)))
+    batch = sequencer.take(1)
+    assert batch is not None
+    assert (batch.after[0], sequencer.held_entries) == (Cursor(ledger_offset=9), 0)
+
+
+def test_time_that_moves_is_nothing_that_only_passes_by() -> None:
+    sequencer = Sequencer({0: Cursor()})
+    sequencer.add_entries([entry(0, 1), entry(0, 2, clock=5)])
+    sequencer.add_news(news([], (0, 1)))
+    due = TierProgress(partition=0, ledger_offset=2, due_time=START + timedelta(days=5))
+    passed = [sequencer.take(10), sequencer.add_news(TierNews(changes=(), progress=(due,))), sequencer.take(10)]
+    assert [batch and batch.passes_by for batch in passed] == [1, None, 0]
+
+
 @pytest.mark.parametrize(
     "broken",
     [
         lambda s: s.add_entries([entry(0, 2)]),
+        lambda s: s.add_entries([LedgerEntry(partition=0, offset=3, fact=None, count=2)]),
         lambda s: s.add_entries([entry(1, 1)]),
         lambda s: s.add_news(news([change(0, 2, 1)])),
         lambda s: (s.add_news(news([], (0, 4))), s.add_news(news([change(0, 1, 4)]))),

@@ -410,8 +410,8 @@ def days_of(chance: Random) -> dict[int, list[LedgerEntry]]:
             entries.append((EntryKind.CLOCK, "", now, 0))
     return {
         partition: [
-            LedgerEntry(partition=partition, offset=offset, kind=kind, member_id=name, occurred_time=time, amount=amount)
-            for offset, (kind, name, time, amount) in enumerate(entries, start=1)
+            LedgerEntry(partition=partition, offset=offset, kind=kind, member_id=name, occurred_time=time, amount=total)
+            for offset, (kind, name, time, total) in enumerate(entries, start=1)
         ]
         for partition, entries in happened.items()
     }

@@ -15,8 +15,8 @@ from services import programme as programmes
 from services.cli import demo, installation
 from services.cli.advancing import read_time
 from services.cli.errors import CommandError, UsageError
-from services.cli.installation import DEFAULT_PROGRAMME
 from services.cli.history import end_of_day
+from services.cli.installation import DEFAULT_PROGRAMME
 from services.cli.tier_chart import chart, stack
 from services.cli.till import folded, reflowed
 from services.programme import Programme

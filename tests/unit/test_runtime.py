@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from services.runtime.causality import CausalTokenError, format_token, merge, pa
 from services.runtime.clock import ClockMode
 from services.runtime.database import QueryFileError, load_queries
 from services.runtime.identity import DevelopmentTokens, TokenInvalidError, TokenMissingError, bearer
+from services.runtime.inlet import reading
 from services.runtime.logging import Outlet
+from services.runtime.tail import Tail
 
 vectors = st.dictionaries(st.integers(0, 99_999), st.integers(0, 10**17), max_size=20)
 
@@ -103,3 +107,70 @@ def test_a_full_disk_does_not_fail_the_work_that_is_logged() -> None:
     outlet = Outlet(FullDisk())
     outlet.write("an event")
     outlet.flush()
+
+
+async def test_a_stream_is_read_ahead_as_far_as_there_is_room_and_taken_all_at_once() -> None:
+    sent = 0
+
+    async def stream() -> AsyncIterator[str]:
+        nonlocal sent
+        for word in ("a", "bb", "ccc", "d", "ee"):
+            sent += 1
+            yield word
+
+    async def rest() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    arrived = asyncio.Event()
+    async with reading(stream(), arrived, size=len, room=3, ended=EOFError("the end")) as inlet:
+        await rest()
+        assert (arrived.is_set(), sent) == (True, 2)
+        assert inlet.take() == ["a", "bb"]
+        await rest()
+        # What is larger than the room comes alone.
+        assert inlet.take() == ["ccc"]
+        await rest()
+        arrived.clear()
+        assert inlet.take() == ["d", "ee"]
+        await rest()
+        # All has been taken: who waits is told how it ended.
+        assert arrived.is_set()
+        with pytest.raises(EOFError, match="the end"):
+            inlet.take()
+
+
+async def test_what_breaks_a_stream_off_is_raised_behind_what_came_before() -> None:
+    async def stream() -> AsyncIterator[str]:
+        yield "a"
+        raise ConnectionError("gone")
+
+    arrived = asyncio.Event()
+    async with reading(stream(), arrived, size=len, room=10, ended=EOFError("the end")) as inlet:
+        await arrived.wait()
+        await asyncio.sleep(0)
+        assert inlet.take() == ["a"]
+        with pytest.raises(ConnectionError, match="gone"):
+            inlet.take()
+
+
+@dataclass(frozen=True)
+class Line:
+    partition: int
+    offset: int
+
+
+def test_the_tail_of_a_log_gives_out_lines_without_a_gap_or_says_that_it_cannot() -> None:
+    tail: Tail[Line] = Tail(3)
+    assert tail.between(0, 0, 1) is None
+    tail.add([Line(0, 1), Line(0, 2), Line(1, 8), Line(0, 3), Line(0, 4)])
+    # The first went to make room.
+    assert tail.between(0, 0, 4) is None
+    assert [line.offset for line in tail.between(0, 1, 4) or ()] == [2, 3, 4]
+    assert [line.offset for line in tail.between(0, 2, 3) or ()] == [3]
+    assert tail.between(0, 2, 5) is None
+    assert [line.offset for line in tail.between(1, 7, 8) or ()] == [8]
+    # Another process wrote in between.
+    tail.add([Line(0, 6)])
+    assert tail.between(0, 3, 6) is None
+    assert [line.offset for line in tail.between(0, 5, 6) or ()] == [6]
