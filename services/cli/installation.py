@@ -219,6 +219,7 @@ def running(
     A stack started so ends with this process, whatever ends it. Call it from the main thread.
     """
     installation = open_or_create(directory, programme_file=programme_file, clock=clock)
+    wait_while_stopping(installation)
     if running_state(installation) is not None:
         yield connection(installation.directory)
         return
@@ -236,6 +237,15 @@ def running_state(installation: Installation) -> dict[str, Any] | None:
     if state is None or not state["ready"] or not ProcessId(**state["supervisor"]).alive():
         return None
     return state
+
+
+def wait_while_stopping(installation: Installation) -> None:
+    """Returns when no stack of the folder is on its way out; raises CommandError where one takes too long."""
+    state = last_state(installation)
+    if state is None or not state.get("stopping"):
+        return
+    if not ProcessId(**state["supervisor"]).wait_gone(_STOP_SECONDS):
+        raise CommandError(f"the stack of {installation.directory} does not stop; see {installation.log}")
 
 
 def last_state(installation: Installation) -> dict[str, Any] | None:

@@ -293,7 +293,8 @@ async def serve(installation: Installation, *, port: int, say: Say, ready: Calla
                 installation.state_file,
                 {
                     "format": 1,
-                    "ready": is_ready,
+                    "ready": is_ready and not stop.is_set(),
+                    "stopping": stop.is_set(),
                     "supervisor": dataclasses.asdict(me),
                     "started": started,
                     "programme": installation.programme_version,
@@ -320,13 +321,20 @@ async def serve(installation: Installation, *, port: int, say: Say, ready: Calla
             write_state()
             ready(connection(installation.directory))
 
+        async def tell_of_stop() -> None:
+            await stop.wait()
+            # Who comes now waits for the end of it, and does not turn to services that are about to go.
+            changed(children)
+
         started = datetime.now(UTC).isoformat(timespec="seconds")
         write_state()
+        telling = asyncio.create_task(tell_of_stop())
         try:
             async with stack.probes() as probes:
                 supervisor = Supervisor(stack.stages(probes), log=installation.log, changed=changed, say=say)
                 await supervisor.run(stop, ready=all_ready)
         finally:
+            telling.cancel()
             installation.state_file.unlink()
 
 
