@@ -8,7 +8,6 @@ that `decide` reads is locked by the partition row, so nothing is cached between
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -55,6 +54,7 @@ from services.runtime.database import (
 )
 from services.runtime.signal import Signal, woken
 from services.runtime.status import OverloadedError
+from services.runtime.tail import Tail
 
 log = structlog.get_logger()
 
@@ -133,38 +133,20 @@ def tail_length(partitions: int) -> int:
     return max(_TAIL_ENTRIES // partitions, 1)
 
 
-class Tail:
-    """The newest committed entries, in memory: who follows the feed live is served without the database.
-
-    Holds the last entries of each partition without a gap; where another process wrote in between, it begins anew.
-    """
-
-    def __init__(self, entries_per_partition: int) -> None:
-        self._length = entries_per_partition
-        self._entries: dict[int, deque[Entry]] = {}
-
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Takes committed entries, those of a partition in order."""
-        for entry in entries:
-            held = self._entries.get(entry.partition)
-            if held is None or held[-1].offset + 1 != entry.offset:
-                held = self._entries[entry.partition] = deque(maxlen=self._length)
-            held.append(entry)
-
-    def after(self, cursors: Mapping[int, int], limit: int) -> list[Entry] | None:
-        """Entries that follow the cursors; None where a cursor is further behind than what is held."""
-        found: list[Entry] = []
-        for partition, cursor in cursors.items():
-            held = self._entries.get(partition)
-            if held is None or cursor >= held[-1].offset:
-                continue
-            start = cursor + 1 - held[0].offset
-            if start < 0:
-                return None
-            found.extend(itertools.islice(held, start, start + limit - len(found)))
-            if len(found) == limit:
-                break
-        return found
+def newest(tail: Tail[Entry], cursors: Mapping[int, int], limit: int) -> list[Entry] | None:
+    """Entries of the tail that follow the cursors; None where a cursor is further behind than what is held."""
+    found: list[Entry] = []
+    for partition, cursor in cursors.items():
+        last = tail.last(partition)
+        if last <= cursor:
+            continue
+        entries = tail.between(partition, cursor, min(last, cursor + limit - len(found)))
+        if entries is None:
+            return None
+        found.extend(entries)
+        if len(found) == limit:
+            break
+    return found
 
 
 class Ledger:
@@ -184,7 +166,7 @@ class Ledger:
         self.installation = installation
         self._pool = pool
         self._committed = Signal()
-        self._tail = Tail(tail_length(installation.partitions))
+        self._tail: Tail[Entry] = Tail(tail_length(installation.partitions))
         count = min(lanes, installation.partitions)
         self._lanes = [
             Lane(
@@ -286,7 +268,7 @@ class Ledger:
             committed = self._committed.next()
             # Another process may have written what this one's tail does not hold: the database is looked at in time.
             live = live and loop.time() - looked < _FEED_POLL_SECONDS
-            entries = self._tail.after(cursors, _FEED_ENTRIES) if live else None
+            entries = newest(self._tail, cursors, _FEED_ENTRIES) if live else None
             if entries is None:
                 looked = loop.time()
                 entries = await self._read(lambda c: store.read_feed(c, cursors, _FEED_ENTRIES))
@@ -329,7 +311,7 @@ class Lane:
         clock_mode: ClockMode,
         clock: MachineClock,
         committed: Signal,
-        tail: Tail,
+        tail: Tail[Entry],
     ) -> None:
         self._dsn = dsn
         self._programme = programme

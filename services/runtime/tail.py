@@ -41,6 +41,11 @@ class Tail(Generic[T]):
                 held = self._held[line.partition] = deque(maxlen=self._length)
             held.append(line)
 
+    def last(self, partition: int) -> int:
+        """The number of the newest line of a partition; 0 where none is held."""
+        held = self._held.get(partition)
+        return held[-1].offset if held else 0
+
     def between(self, partition: int, after: int, until: int) -> Iterable[T] | None:
         """The lines after an offset, up to and with another; None where not all of them are held."""
         held = self._held.get(partition)

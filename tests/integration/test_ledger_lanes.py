@@ -19,6 +19,7 @@ from services.programme import load
 from services.runtime.clock import ClockMode, machine_now
 from services.runtime.database import create_pool, transact
 from services.runtime.status import OverloadedError
+from services.runtime.tail import Tail
 from tests.conftest import PROGRAMMES, Database
 
 
@@ -105,10 +106,10 @@ def test_a_tail_shared_by_very_many_partitions_still_holds_the_newest_entry() ->
         request_hash=b"",
         hash=b"1",
     )
-    tail = service.Tail(service.tail_length(65_536))
+    tail: Tail[Entry] = Tail(service.tail_length(65_536))
     tail.add([entry])
     tail.add([replace(entry, offset=2)])
-    assert [held.offset for held in tail.after({0: 1}, 10) or ()] == [2]
+    assert [held.offset for held in service.newest(tail, {0: 1}, 10) or ()] == [2]
 
 
 async def test_more_than_a_lane_will_hold_is_turned_away_and_what_was_taken_in_is_done(database: Database) -> None:
