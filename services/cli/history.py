@@ -135,8 +135,8 @@ class Source(Protocol):
         """The columns of a rejected row."""
 
     @property
-    def fingerprint(self) -> str:
-        """The same for the same content, and for no other: hex."""
+    def paths(self) -> Sequence[Path]:
+        """The files that it reads."""
 
     def read(self, units: Units, sink: Sink) -> None:
         """Reads all of it once, in the order of the source; raises SourceError where it cannot be read so."""
@@ -191,8 +191,20 @@ def minor_units(value: Decimal, digits: int) -> int | None:
     return rounded if abs(rounded) <= MOST_MINOR_UNITS else None
 
 
-def fingerprint_of(*paths: Path) -> str:
-    """SHA-256 over files, one after the other; raises SourceError where one cannot be read."""
+def states_of(paths: Sequence[Path]) -> list[tuple[int, ...]]:
+    """What tells files that were written to from those that were not; raises SourceError where one is not there."""
+    states: list[tuple[int, ...]] = []
+    for path in paths:
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+        states.append((state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))
+    return states
+
+
+def fingerprint_of(paths: Sequence[Path]) -> str:
+    """SHA-256 over files, one after the other, in hex; raises SourceError where one cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
         try:

@@ -24,7 +24,7 @@ from services.cli.display import facts, progress_bar
 from services.cli.errors import CommandError, UsageError
 from services.cli.files import whole_file
 from services.cli.formats import FORMATS
-from services.cli.history import Format, SourceError, Units
+from services.cli.history import Format, SourceError, Units, fingerprint_of, states_of
 from services.cli.installation import DEFAULT_PROGRAMME, Connection, Installation
 from services.cli.loader import Answers, Closed, ContactOf, Loaded, Loader, Notes, Watcher, alone
 from services.cli.remote import Services, open_stream, reach
@@ -170,10 +170,11 @@ def read_history(form: Format, path: Path, units: Units, rules: Programme) -> It
     """Reads a source; nothing is sent yet. Raises SourceError where it cannot be read so."""
     began = time.perf_counter()
     source = form.open(path)
-    fingerprint = source.fingerprint
+    states = states_of(source.paths)
     with contextlib.closing(Staging()) as staging:
         source.read(units, staging)
-        if source.fingerprint != fingerprint:
+        fingerprint = fingerprint_of(source.paths)
+        if states_of(source.paths) != states:
             # What was read would be noted under another name than its own.
             raise SourceError(f"{path} was changed while it was read; load it when nobody writes to it")
         staging.arrange(rules)
@@ -331,6 +332,7 @@ class Report:
         """A line for each figure, and the account."""
         survey, totals = self.history.survey, self.loaded.totals
 
+        frequencies = ", ".join(f"{count}: {members:,}" for count, members in survey.frequencies.items() if members)
         load = "nothing to send: all of it was there"
         if self.loaded.seconds:
             load = (
@@ -346,11 +348,7 @@ class Report:
                 ("purchases", _answers(totals.purchases)),
                 ("returns", _answers(totals.returns)),
                 ("members", _answers(totals.members)),
-                (
-                    "frequency",
-                    "members by purchases: "
-                    + ", ".join(f"{count}: {members:,}" for count, members in survey.frequencies.items() if members),
-                ),
+                ("frequency", f"members by purchases: {frequencies or 'none'}"),
                 ("points", f"{totals.points_given:,} given"),
                 ("tiers", ", ".join(f"{members:,} {tier}" for tier, members in self.loaded.standings.items())),
                 (

@@ -373,5 +373,5 @@ def _room() -> Iterator[None]:
             raise
         raise CommandError(
             f"what was read cannot be kept on disk while it is put in order: {error}; name a folder with more space "
-            "in SQLITE_TMPDIR"
+            "in TMPDIR"
         ) from None

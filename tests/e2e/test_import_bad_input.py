@@ -273,10 +273,10 @@ def test_no_room_to_put_a_history_in_order_is_said_and_leaves_no_folder(tmp_path
         file.writelines(["1 19970101 1 5.00\n", *(f"{number} {'x' * 1_000_000}\n" for number in range(100))])
     done = run(
         "lines.txt", "--format", "cdnow", "--data", DATA,
-        cwd=tmp_path, limits=((resource.RLIMIT_FSIZE, 2**20),), SQLITE_TMPDIR=str(tmp_path / "room"),
+        cwd=tmp_path, limits=((resource.RLIMIT_FSIZE, 2**20),), TMPDIR=str(tmp_path / "room"),
     )  # fmt: skip
     assert said(done).startswith("what was read cannot be kept on disk while it is put in order: ")
-    assert said(done).endswith("; name a folder with more space in SQLITE_TMPDIR")
+    assert said(done).endswith("; name a folder with more space in TMPDIR")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["lines.txt", "room"]
 
 

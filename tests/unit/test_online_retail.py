@@ -280,7 +280,7 @@ def test_so_does_every_way_to_write_a_field_in_a_row_that_is_good_but_for_that(t
     good = ("536365", "85123A", "MUG", "6", "2010-12-01 08:26:00", "2.95", "12923", "France", "")
     pools = (INVOICES, STOCK_CODES, DESCRIPTIONS, NUMBERS, TIMES, NUMBERS, MEMBERS, ["France", "EIRE"], ["", "x"])
     rows = [(*good[:at], text, *good[at + 1 :]) for at, pool in enumerate(pools) for text in pool]
-    back = ["C536379", "", "", "-1"]
+    back = ["C536379", "", "", "-2"]
     rows += [(*back, *row[4:]) for row in rows]
     for columns in (range(8), range(9)):
         check(tmp_path / "rows.csv", rows, Layout(columns=columns, quoting=csv.QUOTE_MINIMAL, end="\n", mark=False))

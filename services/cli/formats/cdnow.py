@@ -25,7 +25,6 @@ from services.cli.history import (
     Sink,
     SourceError,
     Units,
-    fingerprint_of,
     instant,
     minor_units,
 )
@@ -60,12 +59,8 @@ class Cdnow:
         elif len(first) != len(COLUMNS):
             raise SourceError(f"{path} has lines of {len(first)} fields; expected are {', '.join(COLUMNS)}")
         self.columns: Sequence[str] = first if self._has_header else COLUMNS
+        self.paths: Sequence[Path] = (path,)
         self.title = f"CDNOW, {path}"
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the file."""
-        return fingerprint_of(self._path)
 
     def read(self, units: Units, sink: Sink) -> None:
         """See Source."""

@@ -29,7 +29,6 @@ from services.cli.history import (
     Sink,
     SourceError,
     Units,
-    fingerprint_of,
     instant,
     minor_units,
 )
@@ -66,14 +65,10 @@ class CompleteJourney:
         if missing:
             raise SourceError(f"{folder} holds no {' and no '.join(missing)}")
         self._raw = self._open_lines()
+        self.paths: Sequence[Path] = (self._transactions, self._products)
         self.columns: Sequence[str] = tuple(self._schema)
         self._catalogue = self._open_catalogue()
         self.title = f"The Complete Journey, {folder}"
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over both files."""
-        return fingerprint_of(self._transactions, self._products)
 
     def read(self, units: Units, sink: Sink) -> None:
         """See Source."""

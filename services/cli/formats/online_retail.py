@@ -31,7 +31,6 @@ from services.cli.history import (
     Rejected,
     Sink,
     Units,
-    fingerprint_of,
     instant,
     minor_units,
 )
@@ -69,12 +68,8 @@ class OnlineRetail:
         _, header = next(read_csv(path), (0, ()))
         self._places = places_of(COLUMNS, header, path)
         self.columns: Sequence[str] = header
+        self.paths: Sequence[Path] = (path,)
         self.title = f"Online retail, {path}"
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the file."""
-        return fingerprint_of(self._path)
 
     def read(self, units: Units, sink: Sink) -> None:
         """See Source."""
