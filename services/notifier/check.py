@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from services.notifier.config import NotifierConfig, read_programme
-from services.notifier.domain.campaigns import Coupon, Letter, Reward, RewardKey, Rewards
+from services.notifier.domain.campaigns import Coupon, Letter, MemberKey, Reward, RewardKey, Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.feeds import ClockAdvanced, Cursor, MemberJoined
@@ -27,7 +27,6 @@ from services.runtime.config import ConfigurationError, read_secret
 from services.runtime.database import create_pool
 
 Difference = Mapping[str, Any]
-MemberKey = tuple[int, str]
 
 
 async def check(settings: NotifierConfig) -> CheckReport:

@@ -1,38 +1,38 @@
 """Handles both feeds in their one order: coupons and messages, members, and the cursors, in one transaction per batch.
 
-A batch takes a fixed number of statements, whatever its size. What reaches beyond a commit - waiting reads, the worker
-- is told after it; if the process dies in between, both find out from the database.
+What comes while one is written down is the next. A batch takes a fixed number of statements, whatever its size, and
+none where it only passes entries that mean nothing to us: that waits for another. What reaches beyond a commit -
+waiting reads, the worker - is told after it; if the process dies in between, both find out from the database.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Protocol
 
 import structlog
 
 from services.notifier.domain.campaigns import Reward, Rewards
 from services.notifier.domain.contacts import partition_of
+from services.notifier.domain.deliveries import DeliveryState
 from services.notifier.domain.feeds import Batch, Cursor, LedgerEntry, LedgerLayout, MemberJoined, Sequencer, TierNews
 from services.notifier.errors import FeedError, PeerError
 from services.notifier.progress import Progress
 from services.notifier.store import Store, Transaction
 from services.runtime.clock import MachineClock
+from services.runtime.database import Connection
+from services.runtime.inlet import reading
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 # Lines handled in one transaction at most.
 BATCH: Final = 4000
 # Entries that may wait for tiers; beyond that the ledger's stream is not read on.
 MAX_HELD_ENTRIES: Final = 20_000
-# Responses of a stream read ahead while a batch is handled.
-_READ_AHEAD: Final = 4
+# Entries that may be passed by before that is written down.
+MOST_PASSED: Final = 10_000
 _PROGRAMME_PAUSE_SECONDS: Final = 10.0
 _MAX_VARIANTS: Final = 8
 
@@ -84,6 +84,8 @@ class Consumer:
         self._progress = progress
         self._messages_queued = messages_queued
         self._machine_now = machine_now
+        # What was passed by, and is not written down.
+        self._passed: Batch | None = None
 
     async def run(self) -> None:
         """Handles the feeds until one breaks off (PeerError), breaks its promise (FeedError) or the database fails."""
@@ -96,13 +98,17 @@ class Consumer:
 
     async def _follow(self) -> None:
         await self._agree_with_ledger()
-        cursors = await self._store.read(Transaction.read_cursors)
+        cursors = self._resumed(await self._store.read(Transaction.read_cursors))
         self._progress.stand(cursors)
         sequencer = Sequencer(cursors)
         arrived = asyncio.Event()
+        ended = PeerError("the stream ended")
+        lines = self._ledger.entries(_ledger_offsets(cursors))
+        changes = self._tiers.news(_change_offsets(cursors))
         async with (
-            _reading(self._ledger.entries(_ledger_offsets(cursors)), arrived) as entries,
-            _reading(self._tiers.news(_change_offsets(cursors)), arrived) as news,
+            self._store.writing() as connection,
+            reading(lines, arrived, size=_size_of_lines, room=BATCH, ended=ended) as entries,
+            reading(changes, arrived, size=_size_of_news, room=BATCH, ended=ended) as news,
         ):
             log.info("feeds_opened", partitions=len(cursors))
             while True:
@@ -115,27 +121,46 @@ class Consumer:
                         self._check_homes(part)
                         sequencer.add_entries(part)
                 while (batch := sequencer.take(BATCH)) is not None:
-                    await self.handle(batch)
+                    await self.handle(batch, over=connection)
                     # Entries given out make room for others that were left in the stream.
                     arrived.set()
 
-    async def handle(self, batch: Batch) -> None:
-        """Carries out one batch, all of it or nothing."""
-        rewards = self._rewards.decide(batch.changes)
+    def _resumed(self, cursors: Mapping[int, Cursor]) -> Mapping[int, Cursor]:
+        """The cursors as they are written down, and what was passed by from there on since."""
+        passed = self._passed
+        if passed is None or any(cursors[partition] != cursor for partition, cursor in passed.before.items()):
+            self._passed = None
+            return cursors
+        return {**cursors, **passed.after}
 
-        async def work(transaction: Transaction) -> int:
-            await transaction.move_cursors(batch.before, batch.after)
-            await transaction.insert_members(batch.entries)
-            return await self._issue(transaction, rewards) if rewards else 0
+    async def handle(self, batch: Batch, *, over: Connection | None = None) -> None:
+        """Carries out one batch, all of it or nothing. `over`: the connection of `Store.writing`."""
+        whole = batch.following(self._passed) if self._passed else batch
+        if 0 < whole.passes_by < MOST_PASSED:
+            self._passed = whole
+            self._progress.stand(batch.after)
+            return
+        rewards = self._rewards.decide(whole.changes)
 
-        issued = await self._store.transact(work)
+        async def work(transaction: Transaction) -> tuple[int, int]:
+            await transaction.move_cursors(whole.before, whole.after)
+            await transaction.insert_members(whole.entries)
+            return await self._issue(transaction, rewards) if rewards else (0, 0)
+
+        issued, queued = await self._store.transact(work, over)
+        self._passed = None
         self._progress.stand(batch.after)
-        if issued:
+        if queued:
             self._messages_queued()
-            log.info("coupons_issued", coupons=issued, changes=len(batch.changes))
+        if issued:
+            log.info("coupons_issued", coupons=issued, messages_queued=queued, changes=len(whole.changes))
 
-    async def _issue(self, transaction: Transaction, rewards: list[Reward]) -> int:
-        """Keeps coupons and queues their messages; what was given before is not given again. Says how many."""
+    async def _issue(self, transaction: Transaction, rewards: list[Reward]) -> tuple[int, int]:
+        """Keeps coupons with their messages; what was given before is not given again.
+
+        A message without an address to go to waits for one from the start. Says how many coupons there are, and how
+        many messages are queued.
+        """
         issued: list[Reward] = []
         pending = rewards
         for variant in range(1, _MAX_VARIANTS + 1):
@@ -150,9 +175,16 @@ class Consumer:
                 break
         else:
             raise FeedError(f"no code is free for {len(pending)} coupons")
-        if issued:
-            await transaction.insert_deliveries(issued, self._machine_now())
-        return len(issued)
+        if not issued:
+            return 0, 0
+        # The partitions are ours: a contact that is being set was there before, or finds what waits for it.
+        addressed = await transaction.find_addressed([reward.coupon.member_key for reward in issued])
+        states = [
+            DeliveryState.QUEUED if reward.coupon.member_key in addressed else DeliveryState.NO_CONTACT
+            for reward in issued
+        ]
+        await transaction.insert_deliveries(issued, states, self._machine_now())
+        return len(issued), states.count(DeliveryState.QUEUED)
 
     def _varied(self, reward: Reward, variant: int) -> Reward:
         code = self._rewards.varied(reward.coupon, variant)
@@ -184,50 +216,12 @@ class Consumer:
             await asyncio.sleep(_PROGRAMME_PAUSE_SECONDS)
 
 
-class _Inlet(Generic[T]):
-    """A stream read ahead, a few responses at most: who does not take holds the sender up."""
-
-    def __init__(self, stream: AsyncIterator[T], arrived: asyncio.Event) -> None:
-        self._stream = stream
-        self._arrived = arrived
-        self._items: deque[T] = deque()
-        self._room = asyncio.Event()
-        self.failed: Exception | None = None
-
-    async def read(self) -> None:
-        try:
-            async for item in self._stream:
-                self._items.append(item)
-                self._arrived.set()
-                while len(self._items) >= _READ_AHEAD:
-                    self._room.clear()
-                    await self._room.wait()
-            self.failed = PeerError("the stream ended")
-        except Exception as error:
-            self.failed = error
-        self._arrived.set()
-
-    def take(self) -> list[T]:
-        """What has come; raises what broke the stream off once all before it is taken."""
-        taken = list(self._items)
-        self._items.clear()
-        self._room.set()
-        if not taken and self.failed is not None:
-            raise self.failed
-        if self.failed is not None:
-            self._arrived.set()
-        return taken
+def _size_of_lines(entries: Sequence[LedgerEntry]) -> int:
+    return sum(entry.count for entry in entries)
 
 
-@contextlib.asynccontextmanager
-async def _reading(stream: AsyncIterator[T], arrived: asyncio.Event) -> AsyncIterator[_Inlet[T]]:
-    inlet = _Inlet(stream, arrived)
-    task = asyncio.create_task(inlet.read())
-    try:
-        yield inlet
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+def _size_of_news(news: TierNews) -> int:
+    return len(news.changes) + len(news.progress)
 
 
 def _ledger_offsets(cursors: Mapping[int, Cursor]) -> dict[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import grpc
@@ -14,6 +14,8 @@ from services.notifier.domain.feeds import ClockAdvanced, LedgerEntry, LedgerLay
 from services.notifier.errors import FeedError, PeerError
 
 _TIMEOUT_SECONDS = 10.0
+
+_FACTS = (entry_pb2.ENTRY_KIND_MEMBER_JOINED, entry_pb2.ENTRY_KIND_CLOCK_ADVANCED)
 
 
 class LedgerClient:
@@ -68,21 +70,38 @@ class LedgerClient:
         stream = self._ledger.StreamEntries(request)
         try:
             async for response in stream:
-                yield [_entry(entry) for entry in response.entries]
+                yield lines_of(response.entries)
         except grpc.aio.AioRpcError as error:
             raise _peer_error(error) from None
         finally:
             stream.cancel()
 
 
-def _entry(entry: entry_pb2.Entry) -> LedgerEntry:
-    fact: MemberJoined | ClockAdvanced | None = None
-    match entry.kind:
-        case entry_pb2.ENTRY_KIND_MEMBER_JOINED:
-            fact = MemberJoined(member_id=entry.member_id, joined_time=_time(entry.occurred_time))
-        case entry_pb2.ENTRY_KIND_CLOCK_ADVANCED:
-            fact = ClockAdvanced(to_time=_time(entry.occurred_time))
-    return LedgerEntry(partition=entry.partition, offset=entry.offset, fact=fact)
+def lines_of(entries: Iterable[entry_pb2.Entry]) -> list[LedgerEntry]:
+    """The entries; those without a fact that follow each other are one line, so that they cost next to nothing."""
+    lines: list[LedgerEntry] = []
+    partition, offset, count = 0, 0, 0
+    for entry in entries:
+        fact = _fact(entry) if entry.kind in _FACTS else None
+        if count:
+            if fact is None and entry.offset == offset + 1 and entry.partition == partition:
+                offset, count = entry.offset, count + 1
+                continue
+            lines.append(LedgerEntry(partition=partition, offset=offset, fact=None, count=count))
+            count = 0
+        if fact is None:
+            partition, offset, count = entry.partition, entry.offset, 1
+        else:
+            lines.append(LedgerEntry(partition=entry.partition, offset=entry.offset, fact=fact))
+    if count:
+        lines.append(LedgerEntry(partition=partition, offset=offset, fact=None, count=count))
+    return lines
+
+
+def _fact(entry: entry_pb2.Entry) -> MemberJoined | ClockAdvanced:
+    if entry.kind == entry_pb2.ENTRY_KIND_MEMBER_JOINED:
+        return MemberJoined(member_id=entry.member_id, joined_time=_time(entry.occurred_time))
+    return ClockAdvanced(to_time=_time(entry.occurred_time))
 
 
 def _time(stamp: Timestamp) -> datetime:

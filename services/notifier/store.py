@@ -7,7 +7,8 @@ contact. Rows are otherwise locked one partition at a time.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from services.notifier.domain.campaigns import Coupon, Letter, Reward, RewardKey
+from services.notifier.domain.campaigns import Coupon, Letter, MemberKey, Reward, RewardKey
 from services.notifier.domain.deliveries import Delivery, DeliveryState, DueDelivery, Settlement
 from services.notifier.domain.feeds import Cursor, LedgerEntry, MemberJoined
 from services.notifier.errors import CursorMovedError
-from services.runtime.database import CONNECT_TIMEOUT_SECONDS, load_queries, transact
+from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, load_queries, transact, transact_over
 
 QUERIES = load_queries(Path(__file__).with_name("sql") / "queries.sql")
 
@@ -78,13 +79,19 @@ class Store:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Runs `work` in one transaction; deadlocks try the whole again."""
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[Connection]:
+        """A connection for one transaction after the other."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            yield connection
 
-        async def run(connection: asyncpg.Connection) -> T:
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]], over: Connection | None = None) -> T:
+        """Runs `work` in one transaction; deadlocks try the whole again. `over`: the connection of `writing`."""
+
+        async def run(connection: Connection) -> T:
             return await work(Transaction(connection))
 
-        return await transact(self._pool, run)
+        return await (transact(self._pool, run) if over is None else transact_over(over, run))
 
     async def read(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Runs `work`, whose statements only read and stand each for itself: no transaction is opened."""
@@ -198,8 +205,15 @@ class Transaction:
         columns = [list(column) for column in zip(*keys, strict=True)]
         return {tuple(row) for row in await self._connection.fetch(QUERIES["find_coupon_keys"], *columns)}
 
-    async def insert_deliveries(self, rewards: Sequence[Reward], now: datetime) -> None:
-        """Queues the messages of these rewards."""
+    async def find_addressed(self, keys: Sequence[MemberKey]) -> set[MemberKey]:
+        """Which of these members have an address that can be opened."""
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        return {tuple(row) for row in await self._connection.fetch(QUERIES["find_addressed"], *columns)}
+
+    async def insert_deliveries(
+        self, rewards: Sequence[Reward], states: Sequence[DeliveryState], now: datetime
+    ) -> None:
+        """Keeps the messages of these rewards, each in its state."""
         await self._connection.execute(
             QUERIES["insert_deliveries"],
             [reward.coupon.partition for reward in rewards],
@@ -211,6 +225,7 @@ class Transaction:
             [reward.letter.previous_tier for reward in rewards],
             [reward.letter.balance_minor_units for reward in rewards],
             [reward.coupon.issued_time for reward in rewards],
+            [state.value for state in states],
             now,
         )
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -48,6 +49,8 @@ Pool: TypeAlias = asyncpg.Pool
 PostgresError = asyncpg.PostgresError
 
 CONNECT_TIMEOUT_SECONDS = 5.0
+# PostgreSQL counts from here.
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _TRANSACTION_TRIES = 5
 
 
@@ -72,11 +75,13 @@ def load_queries(path: Path) -> Mapping[str, str]:
 
 async def connect(dsn: str, *, service: str) -> asyncpg.Connection:
     """One connection; its statements speak UTC."""
-    return await asyncpg.connect(
+    connection = await asyncpg.connect(
         dsn,
         timeout=CONNECT_TIMEOUT_SECONDS,
         server_settings={"application_name": service, "timezone": "UTC"},
     )
+    await _speak_times(connection)
+    return connection
 
 
 async def create_pool(dsn: str, *, service: str, size: int = 4) -> asyncpg.Pool:
@@ -90,6 +95,7 @@ async def create_pool(dsn: str, *, service: str, size: int = 4) -> asyncpg.Pool:
                 max_size=size,
                 timeout=CONNECT_TIMEOUT_SECONDS,
                 command_timeout=60,
+                init=_speak_times,
                 reset=_leave_session,
                 server_settings={"application_name": service, "timezone": "UTC"},
             )
@@ -97,6 +103,23 @@ async def create_pool(dsn: str, *, service: str, size: int = 4) -> asyncpg.Pool:
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(0.2)
+
+
+async def _speak_times(connection: asyncpg.Connection) -> None:
+    """Times go over the wire as microseconds, aware and in UTC on our side. asyncpg's own codec does the same through
+    the calendar, and takes twice as long for it; times are most of what we send."""
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=_encode_time, decoder=_decode_time, format="tuple"
+    )
+
+
+def _encode_time(time: datetime) -> tuple[int]:
+    since = time - _EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds,)
+
+
+def _decode_time(value: tuple[int]) -> datetime:
+    return _EPOCH + timedelta(0, 0, value[0])
 
 
 async def _leave_session(connection: asyncpg.Connection) -> None:

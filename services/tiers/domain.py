@@ -23,6 +23,8 @@ from services.tiers.errors import FeedBrokenError, NotEnrolledError
 
 # Business time before anything has been processed.
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+# After all that is ever due.
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 # The partition of a member, and its id.
 MemberKey = tuple[int, str]
@@ -419,6 +421,8 @@ def horizons(entries: Iterable[LedgerEntry], cursors: Mapping[int, Cursor]) -> d
 
 
 _MOVING = (EntryKind.PURCHASE, EntryKind.RETURN)
+# Those that make a state or change one.
+AFFECTING = (*_MOVING, EntryKind.JOINED)
 
 
 def take_in(

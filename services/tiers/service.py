@@ -18,6 +18,9 @@ from services.runtime.status import NotCaughtUpError
 from services.runtime.tail import Tail
 from services.tiers import store
 from services.tiers.domain import (
+    AFFECTING,
+    BEGINNING,
+    NEVER,
     Cursor,
     Effects,
     EntryKind,
@@ -57,6 +60,8 @@ DUE_BATCH = 1000
 DEFAULT_PAGE = 50
 # Changes of one response of the stream.
 CHANGES_PER_RESPONSE = 1000
+# Entries that may be passed before that is written down.
+MOST_PASSED = 1000
 # The newest changes of each partition that are held in memory.
 _CHANGES_HELD = 256
 # Movements that one standing is explained from: those that end last.
@@ -92,7 +97,10 @@ class StandingPage:
 
 
 class Positions:
-    """How far the committed state has come, in this process's memory; whoever waits is woken when it moves."""
+    """How far this process has come, in its memory; whoever waits is woken when it moves.
+
+    What lies before is committed, all but entries that change nothing and are only passed.
+    """
 
     def __init__(self) -> None:
         self.cursors: dict[int, Cursor] = {}
@@ -125,7 +133,7 @@ class Positions:
         return self.due_time if self.clock_mode is ClockMode.SIMULATED else None
 
     def publish(self, cursors: Iterable[Cursor]) -> None:
-        """Takes over what was committed, in whatever order the news of commits come, and wakes those who wait."""
+        """Takes over where partitions stand, in whatever order the news come, and wakes those who wait."""
         for cursor in cursors:
             known = self.cursors.get(cursor.partition, cursor)
             self.cursors[cursor.partition] = Cursor(
@@ -151,7 +159,7 @@ class _Written:
     """What a transaction has committed: where its partitions stand, and the changes, each partition's in order."""
 
     cursors: Mapping[int, Cursor]
-    changes: Sequence[TierChange]
+    changes: Sequence[TierChange] = ()
 
 
 class Tiers:
@@ -165,6 +173,10 @@ class Tiers:
         self._pool = pool
         self._now = now
         self._newest: Tail[StoredChange] = Tail(_CHANGES_HELD)
+        # Entries that were passed, and are written down with the next that change something.
+        self._passed: list[LedgerEntry] = []
+        # In a simulated installation: no member has anything due before, as far as is known.
+        self._next_due = BEGINNING
 
     # --- taking in ---
 
@@ -201,10 +213,15 @@ class Tiers:
         """Takes in entries of the feed, in order, in one transaction; what was taken in before is passed over.
 
         Where they bring all partitions of a simulated installation past an instant, what is due by then follows in the
-        same transaction; for `run_passed` remains what is too much for one. `over`: the connection of `writing`.
+        same transaction; for `run_passed` remains what is too much for one. Entries that change nothing need none:
+        they are passed, and written down with others that do. `over`: the connection of `writing`.
         """
+        if self._pass(entries):
+            return
+        entries = [*self._passed, *entries]
+        next_due = self._next_due
 
-        async def work(connection: Connection) -> _Written | None:
+        async def work(connection: Connection) -> tuple[_Written, datetime] | None:
             named = {entry.partition for entry in entries}
             # Whoever moves the clock may be the last one: then all partitions have something due.
             moves_clock = any(entry.kind is EntryKind.CLOCK for entry in entries)
@@ -228,15 +245,48 @@ class Tiers:
             effects = take_in(policy, self.programme.zone, fresh, cursors, states, ahead)
             await self._write(connection, effects)
             changes, after = effects.changes, effects.cursors
-            if moves_clock and due_time(after) < reached_time(after):
-                effects, _ = await self._run_due(connection, after, reached_time(after))
-                changes, after = [*changes, *effects.changes], effects.cursors
+            due_next = min([next_due, *(s.next_roll_off for s in effects.states.values() if s.next_roll_off)])
+            if moves_clock and due_time(after) < (to_time := reached_time(after)):
+                if due_next <= to_time:
+                    effects, _ = await self._run_due(connection, after, to_time)
+                    changes = [*changes, *effects.changes]
+                    due_next = await store.read_next_due(connection, after) or NEVER
+                else:
+                    effects = let_pass(policy, to_time, after, {}, {}, complete=True)
+                after = effects.cursors
             await store.update_cursors(connection, after)
-            return _Written(cursors=after, changes=changes)
+            return _Written(cursors=after, changes=changes), due_next
 
-        written = await self._transact(work, over)
-        if written is not None:
+        # Whatever becomes of the transaction.
+        self._next_due = BEGINNING
+        done = await self._transact(work, over)
+        self._passed = []
+        if done is not None:
+            written, self._next_due = done
             self._publish(written)
+
+    def _pass(self, entries: Sequence[LedgerEntry]) -> bool:
+        """Passes entries that neither move nor make a member, and let no time pass in which something is due.
+
+        It is as if they were taken in; who forgets it passes them again. False, and nothing done, where they are
+        others, or many.
+        """
+        cursors = self.positions.cursors
+        if len(self._passed) + len(entries) > MOST_PASSED or any(
+            entry.kind in AFFECTING or entry.partition not in cursors for entry in entries
+        ):
+            return False
+        policy = self.programme.tiers
+        fresh = unseen(entries, cursors)
+        after = take_in(policy, self.programme.zone, fresh, cursors, {}, {}).cursors
+        to_time = reached_time(after)
+        if self.positions.clock_mode is ClockMode.SIMULATED and due_time(after) < to_time:
+            if self._next_due <= to_time:
+                return False
+            after = let_pass(policy, to_time, after, {}, {}, complete=True).cursors
+        self._passed += fresh
+        self._publish(_Written(cursors=after))
+        return True
 
     async def run_due(self, to_time: datetime, *, over: Connection | None = None) -> None:
         """Makes all changes that time alone makes up to an instant, some members per transaction."""

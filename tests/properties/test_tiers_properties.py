@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -43,10 +43,9 @@ from services.tiers.domain import (
 from services.tiers.service import Positions, next_of_each_member, notice_of
 from services.tiers.store import ClassNotice
 from tests.conftest import PROGRAMMES
+from tests.ledger_logs import START, days_of
 
 WARSAW = ZoneInfo("Europe/Warsaw")
-# The nights around it have an hour that comes twice.
-START = datetime(2024, 10, 24, 22, 15, tzinfo=UTC)
 HOURS = 24 * 12
 LATER = START + timedelta(days=1000)
 TIERED_365 = load(PROGRAMMES / "tiered-365.yaml")
@@ -392,29 +391,6 @@ def assert_alike(one: Tables, other: Tables) -> None:
     for key, changes in contents(one).items():
         begun = [c for c in changes if TIERED_365.start_of_next_local_day(c.changed_time) <= until]
         assert [notice.sequence for notice in one.told.get(key, [])] == [change.sequence for change in begun]
-
-
-def days_of(chance: Random) -> dict[int, list[LedgerEntry]]:
-    """Days as a loader sends them, some things late: at the end of each the clock moves on in all partitions."""
-    happened: dict[int, list[tuple[EntryKind, str, datetime, int]]] = {
-        partition: [(EntryKind.JOINED, name, START, 0) for name in ("m1", "m2", "m3")] for partition in (0, 1)
-    }
-    now = START
-    for _ in range(chance.randint(1, 12)):
-        for _ in range(chance.randint(0, 8)):
-            kind = chance.choice([EntryKind.PURCHASE, EntryKind.PURCHASE, EntryKind.RETURN])
-            time = now + timedelta(hours=chance.randint(-6, 23))
-            happened[chance.choice((0, 1))].append((kind, f"m{chance.randint(1, 3)}", time, chance.randint(1, 25)))
-        now += timedelta(days=chance.choice([1, 1, 1, 2, 5]))
-        for entries in happened.values():
-            entries.append((EntryKind.CLOCK, "", now, 0))
-    return {
-        partition: [
-            LedgerEntry(partition=partition, offset=offset, kind=kind, member_id=name, occurred_time=time, amount=total)
-            for offset, (kind, name, time, total) in enumerate(entries, start=1)
-        ]
-        for partition, entries in happened.items()
-    }
 
 
 @settings(max_examples=300, deadline=None)

@@ -8,8 +8,10 @@ from email.policy import default as DEFAULT_POLICY
 from pathlib import Path
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
+from loyalty.ledger.v1 import entry_pb2
 
 from services import programme as programmes
 from services.ledger.domain import encoding
@@ -28,8 +30,9 @@ from services.notifier.domain.deliveries import (
     settle,
 )
 from services.notifier.domain.digests import keyed_digest
-from services.notifier.domain.feeds import TierChange
+from services.notifier.domain.feeds import ClockAdvanced, LedgerEntry, MemberJoined, TierChange
 from services.notifier.errors import ContactError, CouponUnknownError, InstallationError, SealError
+from services.notifier.ledger_client import lines_of
 from services.notifier.vault import Vault, read_master_key
 
 PROGRAMME = programmes.load(Path(__file__).parents[2] / "programmes" / "retail-demo.yaml")
@@ -295,3 +298,35 @@ def test_any_other_name_makes_a_mail_with_the_headers_it_should_have(name: str) 
 def test_a_sender_that_is_no_address_is_named_at_the_start(sender: str) -> None:
     with pytest.raises(InstallationError, match="no address to send mail from"):
         Composer(programme=PROGRAMME, mail_from=sender)
+
+
+# --- the ledger's entries ---
+
+
+def test_entries_that_mean_nothing_and_follow_each_other_are_one_line() -> None:
+    bought, joined, clock = (
+        entry_pb2.ENTRY_KIND_PURCHASE_RECORDED,
+        entry_pb2.ENTRY_KIND_MEMBER_JOINED,
+        entry_pb2.ENTRY_KIND_CLOCK_ADVANCED,
+    )
+    noon = Timestamp()
+    noon.FromDatetime(NOON)
+    places = [
+        *((0, 1, bought), (0, 2, bought), (0, 3, joined), (0, 4, bought)),
+        *((1, 5, bought), (1, 6, bought), (1, 9, bought)),
+        *((2, 10, clock), (2, 11, bought)),
+    ]
+    entries = [
+        entry_pb2.Entry(partition=partition, offset=offset, kind=kind, member_id="m-1", occurred_time=noon)
+        for partition, offset, kind in places
+    ]
+    assert lines_of(entries) == [
+        LedgerEntry(partition=0, offset=2, fact=None, count=2),
+        LedgerEntry(partition=0, offset=3, fact=MemberJoined(member_id="m-1", joined_time=NOON)),
+        LedgerEntry(partition=0, offset=4, fact=None),
+        LedgerEntry(partition=1, offset=6, fact=None, count=2),
+        LedgerEntry(partition=1, offset=9, fact=None),
+        LedgerEntry(partition=2, offset=10, fact=ClockAdvanced(to_time=NOON)),
+        LedgerEntry(partition=2, offset=11, fact=None),
+    ]
+    assert lines_of([]) == []

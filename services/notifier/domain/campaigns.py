@@ -12,6 +12,8 @@ from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.feeds import TierChange
 from services.programme.model import Campaign, Programme
 
+# The partition of a member, and its id.
+MemberKey = tuple[int, str]
 # partition, campaign, member, offset of the change: what a reward is given for, once.
 RewardKey = tuple[int, str, str, int]
 
@@ -45,6 +47,11 @@ class Coupon:
     def key(self) -> RewardKey:
         """What it was given for."""
         return self.partition, self.campaign_id, self.member_id, self.change_offset
+
+    @property
+    def member_key(self) -> MemberKey:
+        """To whom it was given."""
+        return self.partition, self.member_id
 
     def state_at(self, business_now: datetime) -> CouponState:
         """Its state at an instant: it is valid before its end."""

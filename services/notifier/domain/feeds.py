@@ -35,11 +35,20 @@ class ClockAdvanced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """An entry of the ledger; `fact` is None where the notifier has nothing to do with it but to pass it."""
+    """An entry of the ledger; `fact` is None where the notifier has nothing to do with it but to pass it.
+
+    Of such entries one may stand for several: for `count` that follow each other, of which `offset` is the last.
+    """
 
     partition: int
     offset: int
     fact: MemberJoined | ClockAdvanced | None
+    count: int = 1
+
+    @property
+    def first_offset(self) -> int:
+        """The first that it stands for."""
+        return self.offset - self.count + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +112,23 @@ class Batch:
     before: Mapping[int, Cursor]
     after: Mapping[int, Cursor]
 
+    @property
+    def passes_by(self) -> int:
+        """How many entries it passes, where it does nothing else; 0 where there is something to be done, or time moves.
+
+        Such a batch may wait to be written down until another is: who forgets it passes them again.
+        """
+        if self.changes or any(entry.fact is not None for entry in self.entries):
+            return 0
+        moves = [(self.before[partition], cursor) for partition, cursor in self.after.items()]
+        if any(before.due_time != after.due_time for before, after in moves):
+            return 0
+        return sum(after.ledger_offset - before.ledger_offset for before, after in moves)
+
+    def following(self, passed: Batch) -> Batch:
+        """This batch with the cursors of one that passed by before it, and was not written down."""
+        return replace(self, before={**self.before, **passed.before}, after={**passed.after, **self.after})
+
 
 @dataclass(slots=True)
 class _Lane:
@@ -118,7 +144,7 @@ class _Lane:
 
     @property
     def entry_ready(self) -> bool:
-        return bool(self.entries) and self.entries[0].offset <= self.watermark
+        return bool(self.entries) and self.entries[0].first_offset <= self.watermark
 
 
 class Sequencer:
@@ -143,13 +169,13 @@ class Sequencer:
             lane = self._lane(entry.partition)
             if entry.offset <= lane.last_entry:
                 continue
-            if entry.offset != lane.last_entry + 1:
+            if entry.first_offset > lane.last_entry + 1:
                 raise FeedError(
-                    f"the ledger's partition {entry.partition} goes from {lane.last_entry} to {entry.offset}"
+                    f"the ledger's partition {entry.partition} goes from {lane.last_entry} to {entry.first_offset}"
                 )
+            self._held += entry.offset - lane.last_entry
             lane.last_entry = entry.offset
             lane.entries.append(entry)
-            self._held += 1
             self._stirred.add(entry.partition)
 
     def add_news(self, news: TierNews) -> None:
@@ -177,7 +203,10 @@ class Sequencer:
             self._stirred.add(progress.partition)
 
     def take(self, limit: int) -> Batch | None:
-        """Up to `limit` lines that may be handled now, or None. What is given out counts as handled."""
+        """Up to `limit` lines that may be handled now, or None. What is given out counts as handled.
+
+        Entries that one stands for are one line.
+        """
         changes: list[TierChange] = []
         entries: list[LedgerEntry] = []
         before: dict[int, Cursor] = {}
@@ -206,8 +235,11 @@ class Sequencer:
         offset, time = cursor.ledger_offset, cursor.business_time
         while lane.entry_ready and len(entries) < limit:
             entry = lane.entries.popleft()
+            if (ahead := entry.offset - lane.watermark) > 0:
+                lane.entries.appendleft(replace(entry, count=ahead))
+                entry = replace(entry, offset=lane.watermark, count=entry.count - ahead)
             entries.append(entry)
-            self._held -= 1
+            self._held -= entry.offset - offset
             offset = entry.offset
             if isinstance(entry.fact, ClockAdvanced):
                 time = _later(time, entry.fact.to_time)

@@ -63,15 +63,23 @@ JOIN unnest($1::integer[], $2::text[], $3::text[], $4::bigint[])
     AS wanted (partition, campaign_id, member_id, change_offset)
     USING (partition, campaign_id, member_id, change_offset);
 
+-- name: find_addressed
+-- Which of these members have an address, and the key that opens it.
+SELECT partition, member_id
+FROM notifier.contacts
+JOIN notifier.member_keys USING (partition, member_id)
+JOIN unnest($1::integer[], $2::text[]) AS wanted (partition, member_id) USING (partition, member_id)
+WHERE email IS NOT NULL;
+
 -- name: insert_deliveries
--- The messages that carry coupons, due at once: $9 = now.
+-- The messages that carry coupons, each in its state; those that are queued are due at once: $11 = now.
 INSERT INTO notifier.deliveries (
     partition, campaign_id, member_id, change_offset, delivery_id, tier, previous_tier, balance_minor_units,
-    created_time, not_before)
-SELECT new.*, $10::timestamptz
+    created_time, state, not_before)
+SELECT new.*, $11::timestamptz
 FROM unnest(
     $1::integer[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-    $9::timestamptz[]) AS new
+    $9::timestamptz[], $10::text[]) AS new
 ON CONFLICT DO NOTHING;
 
 -- name: find_coupon
