@@ -120,12 +120,11 @@ class Movement(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """A part of a local day, in the order in which it happened; the last one of its day says so."""
+    """A part of a local day, in the order in which it happened."""
 
     date: date
     joinings: list[Joining]
     movements: list[Movement]
-    ends_day: bool
 
 
 class Staging:
@@ -273,13 +272,13 @@ class Staging:
         for movement, is_first in self._movements(since):
             new_day = movement.occurred >= end
             if pending is not None and (new_day or len(pending.movements) >= _SLICE_MOVEMENTS or lines >= _SLICE_LINES):
-                yield pending._replace(ends_day=new_day)
+                yield pending
                 pending = None
             if new_day:
                 day = moment(movement.occurred).astimezone(programme.zone).date()
                 end = microseconds(programme.start_of_next_local_day(moment(movement.occurred)))
             if pending is None:
-                pending, lines = Slice(day, [], [], ends_day=True), 0
+                pending, lines = Slice(day, [], []), 0
             if is_first:
                 pending.joinings.append(Joining(movement.member_id, movement.occurred - _SECOND))
             pending.movements.append(movement)
