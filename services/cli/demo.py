@@ -385,7 +385,7 @@ def _sum_up(
         console,
         [
             ("purchases", f"{totals.purchases.recorded + totals.purchases.there:,} with their lines{rate}"),
-            ("points", f"{totals.points_given:,} given"),
+            ("points", f"{totals.points:,} given"),
             ("coupons", f"{messages.total:,} issued, Ada's among them"),
             (
                 "messages",

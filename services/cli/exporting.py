@@ -30,7 +30,7 @@ from services.cli import installation
 from services.cli.advancing import read_time
 from services.cli.display import progress_bar
 from services.cli.errors import CommandError, UsageError
-from services.cli.files import whole_file
+from services.cli.files import refuse_over, whole_file
 from services.cli.installation import Connection
 from services.cli.remote import Services, call, reach, resumed_stream
 from services.programme import Programme
@@ -140,6 +140,7 @@ def export(what: str, *, data: Path, at: str | None, output: Path) -> None:
     if what not in _EXPORTS:
         raise UsageError(f"there is no export of {what}; known are {', '.join(_EXPORTS)}")
     there = installation.find(data)
+    refuse_over("--output", output, data=there.directory)
     try:
         rules = programmes.load(there.programme)
     except programmes.ProgrammeError as error:

@@ -8,11 +8,21 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from services.cli.errors import CommandError
+from services.cli.errors import CommandError, UsageError
+
+
+def refuse_over(option: str, path: Path, *, data: Path, read: Sequence[Path] = ()) -> None:
+    """Raises UsageError where a file would be written over what is read, or between the files of an installation."""
+    place = path.resolve()
+    kept = [(one, "what this command reads") for one in read] + [(data, "the folder of the installation")]
+    for one, what in kept:
+        if one.resolve() in (place, *place.parents):
+            where = "is" if one.resolve() == place else "lies in"
+            raise UsageError(f"{option} {path} {where} {what}; name another file")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from services import programme as programmes
 from services.cli import installation
 from services.cli.display import facts, progress_bar
 from services.cli.errors import CommandError, UsageError
-from services.cli.files import whole_file
+from services.cli.files import refuse_over, whole_file
 from services.cli.formats import FORMATS
 from services.cli.history import Format, SourceError, Units, fingerprint_of, states_of
 from services.cli.installation import DEFAULT_PROGRAMME, Connection, Installation
@@ -34,6 +34,7 @@ from services.runtime.clock import ClockMode
 
 # Without a terminal, how often a line says how far it is.
 _LINE_SECONDS = 10.0
+_SHOWN_REFUSALS = 10
 
 
 def import_history(
@@ -53,7 +54,7 @@ def import_history(
     rules = check_target(data, programme_file)
     units = units_of(form, rules, currency=currency, time_zone=time_zone)
     if rejects is not None:
-        check_rejects(rejects, source=path, data=data)
+        refuse_over("--rejects", rejects, data=data, read=(path, *filter(None, (programme_file,))))
     with contextlib.ExitStack() as stack:
         is_new = not (data / "installation.json").exists()
         if not is_new:
@@ -83,7 +84,15 @@ def import_history(
         )
         with load_progress(console, history.survey) as watcher:
             loaded, moves = uvloop.run(_load(up, rules, history, notes, watcher))
-    report = Report(installation=there, history=history, programme=rules, loaded=loaded, moves=moves, rejects=rejects)
+    report = Report(
+        installation=there,
+        history=history,
+        programme=rules,
+        loaded=loaded,
+        moves=moves,
+        rejects=rejects,
+        notes=notes,
+    )
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
     else:
@@ -117,15 +126,6 @@ def refuse_real_time(there: Installation) -> None:
             f"{there.directory} lives in real time: its members' tiers hold now, and a past loaded into it would "
             "give coupons and messages for what is long over; load history into a folder of its own (--data)"
         )
-
-
-def check_rejects(rejects: Path, *, source: Path, data: Path) -> None:
-    """Raises UsageError where rejected lines would go over the source, or between the files of an installation."""
-    place = rejects.resolve()
-    for folder, what in ((source, "the source, which is only read"), (data, "the folder of the installation")):
-        if folder.resolve() in (place, *place.parents):
-            where = "is" if folder.resolve() == place else "lies in"
-            raise UsageError(f"--rejects {rejects} {where} {what}; name another file")
 
 
 def units_of(form: Format, rules: Programme, *, currency: str | None, time_zone: str | None) -> Units:
@@ -251,6 +251,7 @@ class Report:
     loaded: Loaded
     moves: Moves
     rejects: Path
+    notes: Notes
 
     @property
     def account(self) -> dict[str, Tally]:
@@ -312,14 +313,15 @@ class Report:
             "purchases": _answers_json(totals.purchases),
             "returns": _answers_json(totals.returns),
             "members": {"joined": totals.members.recorded, **_answers_json(totals.members)},
-            "points_given": totals.points_given,
+            "points": totals.points,
+            "before_joining": totals.before_joining,
             "standings": dict(self.loaded.standings),
             "tier_changes": {
                 "up": self.moves.up,
                 "down": self.moves.down,
                 "down_by_time": self.moves.down_by_time,
             },
-            "refusals": list(self.loaded.refusals),
+            "refused_file": str(self.notes.refused_file) if totals.refused.lines else None,
             "load": {
                 "read_seconds": round(self.history.seconds, 3),
                 "sent": self.loaded.movements_sent,
@@ -333,7 +335,7 @@ class Report:
         survey, totals = self.history.survey, self.loaded.totals
 
         frequencies = ", ".join(f"{count}: {members:,}" for count, members in survey.frequencies.items() if members)
-        load = "nothing to send: all of it was there"
+        load = "nothing to send: all of it was there" if survey.movements else "nothing to send: no line counts"
         if self.loaded.seconds:
             load = (
                 f"read in {self.history.seconds:.1f} s; {self.loaded.movements_sent:,} purchases and returns in "
@@ -349,7 +351,7 @@ class Report:
                 ("returns", _answers(totals.returns)),
                 ("members", _answers(totals.members)),
                 ("frequency", f"members by purchases: {frequencies or 'none'}"),
-                ("points", f"{totals.points_given:,} given"),
+                ("points", f"{totals.points:,}: given, less taken back"),
                 ("tiers", ", ".join(f"{members:,} {tier}" for tier, members in self.loaded.standings.items())),
                 (
                     "changes",
@@ -360,10 +362,21 @@ class Report:
         )
         console.print()
         self._show_account(console)
-        for refusal in self.loaded.refusals:
-            console.print(f"  refused: {escape(refusal)}", soft_wrap=True)
+        for one in self.notes.first_refused(_SHOWN_REFUSALS):
+            console.print(
+                f"  refused: {one['kind']} {one['key']} of {one['member_id']}: {one['message']} ({one['reason']})",
+                markup=False,
+                soft_wrap=True,
+            )
+        if totals.refused.lines:
+            console.print(f"  The refused ones are in {self.notes.refused_file}.", markup=False, soft_wrap=True)
         if survey.rejected:
-            console.print(f"  The rejected lines are in {escape(str(self.rejects))}.", soft_wrap=True)
+            console.print(f"  The rejected lines are in {self.rejects}.", markup=False, soft_wrap=True)
+        if totals.before_joining:
+            console.print(
+                f"  {totals.before_joining:,} of those loaded are not later than the joining of their member, known "
+                "from before: they earn nothing and count for no tier."
+            )
         if not self.adds_up:
             console.print(
                 "[bold red]The account does not add up:[/] a part of the file is in none of these; run "
@@ -371,7 +384,8 @@ class Report:
             )
 
     def _show_account(self, console: Console) -> None:
-        table = Table("account", box=None, padding=(0, 2))
+        table = Table(box=None, padding=(0, 2))
+        table.add_column("account", no_wrap=True)
         table.add_column("lines", justify="right")
         table.add_column(self.programme.currency, justify="right")
         reasons = sorted(self.history.survey.rejected.items())

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import hashlib
+import itertools
 import json
 import sys
 import time
@@ -32,7 +34,7 @@ from loyalty.notifier.v1 import notifier_service_pb2 as notifier
 from loyalty.tiers.v1 import tier_service_pb2 as tiers
 
 from services.cli.errors import CommandError
-from services.cli.history import Format, Units, end_of_day, microseconds
+from services.cli.history import Format, Units, end_of_day, microseconds, moment
 from services.cli.installation import Installation, held, write_json
 from services.cli.remote import PASSING_NUMBERS, Patience, Services, call, reason_of, together
 from services.cli.staging import Joining, Movement, Slice, Staging, Tally
@@ -52,7 +54,9 @@ _SLICES_AHEAD: Final = 3
 _WORTH_A_ROW: Final = 150
 # How many days the notifier may be behind.
 _NOTIFIER_DAYS: Final = 7
-_SHOWN_REFUSALS: Final = 10
+_MEMBER_ALREADY: Final = frozenset({"REQUEST_ID_REUSED", "MEMBER_EXISTS"})
+# The rule of the ledger for what happened up to the joining time.
+_BEFORE_JOINING: Final = "before_joining"
 _SWITCH_SECONDS: Final = 0.0005
 _BATCH_SECONDS: Final = 60.0
 _WAIT_SECONDS: Final = 30.0
@@ -94,7 +98,10 @@ class Totals:
     returns: Answers = field(default_factory=Answers)
     loaded: Tally = field(default_factory=Tally)
     refused: Tally = field(default_factory=Tally)
-    points_given: int = 0
+    points: int = 0
+    """Given, less taken back."""
+    before_joining: int = 0
+    """Purchases and returns recorded that are not later than the joining of their member: they do not count."""
 
     def __iadd__(self, other: Totals) -> Totals:
         self.members += other.members
@@ -102,7 +109,8 @@ class Totals:
         self.returns += other.returns
         self.loaded.add(other.loaded.lines, other.loaded.amount)
         self.refused.add(other.refused.lines, other.refused.amount)
-        self.points_given += other.points_given
+        self.points += other.points
+        self.before_joining += other.before_joining
         return self
 
     def seen_again(self) -> Totals:
@@ -113,12 +121,29 @@ class Totals:
             returns=self.returns.seen_again(),
             loaded=Tally(self.loaded.lines, self.loaded.amount),
             refused=Tally(self.refused.lines, self.refused.amount),
-            points_given=self.points_given,
+            points=self.points,
+            before_joining=self.before_joining,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """As a note keeps them."""
+
+        def answers(of: Answers) -> dict[str, Any]:
+            return {"recorded": of.recorded, "there": of.there, "refused": dict(of.refused)}
+
+        return {
+            "members": answers(self.members),
+            "purchases": answers(self.purchases),
+            "returns": answers(self.returns),
+            "loaded": asdict(self.loaded),
+            "refused": asdict(self.refused),
+            "points": self.points,
+            "before_joining": self.before_joining,
+        }
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Totals:
-        """What `dataclasses.asdict` made of them."""
+        """What `to_json` made of them."""
 
         def answers(name: str) -> Answers:
             return Answers(said[name]["recorded"], said[name]["there"], Counter(said[name]["refused"]))
@@ -129,7 +154,8 @@ class Totals:
             returns=answers("returns"),
             loaded=Tally(**said["loaded"]),
             refused=Tally(**said["refused"]),
-            points_given=said["points_given"],
+            points=said["points"],
+            before_joining=said["before_joining"],
         )
 
 
@@ -152,8 +178,6 @@ class Loaded:
     movements_sent: int
     seconds: float
     standings: Mapping[str, int]
-    refusals: Sequence[str]
-    """Some of the purchases and returns that were refused in this run, each with the reason."""
 
 
 class Watcher(Protocol):
@@ -167,8 +191,29 @@ class Watcher(Protocol):
 ContactOf = Callable[[str], Contact | None]
 
 
+class RefusedRow(NamedTuple):
+    """A purchase or return that the ledger refused: a line of the file of the refused."""
+
+    occurred_time: str
+    kind: str
+    member_id: str
+    key: str
+    amount_minor_units: int
+    source_lines: int
+    reason: str
+    message: str
+
+    @classmethod
+    def of(cls, movement: Movement, reason: str, message: str) -> RefusedRow:
+        """The line of a movement."""
+        time = moment(movement.occurred).isoformat().replace("+00:00", "Z")
+        kind = "return" if movement.is_return else "purchase"
+        lines = movement.source_lines
+        return cls(time, kind, movement.member_id, movement.key, movement.amount, lines, reason, message)
+
+
 class Notes:
-    """What is noted in the folder of how far a source was loaded, and with what outcome."""
+    """What is noted in the folder of how far a source was loaded, with what outcome, and what was refused."""
 
     def __init__(self, installation: Installation, form: Format, units: Units, fingerprint: str) -> None:
         self._folder = installation.imports
@@ -176,6 +221,7 @@ class Notes:
         read_so = f"{fingerprint} {units.currency} {units.zone.key}"
         self.name = f"{form.name}-{hashlib.sha256(read_so.encode()).hexdigest()[:32]}"
         self._path = self._folder / f"{self.name}.json"
+        self.refused_file = self._folder / f"{self.name}.refused.csv"
         self._head = {
             "format": form.name,
             "fingerprint": fingerprint,
@@ -184,24 +230,54 @@ class Notes:
         }
         self.through: date | None = None
         self.totals = Totals()
+        self._refused_bytes = 0
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             noted = json.loads(self._path.read_text(encoding="utf-8"))
-            self.totals = Totals.from_json(noted["totals"])
-            self.through = date.fromisoformat(noted["through"])
+            totals, through = Totals.from_json(noted["totals"]), date.fromisoformat(noted["through"])
+            self._refused_bytes = int(noted["refused_bytes"])
+            self.totals, self.through = totals, through
 
     def forget(self) -> None:
         """Begins anew: the ledger does not stand where the note says."""
-        self.through, self.totals = None, Totals()
+        self.through, self.totals, self._refused_bytes = None, Totals(), 0
 
-    def close(self, day: date, totals: Totals) -> None:
+    def close(self, day: date, totals: Totals, refused: Sequence[RefusedRow]) -> None:
         """Notes a day that is over, with what came of it."""
         self.totals += totals
         self.through = day
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            write_json(self._path, {**self._head, "through": day.isoformat(), "totals": asdict(self.totals)})
+            self._append(sorted(refused))
+            write_json(
+                self._path,
+                {
+                    **self._head,
+                    "through": day.isoformat(),
+                    "totals": self.totals.to_json(),
+                    "refused_bytes": self._refused_bytes,
+                },
+            )
         except OSError as error:
             raise CommandError(f"{self._path} cannot be written: {error.strerror}") from None
+
+    def _append(self, refused: Sequence[RefusedRow]) -> None:
+        """Adds to the file of the refused; what a load that was killed wrote beyond its note is cut off first."""
+        if not refused and not self.refused_file.exists():
+            return
+        with self.refused_file.open("a", encoding="utf-8", newline="") as file:
+            file.truncate(self._refused_bytes)
+            writer = csv.writer(file, lineterminator="\n")
+            if refused and not self._refused_bytes:
+                writer.writerow(RefusedRow._fields)
+            writer.writerows(refused)
+        self._refused_bytes = self.refused_file.stat().st_size
+
+    def first_refused(self, limit: int) -> list[dict[str, str]]:
+        """The first lines of the file of the refused."""
+        if not self.totals.refused.lines:
+            return []
+        with self.refused_file.open(encoding="utf-8", newline="") as file:
+            return list(itertools.islice(csv.DictReader(file), limit))
 
 
 @contextlib.contextmanager
@@ -268,7 +344,7 @@ class Loader:
         # What the note of the open day will say.
         self._today = Totals()
         self._standings: Mapping[str, int] = {}
-        self._refusals: list[str] = []
+        self._refused: list[RefusedRow] = []
         # All that was written, and where the notifier has still to get.
         self._written: Mapping[int, int] = {}
         self._behind: deque[str] = deque()
@@ -300,7 +376,6 @@ class Loader:
             movements_sent=self._movements - passed_over,
             seconds=ended - began,
             standings=self._standings,
-            refusals=self._refusals,
         )
 
     async def _begin(self) -> int:
@@ -327,9 +402,9 @@ class Loader:
         """Notes a day that is over, and waits where the notifier is too far behind."""
         if (day + timedelta(days=1)).day == 1:
             self._standings = await settled_standings(self._services, "", end_of_day(day, self._programme))
-        self._notes.close(day, self._today)
+        self._notes.close(day, self._today, self._refused)
         self._totals += self._today
-        self._today = Totals()
+        self._today, self._refused = Totals(), []
         self._watcher.day_closed(self._closed(day, passed_over=False))
         self._behind.append(format_token(self._written))
         if len(self._behind) > _NOTIFIER_DAYS:
@@ -385,25 +460,33 @@ class Loader:
                 break
             # The whole of it again, so that the writes of a member stay in order.
             await patience.or_give_up(passing[0].message)
-        totals = self._today
-        for (movement, kind), outcome in zip(batch.sent, answer.outcomes, strict=True):
-            answers: Answers = getattr(totals, kind)
-            which = outcome.WhichOneof("outcome")
-            signed = 0 if movement is None else -movement.amount if movement.is_return else movement.amount
-            lines = 0 if movement is None else movement.source_lines
-            if which == "error":
-                reason = reason_of(outcome.error) or str(outcome.error.code)
-                answers.refused[reason] += 1
-                totals.refused.add(lines, signed)
-                if movement is not None and len(self._refusals) < _SHOWN_REFUSALS:
-                    self._refusals.append(f"{movement.key} of {movement.member_id}: {outcome.error.message} ({reason})")
-                continue
-            done = getattr(outcome, which)
-            totals.points_given += done.receipt.points
-            answers.recorded += not done.replayed
-            answers.there += done.replayed
-            totals.loaded.add(lines, signed)
+        for sent, outcome in zip(batch.sent, answer.outcomes, strict=True):
+            self._count(sent, outcome)
         return str(answer.causal_token)
+
+    def _count(self, sent: _Sent, outcome: Any) -> None:
+        totals, movement = self._today, sent.movement
+        answers: Answers = getattr(totals, sent.answers)
+        which = outcome.WhichOneof("outcome")
+        if which == "error":
+            reason = reason_of(outcome.error) or str(outcome.error.code)
+            if movement is None:
+                # Who joined at another time, by another file or at a till, is a member all the same.
+                is_there = reason in _MEMBER_ALREADY
+                answers.there += is_there
+                answers.refused.update({} if is_there else {reason: 1})
+                return
+            answers.refused[reason] += 1
+            totals.refused.add(movement.source_lines, movement.signed)
+            self._refused.append(RefusedRow.of(movement, reason, outcome.error.message))
+            return
+        done = getattr(outcome, which)
+        totals.points += done.receipt.points
+        answers.recorded += not done.replayed
+        answers.there += done.replayed
+        if movement is not None:
+            totals.loaded.add(movement.source_lines, movement.signed)
+            totals.before_joining += any(rule.rule == _BEFORE_JOINING for rule in done.receipt.rules)
 
     async def _set_contacts(self, members: Sequence[str], contact_of: ContactOf) -> None:
         """Sets the contacts of members who have just joined, before they buy for the first time."""

@@ -118,6 +118,11 @@ class Movement(NamedTuple):
     store_id: str
     lines: bytes
 
+    @property
+    def signed(self) -> int:
+        """Its amount; what comes back is negative."""
+        return -self.amount if self.is_return else self.amount
+
 
 class Slice(NamedTuple):
     """A part of a local day, in the order in which it happened."""

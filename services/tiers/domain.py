@@ -45,8 +45,7 @@ class EntryKind(enum.Enum):
     OTHER = enum.auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """One line of the ledger. Amounts are never negative; `occurred_time` of CLOCK is the new business time."""
 
     partition: int

@@ -27,6 +27,7 @@ from services.tiers.domain import (
     History,
     LedgerEntry,
     MemberKey,
+    MemberState,
     Standing,
     TierChange,
     due_time,
@@ -46,6 +47,7 @@ from services.tiers.errors import (
     TokenBeyondLogError,
 )
 from services.tiers.paging import Place, page_token_of, read_page_token
+from services.tiers.recent import RecentStates
 from services.tiers.store import ClassNotice, StoredChange
 
 T = TypeVar("T")
@@ -62,6 +64,8 @@ DEFAULT_PAGE = 50
 CHANGES_PER_RESPONSE = 1000
 # Entries that may be passed before that is written down.
 MOST_PASSED = 1000
+# The states of each partition that are held in memory: half a kilobyte each.
+_STATES_HELD = 4096
 # The newest changes of each partition that are held in memory.
 _CHANGES_HELD = 256
 # Movements that one standing is explained from: those that end last.
@@ -156,10 +160,13 @@ class Positions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Written:
-    """What a transaction has committed: where its partitions stand, and the changes, each partition's in order."""
+    """What a transaction has committed: where its partitions stood and stand, states that were written, and the
+    changes, each partition's in order."""
 
+    before: Mapping[int, Cursor]
     cursors: Mapping[int, Cursor]
-    changes: Sequence[TierChange] = ()
+    states: Mapping[MemberKey, MemberState]
+    changes: Sequence[TierChange]
 
 
 class Tiers:
@@ -173,6 +180,7 @@ class Tiers:
         self._pool = pool
         self._now = now
         self._newest: Tail[StoredChange] = Tail(_CHANGES_HELD)
+        self._recent = RecentStates(_STATES_HELD)
         # Entries that were passed, and are written down with the next that change something.
         self._passed: list[LedgerEntry] = []
         # In a simulated installation: no member has anything due before, as far as is known.
@@ -234,7 +242,9 @@ class Tiers:
             until = horizons(fresh, cursors)
             joining = {(e.partition, e.member_id) for e in fresh if e.kind is EntryKind.JOINED}
             members = until.keys() | joining
-            states = await store.read_states(connection, members) if members else {}
+            states = self._recent.find(members, cursors)
+            if missing_ones := members - states.keys():
+                states |= await store.read_states(connection, missing_ones)
             leaving = [
                 (key, state, until[key])
                 for key, state in states.items()
@@ -244,18 +254,18 @@ class Tiers:
             policy = self.programme.tiers
             effects = take_in(policy, self.programme.zone, fresh, cursors, states, ahead)
             await self._write(connection, effects)
-            changes, after = effects.changes, effects.cursors
+            changes, written, after = effects.changes, effects.states, effects.cursors
             due_next = min([next_due, *(s.next_roll_off for s in effects.states.values() if s.next_roll_off)])
             if moves_clock and due_time(after) < (to_time := reached_time(after)):
                 if due_next <= to_time:
                     effects, _ = await self._run_due(connection, after, to_time)
-                    changes = [*changes, *effects.changes]
+                    changes, written = [*changes, *effects.changes], {**written, **effects.states}
                     due_next = await store.read_next_due(connection, after) or NEVER
                 else:
                     effects = let_pass(policy, to_time, after, {}, {}, complete=True)
                 after = effects.cursors
             await store.update_cursors(connection, after)
-            return _Written(cursors=after, changes=changes), due_next
+            return _Written(before=cursors, cursors=after, states=written, changes=changes), due_next
 
         # Whatever becomes of the transaction.
         self._next_due = BEGINNING
@@ -263,7 +273,7 @@ class Tiers:
         self._passed = []
         if done is not None:
             written, self._next_due = done
-            self._publish(written)
+            self._keep(written)
 
     def _pass(self, entries: Sequence[LedgerEntry]) -> bool:
         """Passes entries that neither move nor make a member, and let no time pass in which something is due.
@@ -285,7 +295,7 @@ class Tiers:
                 return False
             after = let_pass(policy, to_time, after, {}, {}, complete=True).cursors
         self._passed += fresh
-        self._publish(_Written(cursors=after))
+        self._publish(after)
         return True
 
     async def run_due(self, to_time: datetime, *, over: Connection | None = None) -> None:
@@ -296,10 +306,13 @@ class Tiers:
                 cursors = await store.lock_cursors(connection, self.positions.cursors)
                 effects, complete = await self._run_due(connection, cursors, to_time)
                 await store.update_cursors(connection, effects.cursors)
-                return _Written(cursors=effects.cursors, changes=effects.changes), complete
+                written = _Written(
+                    before=cursors, cursors=effects.cursors, states=effects.states, changes=effects.changes
+                )
+                return written, complete
 
             written, complete = await self._transact(work, over)
-            self._publish(written)
+            self._keep(written)
             if complete:
                 return
 
@@ -339,12 +352,18 @@ class Tiers:
             await store.insert_changes(connection, effects.changes, self.programme.version)
             await store.insert_outbox(connection, [notice_of(self.programme, change) for change in effects.changes])
 
-    def _publish(self, written: _Written) -> None:
-        told_until = self.positions.notices_until
+    def _keep(self, written: _Written) -> None:
         version = self.programme.version
         self._newest.add(StoredChange(tier_change=change, programme_version=version) for change in written.changes)
-        self.positions.publish(written.cursors.values())
-        if written.changes if told_until is None else told_until != self.positions.notices_until:
+        self._recent.keep(written.before, written.cursors, written.states)
+        if written.changes and self.positions.clock_mode is ClockMode.REAL:
+            self.notices_wait.set()
+        self._publish(written.cursors)
+
+    def _publish(self, cursors: Mapping[int, Cursor]) -> None:
+        told_until = self.positions.notices_until
+        self.positions.publish(cursors.values())
+        if told_until != self.positions.notices_until:
             self.notices_wait.set()
 
     # --- the outbox of earning classes ---

@@ -184,7 +184,7 @@ async def test_loading_again_changes_nothing(
         assert report["purchases"]["already_there"] == BASKETS - 1
         assert report["members"]["already_there"] == HOUSEHOLDS
         assert report["account"] == first_load[1]["account"]
-        assert report["points_given"] == first_load[1]["points_given"]
+        assert report["points"] == first_load[1]["points"]
     assert again["load"]["sent"] == 0
     assert sent_again["load"]["sent"] == BASKETS - 1
     assert await heads_of(loaded) == before

@@ -179,7 +179,7 @@ def test_the_command_itself_says_no_more_and_ends_with_that_code(tmp_path: Path)
     done = run(*orders(tmp_path, COLUMNS.replace("Price,", "")), cwd=tmp_path)
     assert said(done).startswith("orders.csv has no column Price; its first line is Invoice, ")
     done = run(*orders(tmp_path), "--rejects", "orders.csv", cwd=tmp_path)
-    assert said(done, 2) == "--rejects orders.csv is the source, which is only read; name another file"
+    assert said(done, 2) == "--rejects orders.csv is what this command reads; name another file"
 
 
 def test_a_line_of_many_gigabytes_is_refused_by_a_process_with_less_memory(tmp_path: Path) -> None:
@@ -222,11 +222,11 @@ def test_a_bad_file_does_no_harm_to_a_folder_that_is_there(tmp_path: Path, refus
         ),
         (("--format", "complete-journey", "--currency", "GBP"), 1, "orders.csv is no folder; name the one that holds"),
         (("--programme", "orders.csv"), 1, "orders.csv"),
-        (("--rejects", "orders.csv"), 2, "--rejects orders.csv is the source, which is only read; name another file"),
+        (("--rejects", "orders.csv"), 2, "--rejects orders.csv is what this command reads; name another file"),
         (
             ("--rejects", "data/../orders.csv"),
             2,
-            "--rejects data/../orders.csv is the source, which is only read; name another file",
+            "--rejects data/../orders.csv is what this command reads; name another file",
         ),
         (("--rejects", "data/programme.yaml"), 2, "--rejects data/programme.yaml lies in the folder of the install"),
         (("--rejects", "nowhere/rejects.csv"), 1, "nowhere/rejects.csv cannot be written: there is no folder "),
@@ -330,3 +330,38 @@ def test_a_file_with_nothing_but_its_columns_is_an_account_of_nothing(place: Pat
     assert report["account"]["file"] == report["account"]["loaded"] == {"lines": 0, "minor_units": 0}
     assert report["source"]["first_day"] is None
     assert report["load"]["sent"] == 0
+
+
+def test_files_that_overlap_and_what_the_ledger_refuses_are_in_the_account_and_loaded_to_the_end(place: Path) -> None:
+    first = place / "first.csv"
+    first.write_text(
+        COLUMNS
+        + "100,A,Mug,1,2010-01-05 10:00:00,3.00,F1,France\n"
+        + "101,A,Mug,1,2010-01-06 10:00:00,0.001,F1,France\n"
+        + "102,A,Mug,2,2010-01-07 10:00:00,3.00,F2,France\n"
+    )
+    second = place / "second.csv"
+    second.write_text(
+        COLUMNS
+        + "102,A,Mug,2,2010-01-07 10:00:00,3.00,F2,France\n"
+        + "103,A,Mug,3,2010-01-08 10:00:00,3.00,F1,France\n"
+        + "099,A,Mug,1,2010-01-04 10:00:00,5.00,F2,France\n"
+    )
+
+    def load(file: Path) -> dict[str, Any]:
+        return report_of(str(file), "--format", "online-retail", "--programme", POUNDS, "--data", "overlap", cwd=place)
+
+    for _ in range(2):
+        report = load(first)
+        assert report["account"]["adds_up"] is True
+        assert report["account"]["refused"] == {"lines": 1, "minor_units": 0}
+        assert report["purchases"]["refused_by_reason"] == {"INVALID_FIELD": 1}
+        assert ",purchase,F1,101,0,1,INVALID_FIELD," in Path(report["refused_file"]).read_text()
+    for _ in range(2):
+        report = load(second)
+        assert report["account"]["adds_up"] is True
+        assert report["account"]["loaded"] == {"lines": 3, "minor_units": 2000}
+        # F2 has been a member since the first file, from a second before invoice 102 on: 099 was before.
+        assert report["members"]["refused"] == 0
+        assert report["before_joining"] == 1
+        assert report["refused_file"] is None

@@ -448,4 +448,4 @@ def test_cdnow_gives_each_member_the_floored_points_of_each_purchase_and_keeps_e
     assert {one["member_id"]: (int(one["available_points"]), int(one["purchases"])) for one in members} == {
         member: (BONUS + points[member], count) for member, count in counts.items()
     }
-    assert report["points_given"] == BONUS * len(counts) + points.total()
+    assert report["points"] == BONUS * len(counts) + points.total()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -45,7 +45,7 @@ class Log:
         entries = []
         for event in events:
             self.heads[event.partition] += 1
-            entry = replace(event, offset=self.heads[event.partition])
+            entry = event._replace(offset=self.heads[event.partition])
             entries.append(entry)
             key = (entry.partition, entry.member_id)
             if entry.kind is EntryKind.JOINED:

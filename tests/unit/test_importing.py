@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from datetime import date
 from io import StringIO
 from pathlib import Path
 
@@ -11,11 +13,12 @@ from rich.console import Console
 
 from services import programme as programmes
 from services.cli.errors import CommandError, UsageError
+from services.cli.files import refuse_over
 from services.cli.formats import FORMATS, cdnow
 from services.cli.history import Sink, SourceError, Units
-from services.cli.importing import Moves, Report, check_rejects, check_target, find_format, read_history, units_of
+from services.cli.importing import Moves, Report, check_target, find_format, read_history, units_of
 from services.cli.installation import DEFAULT_PROGRAMME, Installation, open_or_create
-from services.cli.loader import Loaded, Totals
+from services.cli.loader import Answers, Loaded, Notes, RefusedRow, Totals
 from services.cli.staging import Tally
 from services.runtime.clock import ClockMode
 from tests.conftest import PROGRAMMES
@@ -58,21 +61,53 @@ def test_units_that_do_not_exist_or_are_not_the_programmes_are_refused(
         units_of(FORMATS["cdnow"], RULES, currency=currency, time_zone=time_zone)
 
 
-def test_rejected_lines_never_go_over_what_is_read_or_among_the_files_of_an_installation(tmp_path: Path) -> None:
-    source, data = tmp_path / "orders.csv", tmp_path / "data"
+def test_nothing_is_written_over_what_is_read_or_among_the_files_of_an_installation(tmp_path: Path) -> None:
+    source, programme, data = tmp_path / "orders.csv", tmp_path / "programme.yaml", tmp_path / "data"
     source.write_text(LINES)
     link = tmp_path / "link.csv"
     link.symlink_to(source)
-    for same in (source, tmp_path / "elsewhere" / ".." / "orders.csv", link):
-        with pytest.raises(UsageError, match="is the source, which is only read; name another file"):
-            check_rejects(same, source=source, data=data)
-    with pytest.raises(UsageError, match="lies in the source"):
-        check_rejects(tmp_path / "folder" / "transactions.parquet", source=tmp_path / "folder", data=data)
+
+    def write_to(path: Path, *, read: Path = source) -> None:
+        refuse_over("--rejects", path, data=data, read=(read, programme))
+
+    for same in (source, tmp_path / "elsewhere" / ".." / "orders.csv", link, programme):
+        with pytest.raises(UsageError, match="is what this command reads; name another file"):
+            write_to(same)
+    with pytest.raises(UsageError, match="lies in what this command reads"):
+        write_to(tmp_path / "folder" / "transactions.parquet", read=tmp_path / "folder")
     with pytest.raises(UsageError, match="lies in the folder of the installation"):
-        check_rejects(data / "secrets" / "token", source=source, data=data)
+        write_to(data / "secrets" / "token")
     with pytest.raises(UsageError, match="is the folder of the installation"):
-        check_rejects(data, source=source, data=data)
-    check_rejects(tmp_path / "rejects.csv", source=source, data=data)
+        write_to(data)
+    write_to(tmp_path / "rejects.csv")
+
+
+def test_what_a_load_came_to_is_noted_with_what_was_refused_and_goes_on_from_there(tmp_path: Path) -> None:
+    there = open_or_create(tmp_path / "data", clock=ClockMode.SIMULATED)
+    units = units_of(cdnow.FORMAT, RULES, currency=None, time_zone=None)
+
+    def notes() -> Notes:
+        return Notes(there, cdnow.FORMAT, units, "fingerprint")
+
+    def refused(key: str) -> RefusedRow:
+        return RefusedRow("1997-01-01T17:00:00Z", "purchase", "1", key, 100, 1, "INVALID_FIELD", 'it is, "no" amount')
+
+    day = Totals(purchases=Answers(3, 1, Counter(INVALID_FIELD=2)), refused=Tally(2, 200), loaded=Tally(4, 900))
+    first = notes()
+    first.close(date(1997, 1, 1), day, [refused("b"), refused("a")])
+    # A load that was killed had written more than it noted.
+    with first.refused_file.open("a") as file:
+        file.write("half a li")
+    second = notes()
+    assert second.through == date(1997, 1, 1)
+    assert second.totals == day
+    second.close(date(1997, 1, 2), day, [refused("c")])
+    assert second.totals.purchases.refused == {"INVALID_FIELD": 4}
+    assert [one["key"] for one in notes().first_refused(10)] == ["a", "b", "c"]
+    assert notes().first_refused(1)[0]["message"] == 'it is, "no" amount'
+    second.forget()
+    second.close(date(1997, 1, 1), day, [refused("a")])
+    assert [one["key"] for one in notes().first_refused(10)] == ["a"]
 
 
 def test_a_folder_takes_history_where_it_lives_in_simulated_time_by_the_programme_that_is_named(tmp_path: Path) -> None:
@@ -104,18 +139,21 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path: Path) -
 
 def report(path: Path, loaded: Tally, refused: Tally) -> Report:
     path.write_text(LINES)
+    there = Installation(
+        directory=path.parent, clock=ClockMode.SIMULATED, partitions=16, programme_version="1", created=""
+    )
     with staged(cdnow.FORMAT, path, RULES) as history:
+        notes = Notes(there, history.form, history.units, history.fingerprint)
+        notes.close(date(1997, 1, 2), Totals(refused=refused), [])
+        notes.refused_file.write_text(",".join(RefusedRow._fields) + "\n")
         return Report(
-            installation=Installation(
-                directory=path.parent, clock=ClockMode.SIMULATED, partitions=16, programme_version="1", created=""
-            ),
+            installation=there,
             history=history,
             programme=RULES,
-            loaded=Loaded(
-                totals=Totals(loaded=loaded, refused=refused), movements_sent=2, seconds=0.5, standings={}, refusals=[]
-            ),
+            loaded=Loaded(totals=Totals(loaded=loaded, refused=refused), movements_sent=2, seconds=0.5, standings={}),
             moves=Moves(up=0, down=0, down_by_time=0),
             rejects=path,
+            notes=notes,
         )
 
 

@@ -28,6 +28,7 @@ from services.tiers.domain import (
     unseen,
 )
 from services.tiers.errors import FeedBrokenError, NotEnrolledError
+from services.tiers.recent import RecentStates
 
 WARSAW = ZoneInfo("Europe/Warsaw")
 YEAR = Window(days=365)
@@ -352,3 +353,29 @@ def test_several_movements_of_one_member_in_one_batch_come_in_their_order() -> N
     assert effects.cursors[0].ledger_offset == 4
     assert effects.cursors[0].change_offset == 3
     assert effects.states[0, "m"].balance == 100_001
+
+
+# --- states that are held in memory ---
+
+
+def test_states_are_held_while_the_cursor_stands_where_it_stood_and_the_oldest_make_room() -> None:
+    recent = RecentStates(2)
+    start, later, elsewhere = Cursor(partition=0), Cursor(partition=0, ledger_offset=3), Cursor(partition=1)
+    states = {(0, name): joined(at("2024-02-01T12:00")) for name in ("a", "b")}
+    assert recent.find(states, {0: start}) == {}
+    recent.keep(
+        {0: start, 1: elsewhere}, {0: later, 1: elsewhere}, {**states, (1, "a"): joined(at("2024-02-01T12:00"))}
+    )
+    assert recent.find([(0, "a"), (0, "c"), (1, "a"), (1, "b")], {0: later, 1: elsewhere}).keys() == {
+        (0, "a"),
+        (1, "a"),
+    }
+    # Written again it is the newest.
+    recent.keep({0: later}, {0: later}, {(0, "a"): joined(at("2024-02-01T12:00"))})
+    recent.keep({0: later}, {0: later}, {(0, "c"): joined(at("2024-02-01T12:00"))})
+    assert recent.find([(0, "a"), (0, "b"), (0, "c")], {0: later}).keys() == {(0, "a"), (0, "c")}
+    # Somebody else wrote.
+    moved = Cursor(partition=0, ledger_offset=4)
+    assert recent.find([(0, "a")], {0: moved}) == {}
+    recent.keep({0: moved}, {0: moved}, {(0, "d"): joined(at("2024-02-01T12:00"))})
+    assert recent.find([(0, "a"), (0, "d")], {0: moved}).keys() == {(0, "d")}
