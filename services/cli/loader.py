@@ -46,12 +46,12 @@ MAX_WRITES: Final = 1000
 # A batch stays well below the largest message.
 MAX_LINES: Final = 20_000
 # While the ledger commits one batch it reads the next; more of them at once make it no faster.
-ROWS_AT_ONCE: Final = 3
+ROWS_AT_ONCE: Final = 4
 CONTACTS_AT_ONCE: Final = 16
 # Slices made ready while others are being sent.
 _SLICES_AHEAD: Final = 3
 # Fewer movements than this are not worth a transaction of their own.
-_WORTH_A_ROW: Final = 150
+_WORTH_A_ROW: Final = 100
 # How many days the notifier may be behind.
 _NOTIFIER_DAYS: Final = 7
 _MEMBER_ALREADY: Final = frozenset({"REQUEST_ID_REUSED", "MEMBER_EXISTS"})

@@ -46,7 +46,6 @@ from services.cli.processes import ProcessId, tied
 from services.cli.supervisor import Child, ChildSpec, Probe, Stage, Supervisor, TaskSpec, note
 from services.gateway import render
 from services.runtime import contract
-from services.runtime.clock import ClockMode
 
 SERVICES = ("ledger", "tiers", "notifier")
 HOST = "127.0.0.1"
@@ -94,9 +93,6 @@ class LocalStack:
                 return common | {
                     "LOYALTY_CLOCK": self.installation.clock.value,
                     "LOYALTY_PARTITIONS": str(self.installation.partitions),
-                    # A history comes in large batches: while one lane writes, the other decides. Calls one by one
-                    # are faster with a single lane.
-                    "LOYALTY_LANES": "2" if self.installation.clock is ClockMode.SIMULATED else "1",
                 }
             case "tiers":
                 return common | ledger

@@ -378,6 +378,15 @@ class Effects:
     movements: Sequence[TakenIn]
     changes: Sequence[TierChange]
 
+    def followed_by(self, later: Effects) -> Effects:
+        """Both, one after the other."""
+        return Effects(
+            cursors={**self.cursors, **later.cursors},
+            states={**self.states, **later.states},
+            movements=[*self.movements, *later.movements],
+            changes=[*self.changes, *later.changes],
+        )
+
 
 def movement_of(policy: TierPolicy, zone: ZoneInfo, entry: LedgerEntry) -> Movement:
     """The movement that a purchase or return makes, by the policy's base and window."""

@@ -28,6 +28,7 @@ from services.tiers.domain import (
     LedgerEntry,
     MemberKey,
     MemberState,
+    RollOffs,
     Standing,
     TierChange,
     due_time,
@@ -159,14 +160,11 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Written:
-    """What a transaction has committed: where its partitions stood and stand, states that were written, and the
-    changes, each partition's in order."""
+class _Done:
+    """What a transaction did, and its cursors as they were before."""
 
     before: Mapping[int, Cursor]
-    cursors: Mapping[int, Cursor]
-    states: Mapping[MemberKey, MemberState]
-    changes: Sequence[TierChange]
+    effects: Effects
 
 
 class Tiers:
@@ -229,9 +227,9 @@ class Tiers:
         entries = [*self._passed, *entries]
         next_due = self._next_due
 
-        async def work(connection: Connection) -> tuple[_Written, datetime] | None:
+        async def work(connection: Connection) -> tuple[_Done, datetime] | None:
             named = {entry.partition for entry in entries}
-            # Whoever moves the clock may be the last one: then all partitions have something due.
+            # The clock may be the last one to reach an instant: then something is due in all partitions.
             moves_clock = any(entry.kind is EntryKind.CLOCK for entry in entries)
             cursors = await store.lock_cursors(connection, self.positions.cursors if moves_clock else named)
             if missing := named - cursors.keys():
@@ -239,41 +237,43 @@ class Tiers:
             fresh = unseen(entries, cursors)
             if not fresh:
                 return None
-            until = horizons(fresh, cursors)
-            joining = {(e.partition, e.member_id) for e in fresh if e.kind is EntryKind.JOINED}
-            members = until.keys() | joining
-            states = self._recent.find(members, cursors)
-            if missing_ones := members - states.keys():
-                states |= await store.read_states(connection, missing_ones)
-            leaving = [
-                (key, state, until[key])
-                for key, state in states.items()
-                if key in until and state.next_roll_off is not None and state.next_roll_off <= until[key]
-            ]
-            ahead = await store.read_roll_offs(connection, leaving) if leaving else {}
-            policy = self.programme.tiers
-            effects = take_in(policy, self.programme.zone, fresh, cursors, states, ahead)
+            states, ahead = await self._read(connection, fresh, cursors)
+            effects = take_in(self.programme.tiers, self.programme.zone, fresh, cursors, states, ahead)
             await self._write(connection, effects)
-            changes, written, after = effects.changes, effects.states, effects.cursors
-            due_next = min([next_due, *(s.next_roll_off for s in effects.states.values() if s.next_roll_off)])
-            if moves_clock and due_time(after) < (to_time := reached_time(after)):
-                if due_next <= to_time:
-                    effects, _ = await self._run_due(connection, after, to_time)
-                    changes, written = [*changes, *effects.changes], {**written, **effects.states}
-                    due_next = await store.read_next_due(connection, after) or NEVER
+            first = min([next_due, *(s.next_roll_off for s in effects.states.values() if s.next_roll_off)])
+            if moves_clock and due_time(effects.cursors) < (to_time := reached_time(effects.cursors)):
+                if first <= to_time:
+                    due, _ = await self._run_due(connection, effects.cursors, to_time)
+                    first = await store.read_next_due(connection, cursors) or NEVER
                 else:
-                    effects = let_pass(policy, to_time, after, {}, {}, complete=True)
-                after = effects.cursors
-            await store.update_cursors(connection, after)
-            return _Written(before=cursors, cursors=after, states=written, changes=changes), due_next
+                    due = let_pass(self.programme.tiers, to_time, effects.cursors, {}, {}, complete=True)
+                effects = effects.followed_by(due)
+            await store.update_cursors(connection, effects.cursors)
+            return _Done(before=cursors, effects=effects), first
 
         # Whatever becomes of the transaction.
         self._next_due = BEGINNING
-        done = await self._transact(work, over)
+        outcome = await self._transact(work, over)
         self._passed = []
-        if done is not None:
-            written, self._next_due = done
-            self._keep(written)
+        if outcome is not None:
+            done, self._next_due = outcome
+            self._keep(done)
+
+    async def _read(
+        self, connection: Connection, entries: Sequence[LedgerEntry], cursors: Mapping[int, Cursor]
+    ) -> tuple[dict[MemberKey, MemberState], dict[MemberKey, RollOffs]]:
+        """The states of the members that entries name, and the roll-offs of those whom something leaves by then."""
+        until = horizons(entries, cursors)
+        members = until.keys() | {(e.partition, e.member_id) for e in entries if e.kind is EntryKind.JOINED}
+        states = self._recent.find(members, cursors)
+        if others := members - states.keys():
+            states |= await store.read_states(connection, others)
+        leaving = [
+            (key, state, until[key])
+            for key, state in states.items()
+            if key in until and state.next_roll_off is not None and state.next_roll_off <= until[key]
+        ]
+        return states, await store.read_roll_offs(connection, leaving) if leaving else {}
 
     def _pass(self, entries: Sequence[LedgerEntry]) -> bool:
         """Passes entries that neither move nor make a member, and let no time pass in which something is due.
@@ -302,17 +302,14 @@ class Tiers:
         """Makes all changes that time alone makes up to an instant, some members per transaction."""
         while True:
 
-            async def work(connection: Connection) -> tuple[_Written, bool]:
+            async def work(connection: Connection) -> tuple[_Done, bool]:
                 cursors = await store.lock_cursors(connection, self.positions.cursors)
                 effects, complete = await self._run_due(connection, cursors, to_time)
                 await store.update_cursors(connection, effects.cursors)
-                written = _Written(
-                    before=cursors, cursors=effects.cursors, states=effects.states, changes=effects.changes
-                )
-                return written, complete
+                return _Done(before=cursors, effects=effects), complete
 
-            written, complete = await self._transact(work, over)
-            self._keep(written)
+            done, complete = await self._transact(work, over)
+            self._keep(done)
             if complete:
                 return
 
@@ -352,13 +349,14 @@ class Tiers:
             await store.insert_changes(connection, effects.changes, self.programme.version)
             await store.insert_outbox(connection, [notice_of(self.programme, change) for change in effects.changes])
 
-    def _keep(self, written: _Written) -> None:
-        version = self.programme.version
-        self._newest.add(StoredChange(tier_change=change, programme_version=version) for change in written.changes)
-        self._recent.keep(written.before, written.cursors, written.states)
-        if written.changes and self.positions.clock_mode is ClockMode.REAL:
+    def _keep(self, done: _Done) -> None:
+        """Takes over what was committed."""
+        effects, version = done.effects, self.programme.version
+        self._newest.add(StoredChange(tier_change=change, programme_version=version) for change in effects.changes)
+        self._recent.keep(done.before, effects.cursors, effects.states)
+        if effects.changes and self.positions.clock_mode is ClockMode.REAL:
             self.notices_wait.set()
-        self._publish(written.cursors)
+        self._publish(effects.cursors)
 
     def _publish(self, cursors: Mapping[int, Cursor]) -> None:
         told_until = self.positions.notices_until
