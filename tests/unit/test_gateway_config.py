@@ -44,8 +44,8 @@ def test_envoy_takes_the_configuration(tmp_path: Path, with_admin: bool) -> None
     assert done.returncode == 0, done.stderr
 
 
-def test_a_path_with_quotes_and_spaces_stays_one_value(tmp_path: Path) -> None:
-    folder = tmp_path / """it's "a" folder: {x}, #1"""
+def test_a_path_with_quotes_and_spaces_stays_one_value(folder: Path) -> None:
+    folder = folder / """it's "a" folder: {x}, #1"""
     folder.mkdir()
     done = validated(folder, rendered(folder, admin_path=folder / "admin.sock"))
     assert done.returncode == 0, done.stderr
