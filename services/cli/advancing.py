@@ -12,7 +12,6 @@ from loyalty.tiers.v1 import tier_service_pb2 as tiers
 from rich.console import Console
 from rich.table import Table
 
-from services import programme as programmes
 from services.cli import installation
 from services.cli.errors import CommandError, UsageError
 from services.cli.history import end_of_day
@@ -44,7 +43,7 @@ def advance(data: Path, to: str) -> None:
     there = installation.find(data)
     if there.clock is not ClockMode.SIMULATED:
         raise CommandError(f"{there.directory} lives in real time: its clock moves by itself")
-    rules = programmes.load(there.programme)
+    rules = installation.load_programme(there.programme)
     to_time = read_time(to, rules)
     console = Console(highlight=False)
     with alone(there), installation.running(there.directory) as up:

@@ -26,7 +26,6 @@ from rich.progress import Progress, TaskID
 from rich.rule import Rule
 from rich.text import Text
 
-from services import programme as programmes
 from services.cli import checking, installation
 from services.cli.advancing import Advanced, move_on, show_changes
 from services.cli.display import facts, progress_bar
@@ -57,7 +56,7 @@ def run(data: Path) -> None:
     """Runs the whole demo; raises CommandError where anything in it is not as it should be."""
     began = time.monotonic()
     console = Console(highlight=False)
-    rules = programmes.load(DEFAULT_PROGRAMME)
+    rules = installation.load_programme(DEFAULT_PROGRAMME)
     form = complete_journey.FORMAT
     _introduce(console, data)
     with contextlib.ExitStack() as stack:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+
+def time_text(time: datetime | None) -> str:
+    """A time in UTC as RFC 3339 has it, with microseconds where there are any; empty for None."""
+    return "" if time is None else time.isoformat().removesuffix("+00:00") + "Z"
 
 
 def facts(console: Console, lines: Iterable[tuple[str, str]]) -> None:

@@ -25,10 +25,9 @@ from loyalty.tiers.v1 import tier_service_pb2 as tiers
 from loyalty.type.v1 import log_pb2
 from rich.console import Console
 
-from services import programme as programmes
 from services.cli import installation
 from services.cli.advancing import read_time
-from services.cli.display import progress_bar
+from services.cli.display import progress_bar, time_text
 from services.cli.errors import CommandError, UsageError
 from services.cli.files import refuse_over, whole_file
 from services.cli.installation import Connection
@@ -141,10 +140,7 @@ def export(what: str, *, data: Path, at: str | None, output: Path) -> None:
         raise UsageError(f"there is no export of {what}; known are {', '.join(_EXPORTS)}")
     there = installation.find(data)
     refuse_over("--output", output, data=there.directory)
-    try:
-        rules = programmes.load(there.programme)
-    except programmes.ProgrammeError as error:
-        raise CommandError(str(error)) from None
+    rules = installation.load_programme(there.programme)
     at_time = None if at is None else read_time(at, rules)
     console = Console(stderr=True, highlight=False)
     with (
@@ -329,11 +325,6 @@ def rules_text(rules: Iterable[Any]) -> str:
     for one in rules:
         points[one.rule] = points.get(one.rule, 0) + one.points
     return json.dumps(points, separators=(",", ":"), ensure_ascii=False) if points else ""
-
-
-def time_text(time: datetime | None) -> str:
-    """A time in UTC as RFC 3339 has it, with microseconds where there are any; empty for None."""
-    return "" if time is None else time.isoformat().removesuffix("+00:00") + "Z"
 
 
 # --- members --------------------------------------------------------------------------------------------------------

@@ -61,7 +61,16 @@ def whole_file(path: Path) -> Iterator[TextIO]:
         raise
     # The file is there, and whole, also where a file system does not do this.
     with contextlib.suppress(OSError):
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable; raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Raw(io.FileIO):
@@ -100,11 +109,3 @@ def _mode_to_keep(path: Path, target: Path) -> int | None:
     if not os.access(target, os.W_OK, effective_ids=True):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return stat.S_IMODE(there)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -17,9 +17,8 @@ from zoneinfo import ZoneInfo
 
 from services.cli.errors import CommandError
 from services.programme import Programme
+from services.runtime.clock import microseconds
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _HASHED_AT_ONCE: Final = 1024 * 1024
 
 # What the contract takes. Years: of any zone, with the second before them and the end of the last day, to which the
@@ -164,16 +163,6 @@ def instant(wall: datetime, zone: ZoneInfo) -> int:
     """
     # fold=0 is that reading: of a gap it takes the offset before it, of a repeated hour the first.
     return microseconds(wall.replace(tzinfo=zone, fold=0))
-
-
-def microseconds(time: datetime) -> int:
-    """The instant of an aware time."""
-    return (time - _EPOCH) // _MICROSECOND
-
-
-def moment(occurred: int) -> datetime:
-    """An instant as an aware time, UTC."""
-    return _EPOCH + occurred * _MICROSECOND
 
 
 def end_of_day(day: date, programme: Programme) -> datetime:

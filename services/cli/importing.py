@@ -113,10 +113,7 @@ def check_target(data: Path, programme_file: Path | None) -> Programme:
     if (data / "installation.json").exists():
         refuse_real_time(installation.find(data))
         path = installation.open_or_create(data, programme_file=programme_file).programme
-    try:
-        return programmes.load(path)
-    except programmes.ProgrammeError as error:
-        raise CommandError(str(error)) from None
+    return installation.load_programme(path)
 
 
 def refuse_real_time(there: Installation) -> None:
@@ -335,7 +332,9 @@ class Report:
         survey, totals = self.history.survey, self.loaded.totals
 
         frequencies = ", ".join(f"{count}: {members:,}" for count, members in survey.frequencies.items() if members)
-        load = "nothing to send: all of it was there" if survey.movements else "nothing to send: no line counts"
+        load = "nothing to send: all of it was there"
+        if not survey.movements:
+            load = "nothing to send: no line counts" if survey.read.lines else "nothing to send: the file holds no rows"
         if self.loaded.seconds:
             load = (
                 f"read in {self.history.seconds:.1f} s; {self.loaded.movements_sent:,} purchases and returns in "

@@ -5,6 +5,7 @@ DIR/programme.yaml      the programme it lives by, a copy
 DIR/secrets/            0700: the development token's secret, the master key, the database's passwords
 DIR/postgres/           the database cluster
 DIR/mailbox/            a Maildir of what was sent
+DIR/imports/            what is noted of imports, made by the first
 DIR/log/                one log per child
 DIR/run/                lock, state of the running stack, sockets
 """
@@ -162,10 +163,10 @@ def open_or_create(
     """
     directory = directory.resolve()
     # Read before anything is made: a broken file leaves no trace.
-    wanted = None if programme_file is None else _load(programme_file)
+    wanted = None if programme_file is None else load_programme(programme_file)
     if (directory / "installation.json").exists():
         there = find(directory)
-        kept = _load(there.programme)
+        kept = load_programme(there.programme)
         if kept.version != there.programme_version:
             raise CommandError(
                 f"{there.programme} was changed: it says {kept.version}, and this installation has lived by "
@@ -178,7 +179,7 @@ def open_or_create(
             )
         return there
     source = programme_file or DEFAULT_PROGRAMME
-    wanted = wanted or _load(source)
+    wanted = wanted or load_programme(source)
     try:
         return _create(directory, source, wanted.version, clock)
     except OSError as error:
@@ -374,7 +375,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def _load(path: Path) -> programme.Programme:
+def load_programme(path: Path) -> programme.Programme:
+    """The programme in this file; raises CommandError where it is none."""
     try:
         return programme.load(path)
     except programme.ProgrammeError as error:

@@ -33,19 +33,21 @@ from loyalty.ledger.v1 import ledger_service_pb2 as ledger
 from loyalty.notifier.v1 import notifier_service_pb2 as notifier
 from loyalty.tiers.v1 import tier_service_pb2 as tiers
 
+from services.cli.display import time_text
 from services.cli.errors import CommandError
-from services.cli.history import Format, Units, end_of_day, microseconds, moment
+from services.cli.history import Format, Units, end_of_day
 from services.cli.installation import Installation, held, write_json
 from services.cli.remote import PASSING_NUMBERS, Patience, Services, call, reason_of, together
 from services.cli.staging import Joining, Movement, Slice, Staging, Tally
 from services.programme import Programme
 from services.runtime.causality import format_token, merge, parse_token
+from services.runtime.clock import microseconds, moment
 
 # What the ledger takes in one BatchRecord.
 MAX_WRITES: Final = 1000
 # A batch stays well below the largest message.
 MAX_LINES: Final = 20_000
-# While the ledger commits one batch it reads the next; more of them at once make it no faster.
+# The ledger commits one batch after the other, in one lane: while one commits, others gather for the next.
 ROWS_AT_ONCE: Final = 4
 CONTACTS_AT_ONCE: Final = 16
 # Slices made ready while others are being sent.
@@ -206,7 +208,7 @@ class RefusedRow(NamedTuple):
     @classmethod
     def of(cls, movement: Movement, reason: str, message: str) -> RefusedRow:
         """The line of a movement."""
-        time = moment(movement.occurred).isoformat().replace("+00:00", "Z")
+        time = time_text(moment(movement.occurred))
         kind = "return" if movement.is_return else "purchase"
         lines = movement.source_lines
         return cls(time, kind, movement.member_id, movement.key, movement.amount, lines, reason, message)
@@ -472,9 +474,10 @@ class Loader:
             reason = reason_of(outcome.error) or str(outcome.error.code)
             if movement is None:
                 # Who joined at another time, by another file or at a till, is a member all the same.
-                is_there = reason in _MEMBER_ALREADY
-                answers.there += is_there
-                answers.refused.update({} if is_there else {reason: 1})
+                if reason in _MEMBER_ALREADY:
+                    answers.there += 1
+                else:
+                    answers.refused[reason] += 1
                 return
             answers.refused[reason] += 1
             totals.refused.add(movement.source_lines, movement.signed)

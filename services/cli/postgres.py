@@ -27,6 +27,7 @@ from typing import Final
 from urllib.parse import quote
 
 from services.cli.errors import CommandError
+from services.cli.files import sync_folder
 from services.cli.processes import ProcessId, last_lines, tied
 
 DATABASE: Final = "loyalty"
@@ -262,7 +263,7 @@ class Cluster:
         finally:
             self.stop()
         (partial / "data").rename(self.data)
-        _sync(self.directory)
+        sync_folder(self.directory)
         partial.rmdir()
 
     def start(self, *, seconds: float = RECOVERY_SECONDS) -> None:
@@ -446,16 +447,7 @@ def write_secret(path: Path, content: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.rename(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 def _is_server(pid: int, data: Path) -> bool:

@@ -20,8 +20,9 @@ from typing import Any, Final, NamedTuple, TextIO
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger
 
 from services.cli.errors import CommandError
-from services.cli.history import MOST_LINES, Part, Rejected, microseconds, moment
+from services.cli.history import MOST_LINES, Part, Rejected
 from services.programme import Programme
+from services.runtime.clock import microseconds, moment
 
 _CACHE_KIB: Final = 64 * 1024
 _ROWS_AT_ONCE: Final = 2000

@@ -7,7 +7,7 @@ import binascii
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from services.notifier.domain.campaigns import Coupon, CouponState
@@ -24,12 +24,10 @@ from services.notifier.errors import (
 from services.notifier.progress import Progress
 from services.notifier.store import ContactRequest, DeliveryFilter, Place, SealedContact, Store, Transaction
 from services.notifier.vault import Vault
-from services.runtime.clock import MachineClock
+from services.runtime.clock import MachineClock, microseconds, moment
 
 DEFAULT_PAGE: Final = 50
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 # Before every message there is.
 _NEWEST = Place(created_time=datetime.max.replace(tzinfo=UTC), delivery_id="~")
 _TAG_BYTES = 6
@@ -169,8 +167,7 @@ class NotifierService:
         return coupon, coupon.state_at(self._business_now())
 
     def _place_token(self, place: Place, member_id: str, state: DeliveryState | None) -> str:
-        microseconds = (place.created_time - _EPOCH) // _MICROSECOND
-        content = microseconds.to_bytes(8, signed=True) + bytes.fromhex(place.delivery_id)
+        content = microseconds(place.created_time).to_bytes(8, signed=True) + bytes.fromhex(place.delivery_id)
         return base64.urlsafe_b64encode(content + self._place_tag(content, member_id, state)).decode()
 
     def _read_place(self, token: str, member_id: str, state: DeliveryState | None) -> Place:
@@ -182,7 +179,7 @@ class NotifierService:
         if not hmac.compare_digest(tag, self._place_tag(content, member_id, state)):
             raise PageTokenError
         return Place(
-            created_time=_EPOCH + int.from_bytes(content[:8], signed=True) * _MICROSECOND,
+            created_time=moment(int.from_bytes(content[:8], signed=True)),
             delivery_id=content[8:].hex(),
         )
 

@@ -31,8 +31,9 @@ CONNECTION_ERRORS = (
     OSError,
 )
 
-# The whole transaction may be tried again.
-TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# The whole transaction may be tried again. A cached statement becomes invalid when a migration changes a table beside a
+# running older release: asyncpg forgets it then, and prepares it anew at the next try.
+TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.InvalidCachedStatementError)
 
 # What passes when an operator has helped (disk full, too many connections, read-only after a failover, a lock or a
 # statement that took too long): nothing was written, the same may be tried again.
@@ -128,7 +129,7 @@ async def _leave_session(connection: asyncpg.Connection) -> None:
 
 
 async def transact(pool: asyncpg.Pool, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-    """Runs `work` in one transaction; serialization failures and deadlocks try the whole again, bounded."""
+    """Runs `work` in one transaction; what is in TRY_AGAIN tries the whole again, bounded."""
     async with pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
         return await transact_over(connection, work)
 

@@ -10,13 +10,12 @@ import base64
 import binascii
 import zlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
+from services.runtime.clock import microseconds, moment
 from services.tiers.errors import PageTokenError
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _CHECKSUM_BYTES: Final = 4
 _TIME_BYTES: Final = 8
 
@@ -40,7 +39,7 @@ def read_page_token(token: str, asked: datetime | None) -> Place:
     try:
         content = base64.urlsafe_b64decode(token)[_CHECKSUM_BYTES:]
         place = Place(
-            at_time=_EPOCH + int.from_bytes(content[:_TIME_BYTES], signed=True) * _MICROSECOND,
+            at_time=moment(int.from_bytes(content[:_TIME_BYTES], signed=True)),
             after=content[_TIME_BYTES:].decode("ascii"),
         )
         made = page_token_of(place, asked)
@@ -52,7 +51,7 @@ def read_page_token(token: str, asked: datetime | None) -> Place:
 
 
 def _time(time: datetime) -> bytes:
-    return ((time - _EPOCH) // _MICROSECOND).to_bytes(_TIME_BYTES, signed=True)
+    return microseconds(time).to_bytes(_TIME_BYTES, signed=True)
 
 
 def _checksum(content: bytes, asked: datetime | None) -> bytes:

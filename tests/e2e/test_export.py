@@ -25,7 +25,8 @@ from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.type.v1.money_pb2 import Money
 
 from services.cli import installation
-from services.cli.exporting import ENTRY_COLUMNS, entry_row, time_text
+from services.cli.display import time_text
+from services.cli.exporting import ENTRY_COLUMNS, entry_row
 from services.cli.installation import Connection, connection
 from services.cli.loader import advance_clock, settled_standings
 from services.cli.remote import Services, reach

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from services.cli.postgres import Cluster
-from services.runtime.database import load_queries
+from services.runtime.database import Connection, create_pool, load_queries, transact
 from services.runtime.migrations import MigrationError, migrate
 from tests.conftest import ROOT, Database
 
@@ -44,6 +44,22 @@ async def test_a_gap_in_the_numbers_is_refused(database: Database, tmp_path: Pat
     (tmp_path / "0002_late.sql").write_text("SELECT 1")
     with pytest.raises(MigrationError, match="without gaps"):
         await migrate(database.dsn("loyalty_owner"), "ledger", tmp_path)
+
+
+async def test_a_table_that_a_migration_widens_does_not_disturb_who_reads_it_already(database: Database) -> None:
+    async def read(connection: Connection) -> dict[str, int]:
+        return dict(await connection.fetchrow("SELECT * FROM ledger.read_by_an_older_release"))
+
+    dsn = database.dsn("loyalty_owner")
+    pool, migration = await create_pool(dsn, service="test", size=1), await asyncpg.connect(dsn)
+    try:
+        await migration.execute("CREATE TABLE ledger.read_by_an_older_release AS SELECT 1 AS old")
+        assert await transact(pool, read) == {"old": 1}
+        await migration.execute("ALTER TABLE ledger.read_by_an_older_release ADD COLUMN new integer DEFAULT 2")
+        assert await transact(pool, read) == {"old": 1, "new": 2}
+    finally:
+        await migration.close()
+        await pool.close()
 
 
 @pytest.mark.parametrize("service", SERVICES)

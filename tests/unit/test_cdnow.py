@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from services import programme as programmes
 from services.cli.formats.cdnow import FORMAT
-from services.cli.history import SourceError, moment
+from services.cli.history import SourceError
 from services.cli.importing import History
 from services.cli.installation import DEFAULT_PROGRAMME
 from services.cli.staging import Movement, Survey, Tally
+from services.runtime.clock import moment
 from tests.histories import movements_of, rejects_of, slices_of, staged, survey_of
 
 RULES = programmes.load(DEFAULT_PROGRAMME)

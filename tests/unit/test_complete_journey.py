@@ -23,9 +23,10 @@ from services.cli.formats.complete_journey import (
     TOO_SMALL,
     CompleteJourney,
 )
-from services.cli.history import MOST_MINOR_UNITS, Line, SourceError, fingerprint_of, minor_units, moment
+from services.cli.history import MOST_MINOR_UNITS, Line, SourceError, fingerprint_of, minor_units
 from services.cli.installation import DEFAULT_PROGRAMME
 from services.cli.staging import Movement, Slice, Survey, Tally
+from services.runtime.clock import moment
 from tests.histories import lines_of, rejects_of, slices_of, staged, survey_of
 
 RULES = programmes.load(DEFAULT_PROGRAMME)

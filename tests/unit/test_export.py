@@ -19,6 +19,7 @@ from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2_grpc
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.type.v1.money_pb2 import Money
 
+from services.cli.display import time_text
 from services.cli.errors import CommandError
 from services.cli.exporting import (
     ENTRY_COLUMNS,
@@ -30,7 +31,6 @@ from services.cli.exporting import (
     entries_of,
     entry_row,
     purchase_row,
-    time_text,
 )
 from services.cli.remote import RemoteError, Services, resumed_stream
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from services import programme as programmes
 from services.cli.errors import CommandError, UsageError
 from services.cli.files import refuse_over
-from services.cli.formats import FORMATS, cdnow
+from services.cli.formats import FORMATS, cdnow, online_retail
 from services.cli.history import Sink, SourceError, Units
 from services.cli.importing import Moves, Report, check_target, find_format, read_history, units_of
 from services.cli.installation import DEFAULT_PROGRAMME, Installation, open_or_create
@@ -189,3 +189,13 @@ def test_an_account_that_does_not_add_up_says_what_is_missing(
     assert one.missing == missing
     assert one.to_json()["account"]["adds_up"] is False
     assert "The account does not add up" in shown(one)
+
+
+def test_a_file_with_nothing_but_its_columns_is_said_to_hold_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text(",".join(online_retail.COLUMNS) + "\n")
+    nothing = Loaded(totals=Totals(), movements_sent=0, seconds=0, standings={})
+    with staged(online_retail.FORMAT, path, RULES) as history:
+        one = dataclasses.replace(report(tmp_path / "lines.txt", Tally(), Tally()), history=history, loaded=nothing)
+    assert "nothing to send: the file holds no rows" in shown(one)
+    assert one.adds_up

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from services import programme as programmes
 from services.cli.formats.online_retail import FORMAT
-from services.cli.history import Line, SourceError, moment
+from services.cli.history import Line, SourceError
 from services.cli.importing import History
 from services.cli.staging import Movement, Survey, Tally
+from services.runtime.clock import moment
 from tests.conftest import PROGRAMMES
 from tests.histories import lines_of, movements_of, rejects_of, staged, survey_of
 

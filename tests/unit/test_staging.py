@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from services import programme as programmes
 from services.cli import staging
-from services.cli.history import Line, Part, Rejected, microseconds, moment
+from services.cli.history import Line, Part, Rejected
 from services.cli.staging import Joining, Movement, Slice, Staging, Survey, Tally
 from services.programme import Programme
+from services.runtime.clock import microseconds, moment
 from tests.conftest import PROGRAMMES, ROOT
 from tests.histories import lines_of
 

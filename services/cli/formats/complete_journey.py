@@ -220,12 +220,12 @@ class CompleteJourney:
         ).to_series()
 
 
+FORMAT: Final = Format(name="complete-journey", open=CompleteJourney, currency="USD", zone="", channel="pos")
+
+
 @lru_cache(maxsize=4096)
 def _instant(wall: datetime, zone: ZoneInfo) -> int:
     return instant(wall, zone)
-
-
-FORMAT: Final = Format(name="complete-journey", open=CompleteJourney, currency="USD", zone="", channel="pos")
 
 
 def _first_line(error: Exception) -> str:
