@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint breaking proto
+.PHONY: setup demo test bench lint breaking proto
 
 setup: $(READY)
 
@@ -25,6 +25,10 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest -n auto --dist worksteal
+
+# How fast the ledger is, beside its references (docs/benchmarks.md): about six minutes; FULL=1 adds half an hour.
+bench: setup
+	$(BIN)/python -m tests.benchmarks $(if $(FULL),--full)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,8 +12,9 @@ import csv
 import heapq
 import json
 import tempfile
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -49,6 +50,9 @@ MEMBER_COLUMNS: Final = (
     "currency_code",
     "first_purchase_time",
     "last_purchase_time",
+    "pending_points",
+    "held_points",
+    "redeemed_points",
 )
 ENTRY_COLUMNS: Final = (
     "partition",
@@ -77,6 +81,14 @@ ENTRY_COLUMNS: Final = (
     "channel",
     "detail_commitment",
     "hash",
+    "pending_points",
+    "held_points",
+    "redeemed_points",
+    "expired_points",
+    "adjusted_points",
+    "reference",
+    "exchange_id",
+    "flags",
 )
 PURCHASE_COLUMNS: Final = (
     "member_id",
@@ -97,7 +109,16 @@ PURCHASE_COLUMNS: Final = (
 
 _PAGE: Final = 1000
 _PURCHASE: Final = entry_pb2.ENTRY_KIND_PURCHASE_RECORDED
-_RETURN: Final = entry_pb2.ENTRY_KIND_RETURN_RECORDED
+_BACK: Final = {entry_pb2.ENTRY_KIND_RETURN_RECORDED: "return", entry_pb2.ENTRY_KIND_PURCHASE_VOIDED: "void"}
+_AVAILABLE: Final = entry_pb2.ACCOUNT_AVAILABLE
+_PENDING: Final = entry_pb2.ACCOUNT_PENDING
+_HELD: Final = entry_pb2.ACCOUNT_HELD
+_DEBT: Final = entry_pb2.ACCOUNT_DEBT
+_ISSUED: Final = entry_pb2.ACCOUNT_ISSUED
+_REDEEMED: Final = entry_pb2.ACCOUNT_REDEEMED
+_EXPIRED: Final = entry_pb2.ACCOUNT_EXPIRED
+_ADJUSTED: Final = entry_pb2.ACCOUNT_ADJUSTED
+_FLAGS: Final = {number: name.removeprefix("ENTRY_FLAG_").lower() for name, number in entry_pb2.EntryFlag.items()}
 _KINDS: Final = {number: name.removeprefix("ENTRY_KIND_").lower() for name, number in entry_pb2.EntryKind.items()}
 
 Row = Sequence[object]
@@ -242,7 +263,7 @@ async def _write_entries(services: Services, moment: Moment, lines: Lines, progr
 
 async def _write_purchases(services: Services, moment: Moment, lines: Lines, progressed: Progressed) -> None:
     def take(entry: Any, occurred: datetime) -> None:
-        if entry.kind in (_PURCHASE, _RETURN):
+        if entry.kind == _PURCHASE or entry.kind in _BACK:
             lines.add(purchase_row(entry, occurred))
 
     for partition in sorted(moment.heads):
@@ -252,7 +273,7 @@ async def _write_purchases(services: Services, moment: Moment, lines: Lines, pro
 def entry_row(entry: Any, occurred: datetime) -> Row:
     """A line of the log by ENTRY_COLUMNS."""
     amount, goods_paid = entry.amount, entry.goods_paid
-    available, debt, issued = posted(entry)
+    points = posted(entry)
     return (
         entry.partition,
         entry.offset,
@@ -268,9 +289,9 @@ def entry_row(entry: Any, occurred: datetime) -> Row:
         amount.minor_units if entry.HasField("amount") else "",
         amount.currency_code,
         goods_paid.minor_units if entry.HasField("goods_paid") else "",
-        available,
-        debt,
-        issued,
+        points[_AVAILABLE],
+        points[_DEBT],
+        points[_ISSUED],
         entry.available_points_after,
         entry.debt_points_after,
         rules_text(entry.rules),
@@ -280,23 +301,30 @@ def entry_row(entry: Any, occurred: datetime) -> Row:
         entry.channel,
         entry.detail_commitment.hex(),
         entry.hash.hex(),
+        points[_PENDING],
+        points[_HELD],
+        points[_REDEEMED],
+        points[_EXPIRED],
+        points[_ADJUSTED],
+        entry.reference,
+        entry.exchange_id,
+        " ".join(_FLAGS[flag] for flag in entry.flags),
     )
 
 
 def purchase_row(entry: Any, occurred: datetime) -> Row:
     """A purchase or a return by PURCHASE_COLUMNS; what a return gives back and takes away is negative."""
-    is_return = entry.kind == _RETURN
-    sign = -1 if is_return else 1
-    _, _, issued = posted(entry)
+    back = _BACK.get(entry.kind)
+    sign = -1 if back else 1
     return (
         entry.member_id,
         entry.purchase_id,
-        "return" if is_return else "purchase",
+        back or "purchase",
         time_text(occurred),
         sign * entry.amount.minor_units,
         entry.amount.currency_code,
         sign * entry.goods_paid.minor_units,
-        issued,
+        posted(entry)[_ISSUED],
         entry.earning_class,
         entry.channel,
         entry.programme_version,
@@ -306,17 +334,12 @@ def purchase_row(entry: Any, occurred: datetime) -> Row:
     )
 
 
-def posted(entry: Any) -> tuple[int, int, int]:
-    """What an entry adds to available points, to debt, and to the points issued."""
-    available = debt = issued = 0
+def posted(entry: Any) -> Counter[int]:
+    """What an entry adds to each account, by the account's number."""
+    points: Counter[int] = Counter()
     for posting in entry.postings:
-        if posting.account == entry_pb2.ACCOUNT_AVAILABLE:
-            available += posting.points
-        elif posting.account == entry_pb2.ACCOUNT_DEBT:
-            debt += posting.points
-        elif posting.account == entry_pb2.ACCOUNT_ISSUED:
-            issued += posting.points
-    return available, debt, issued
+        points[posting.account] += posting.points
+    return points
 
 
 def rules_text(rules: Iterable[Any]) -> str:
@@ -334,9 +357,7 @@ def rules_text(rules: Iterable[Any]) -> str:
 class _Member:
     joined_time: datetime | None = None
     channel: str = ""
-    available: int = 0
-    debt: int = 0
-    issued: int = 0
+    points: Counter[int] = field(default_factory=Counter)
     purchases: int = 0
     returns: int = 0
     spent: int = 0
@@ -356,10 +377,7 @@ class Members:
         if not entry.member_id:
             return
         member = self._members.setdefault(entry.member_id, _Member())
-        available, debt, issued = posted(entry)
-        member.available += available
-        member.debt += debt
-        member.issued += issued
+        member.points.update(posted(entry))
         if entry.kind == entry_pb2.ENTRY_KIND_MEMBER_JOINED:
             member.joined_time = occurred
             member.channel = entry.channel
@@ -368,7 +386,7 @@ class Members:
             member.spent += entry.amount.minor_units
             member.first_purchase = min(occurred, member.first_purchase or occurred)
             member.last_purchase = max(occurred, member.last_purchase or occurred)
-        elif entry.kind == _RETURN:
+        elif entry.kind in _BACK:
             member.returns += 1
             member.spent -= entry.amount.minor_units
 
@@ -381,15 +399,18 @@ class Members:
                 member_id,
                 time_text(member.joined_time),
                 member.channel,
-                member.available,
-                member.debt,
-                member.issued,
+                member.points[_AVAILABLE],
+                member.points[_DEBT],
+                member.points[_ISSUED],
                 member.purchases,
                 member.returns,
                 member.spent,
                 self._currency,
                 time_text(member.first_purchase),
                 time_text(member.last_purchase),
+                member.points[_PENDING],
+                member.points[_HELD],
+                member.points[_REDEEMED],
             )
 
 

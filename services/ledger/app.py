@@ -48,4 +48,9 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
     def register(server: grpc.aio.Server) -> None:
         ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(servicer, server)
 
-    return Service(name="ledger", register=register, describe=describe, background=[lane.run for lane in ledger.lanes])
+    return Service(
+        name="ledger",
+        register=register,
+        describe=describe,
+        background=[*[lane.run for lane in ledger.lanes], ledger.keep_swept, ledger.books.keep_folded],
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.ledger import store
 from services.ledger.config import Config
+from services.ledger.domain.catching_up import due_time
 from services.ledger.domain.encoding import (
     GENESIS,
     chain,
@@ -17,8 +18,18 @@ from services.ledger.domain.encoding import (
     partition_of,
     request_digest,
 )
-from services.ledger.domain.events import Account, Entry, EntryKind
-from services.ledger.domain.state import Member, Purchase, evolve_member, evolve_purchase
+from services.ledger.domain.events import Account, Entry, EntryKind, Event
+from services.ledger.domain.state import (
+    LapsedLots,
+    Member,
+    Redemption,
+    evolve_lapsed,
+    evolve_member,
+    evolve_purchase,
+    evolve_redemption,
+)
+from services.programme import load
+from services.programme.model import Programme
 from services.runtime.command import CheckReport
 from services.runtime.database import Connection, connect
 
@@ -45,6 +56,7 @@ class _Findings:
 
 async def check(config: Config) -> CheckReport:
     """Checks every partition in one snapshot of the database."""
+    programme = load(config.programme)
     connection = await connect(config.database_url, service="ledger-check")
     findings = _Findings()
     checked: Counter[str] = Counter()
@@ -53,7 +65,7 @@ async def check(config: Config) -> CheckReport:
             installation = await store.read_installation(connection)
             if installation is not None:
                 for head in await store.read_heads(connection):
-                    await _check_partition(connection, installation.partitions, head, findings, checked)
+                    await _check_partition(connection, installation.partitions, head, programme, findings, checked)
     finally:
         await connection.close()
     if findings.count > len(findings.found):
@@ -61,12 +73,53 @@ async def check(config: Config) -> CheckReport:
     return CheckReport(service="ledger", checked=dict(checked), differences=tuple(findings.found))
 
 
+class _Rebuilt:
+    """The states of one partition, from its entries alone."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, Member] = {}
+        self.purchases: dict[tuple[str, str], store.StoredPurchase] = {}
+        self.redemptions: dict[tuple[str, str], Redemption] = {}
+        self.lapsed: dict[str, LapsedLots] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Takes in the next entry of a member that has joined, or joins."""
+        event = entry.event
+        member_id = event.member_id
+        self._add_to_purchase(entry)
+        if event.kind is EntryKind.REQUEST_REFUSED:
+            return
+        self.members[member_id] = evolve_member(self.members.get(member_id), event)
+        if lapsed := evolve_lapsed(self.lapsed.get(member_id, {}), event):
+            self.lapsed[member_id] = lapsed
+        named = event.reference if event.kind is EntryKind.REDEMPTION_REVERSED else event.request_id
+        redemption = evolve_redemption(self.redemptions.get((member_id, named)), event)
+        if redemption is not None:
+            self.redemptions[member_id, named] = redemption
+
+    def _add_to_purchase(self, entry: Entry) -> None:
+        event = entry.event
+        if not event.purchase_id:
+            return
+        key = (event.member_id, event.purchase_id)
+        known = self.purchases.get(key)
+        bought = evolve_purchase(known.purchase if known else None, event)
+        if bought is not None:
+            arrives = event.kind is EntryKind.PURCHASE_RECORDED
+            offset = entry.offset if arrives else known.entry_offset if known else 0
+            self.purchases[key] = store.StoredPurchase(purchase=bought, entry_offset=offset)
+
+
 async def _check_partition(
-    connection: Connection, partitions: int, head: store.Head, findings: _Findings, checked: Counter[str]
+    connection: Connection,
+    partitions: int,
+    head: store.Head,
+    programme: Programme,
+    findings: _Findings,
+    checked: Counter[str],
 ) -> None:
     partition = head.partition
-    members: dict[str, Member] = {}
-    purchases: dict[tuple[str, str], Purchase] = {}
+    rebuilt = _Rebuilt()
     answers: dict[tuple[str, str], Entry] = {}
     offset, previous, recorded, clock = 0, GENESIS, None, None
     while True:
@@ -87,47 +140,65 @@ async def _check_partition(
                 clock = event.occurred_time
                 continue
             findings.compare("home of the member", where, partition_of(event.member_id, partitions), partition)
-            findings.compare(
-                "points balance",
-                where,
-                event.posted(Account.ISSUED),
-                event.posted(Account.AVAILABLE) - event.posted(Account.DEBT),
-            )
-            findings.compare("points by rule", where, event.points, event.posted(Account.ISSUED))
-            if event.purchase_id:
-                key = (event.member_id, event.purchase_id)
-                bought = evolve_purchase(purchases.get(key), event)
-                if bought is not None:
-                    purchases[key] = bought
-            member = members.get(event.member_id)
-            if event.kind is not EntryKind.REQUEST_REFUSED:
-                if (member is None) is not (event.kind is EntryKind.MEMBER_JOINED):
-                    findings.differ("a member joins first, and once", where, event.member_id, event.kind)
-                    continue
-                member = members[event.member_id] = evolve_member(member, event)
-            if member is not None:
-                findings.compare(
-                    "balance after", where, (member.available, member.debt), (event.available_after, event.debt_after)
-                )
-                if member.available < 0 or member.debt < 0:
-                    findings.differ("balances are never negative", where, ">= 0", (member.available, member.debt))
+            _check_points(event, where, findings)
+            joins = event.kind is EntryKind.MEMBER_JOINED
+            if (event.member_id in rebuilt.members) is joins:
+                findings.differ("a member joins first, and once", where, event.member_id, event.kind)
+                continue
+            rebuilt.add(entry)
+            _check_after(rebuilt.members[event.member_id], event, where, findings)
         if len(chunk) < _CHUNK:
             break
+    members = rebuilt.members
     findings.compare("last offset", f"partition {partition}", offset, head.last_offset)
     findings.compare("head hash", f"partition {partition}", previous.hex(), head.head_hash.hex())
     findings.compare("number of members", f"partition {partition}", len(members), head.members)
     if clock is not None:
         findings.compare("business time", f"partition {partition}", clock, head.business_time)
-    _compare_states("member", partition, members, await store.read_members_for_check(connection, partition), findings)
-    _compare_states(
-        "purchase", partition, purchases, await store.read_purchases_for_check(connection, partition), findings
-    )
+    expected = {
+        member_id: store.CheckedMember(
+            member=member,
+            pending=member.pending_points,
+            available=member.available,
+            held=member.held,
+            due_time=due_time(programme, member),
+        )
+        for member_id, member in members.items()
+    }
+    for what, states, stored in (
+        ("member", expected, await store.read_members_for_check(connection, partition)),
+        ("purchase", rebuilt.purchases, await store.read_purchases_for_check(connection, partition)),
+        ("redemption", rebuilt.redemptions, await store.read_redemptions_for_check(connection, partition)),
+        ("lapsed lot", rebuilt.lapsed, await store.read_lapsed_lots_for_check(connection, partition)),
+    ):
+        _compare_states(what, partition, states, stored, findings)
     await _check_requests(connection, partition, answers, findings, checked)
     checked["partitions"] += 1
     checked["members"] += len(members)
-    checked["purchases"] += sum(purchase.arrived for purchase in purchases.values())
+    checked["purchases"] += sum(stored.purchase.arrived for stored in rebuilt.purchases.values())
     checked["points"] += sum(member.available for member in members.values())
+    checked["pending_points"] += sum(member.pending_points for member in members.values())
+    checked["held_points"] += sum(member.held for member in members.values())
     checked["debt"] += sum(member.debt for member in members.values())
+    checked["redemptions"] += len(rebuilt.redemptions)
+
+
+def _check_points(event: Event, where: str, findings: _Findings) -> None:
+    """What an event gives and takes adds up, account by account and rule by rule."""
+    held = event.posted(Account.PENDING) + event.posted(Account.AVAILABLE) + event.posted(Account.HELD)
+    came = event.posted(Account.ISSUED) + event.posted(Account.ADJUSTED)
+    went = event.posted(Account.REDEEMED) + event.posted(Account.EXPIRED)
+    findings.compare("points balance", where, came - went, held - event.posted(Account.DEBT))
+    findings.compare("points by rule", where, event.points, event.posted(Account.ISSUED))
+
+
+def _check_after(member: Member, event: Event, where: str, findings: _Findings) -> None:
+    after = (member.pending_points, member.available, member.held, member.debt)
+    noted = (event.pending_after, event.available_after, event.held_after, event.debt_after)
+    findings.compare("balance after", where, after, noted)
+    lots = (*member.pending, *member.lots, *(lot for hold in member.holds for lot in hold.lots))
+    if member.debt < 0 or any(lot.points < 0 for lot in lots):
+        findings.differ("points are never negative", where, ">= 0", after)
 
 
 def _check_proofs(

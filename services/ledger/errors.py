@@ -3,10 +3,16 @@
 LedgerError
 ├── RejectedError            the request cannot be taken as it is; nothing is written or kept
 │   ├── MemberUnknownError
+│   ├── NotEnrolledError
 │   ├── CurrencyMismatchError
 │   ├── AmountNotPositiveError
 │   ├── LinesDoNotAddUpError
 │   ├── OccurredInFutureError
+│   ├── OccurredTooEarlyError
+│   ├── PurchaseUnknownError
+│   ├── BatchSpansPartitionsError
+│   ├── BatchAbortedError
+│   ├── PeriodError
 │   ├── ClockNotSimulatedError
 │   ├── RequestIdReusedError
 │   ├── PageTokenError
@@ -35,6 +41,10 @@ class MemberUnknownError(RejectedError):
     """no member has this id; enrol the member first"""
 
 
+class NotEnrolledError(RejectedError):
+    """the member had not joined at that time, as far as was known"""
+
+
 class CurrencyMismatchError(RejectedError):
     """the amount is not in the programme's currency"""
 
@@ -49,6 +59,26 @@ class LinesDoNotAddUpError(RejectedError):
 
 class OccurredInFutureError(RejectedError):
     """the event lies in the future"""
+
+
+class OccurredTooEarlyError(RejectedError):
+    """the event lies further back than the programme allows"""
+
+
+class PurchaseUnknownError(RejectedError):
+    """the member has no purchase with this id"""
+
+
+class BatchSpansPartitionsError(RejectedError):
+    """an all-or-none batch is for members of one partition, such as one member alone"""
+
+
+class BatchAbortedError(RejectedError):
+    """another write of this all-or-none batch failed, so nothing of it was done"""
+
+
+class PeriodError(RejectedError):
+    """the period is a year (2026) or a month (2026-10) that has begun"""
 
 
 class ClockNotSimulatedError(RejectedError):
@@ -81,6 +111,28 @@ class Refusal(enum.StrEnum):
     TOO_MANY_WAITING_RETURNS = "TOO_MANY_WAITING_RETURNS"
     EARNING_CLASS_UNKNOWN = "EARNING_CLASS_UNKNOWN"
     BALANCE_OUT_OF_RANGE = "BALANCE_OUT_OF_RANGE"
+    NOT_ENOUGH_POINTS = "NOT_ENOUGH_POINTS"
+    REDEMPTION_BELOW_MINIMUM = "REDEMPTION_BELOW_MINIMUM"
+    REDEMPTION_NOT_IN_STEPS = "REDEMPTION_NOT_IN_STEPS"
+    REDEMPTION_UNKNOWN = "REDEMPTION_UNKNOWN"
+    REVERSAL_EXCEEDS_REDEMPTION = "REVERSAL_EXCEEDS_REDEMPTION"
+    HOLD_UNKNOWN = "HOLD_UNKNOWN"
+    CAPTURE_EXCEEDS_HOLD = "CAPTURE_EXCEEDS_HOLD"
+    TOO_MANY_HOLDS = "TOO_MANY_HOLDS"
+    ADJUSTMENT_UNKNOWN = "ADJUSTMENT_UNKNOWN"
+    ADJUSTMENT_DIFFERS = "ADJUSTMENT_DIFFERS"
+    APPROVAL_BY_SAME_PRINCIPAL = "APPROVAL_BY_SAME_PRINCIPAL"
+    TOO_MANY_ADJUSTMENTS = "TOO_MANY_ADJUSTMENTS"
+    PURCHASE_UNKNOWN = "PURCHASE_UNKNOWN"
+    PURCHASE_RETURNED = "PURCHASE_RETURNED"
+    PURCHASE_VOIDED = "PURCHASE_VOIDED"
+    VOID_OTHER_STORE = "VOID_OTHER_STORE"
+    VOID_TOO_LATE = "VOID_TOO_LATE"
+    POINTS_SPENT = "POINTS_SPENT"
+    LINE_UNKNOWN = "LINE_UNKNOWN"
+    LINE_RETURN_EXCEEDS_PURCHASE = "LINE_RETURN_EXCEEDS_PURCHASE"
+    RETURNED_LINES_DIFFER = "RETURNED_LINES_DIFFER"
+    DETAIL_ERASED = "DETAIL_ERASED"
 
 
 REFUSAL_MESSAGES = {
@@ -90,6 +142,28 @@ REFUSAL_MESSAGES = {
     Refusal.TOO_MANY_WAITING_RETURNS: "too many returns already wait for this purchase to arrive",
     Refusal.EARNING_CLASS_UNKNOWN: "the programme has no earning class of this name",
     Refusal.BALANCE_OUT_OF_RANGE: "the balance would leave the range that a balance may have",
+    Refusal.NOT_ENOUGH_POINTS: "the member does not have so many points available",
+    Refusal.REDEMPTION_BELOW_MINIMUM: "the programme sets a minimum for points redeemed at once, and this is less",
+    Refusal.REDEMPTION_NOT_IN_STEPS: "the programme sets a step for points redeemed, and this is no multiple of it",
+    Refusal.REDEMPTION_UNKNOWN: "the member has no redemption with this id",
+    Refusal.REVERSAL_EXCEEDS_REDEMPTION: "more would be given back than was redeemed and not yet given back",
+    Refusal.HOLD_UNKNOWN: "no points are held under this id: it never was, ran out, or was captured or released",
+    Refusal.CAPTURE_EXCEEDS_HOLD: "the hold does not hold so many points",
+    Refusal.TOO_MANY_HOLDS: "the member has too many holds; capture or release one first",
+    Refusal.ADJUSTMENT_UNKNOWN: "no adjustment with this id awaits approval",
+    Refusal.ADJUSTMENT_DIFFERS: "the adjustment that awaits approval is for other points",
+    Refusal.APPROVAL_BY_SAME_PRINCIPAL: "whoever asked for an adjustment cannot approve it; another principal must",
+    Refusal.TOO_MANY_ADJUSTMENTS: "too many adjustments of this member await approval already",
+    Refusal.PURCHASE_UNKNOWN: "the member has no purchase with this id",
+    Refusal.PURCHASE_RETURNED: "all of this purchase came back already",
+    Refusal.PURCHASE_VOIDED: "this purchase was voided already",
+    Refusal.VOID_OTHER_STORE: "a purchase is voided in the store that sold it; elsewhere it can be returned",
+    Refusal.VOID_TOO_LATE: "a purchase is voided on its own day; later it can be returned",
+    Refusal.POINTS_SPENT: "the points of this purchase were spent, and the programme then takes no return",
+    Refusal.LINE_UNKNOWN: "the purchase has no line of this number",
+    Refusal.LINE_RETURN_EXCEEDS_PURCHASE: "more of a line would be returned than was bought and not yet returned",
+    Refusal.RETURNED_LINES_DIFFER: "the returned lines come to another sum than the amount",
+    Refusal.DETAIL_ERASED: "the lines and the store of this purchase were erased; return it by amount",
 }
 
 

@@ -11,33 +11,52 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from itertools import groupby
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
 from services.ledger import store
-from services.ledger.domain.commands import AdvanceClock, MemberCommand, RecordPurchase, RecordReturn
-from services.ledger.domain.decide import FUTURE_TOLERANCE, SIMULATED_AHEAD, Now, decide, decide_clock
+from services.ledger.bookkeeping import Bookkeeping
+from services.ledger.domain.catching_up import catch_up, due_time
+from services.ledger.domain.commands import (
+    AdvanceClock,
+    AwardPoints,
+    CatchUp,
+    MemberCommand,
+    RecordPurchase,
+    RecordReturn,
+    ReverseRedemption,
+    VoidPurchase,
+)
+from services.ledger.domain.decide import Now, decide, decide_clock
 from services.ledger.domain.encoding import (
     canonical_json,
     chain,
     commit,
     encode_body,
     encode_entry,
+    encode_lot,
     partition_of,
     request_digest,
 )
-from services.ledger.domain.events import Entry, EntryKind, Event
-from services.ledger.domain.state import EarningClass, Member, Purchase
+from services.ledger.domain.events import LEDGER, Account, Author, Entry, EntryKind, Event
+from services.ledger.domain.state import EarningClass, Known, LapsedLots, Member, Redemption
+from services.ledger.domain.views import as_of
 from services.ledger.errors import (
+    BatchAbortedError,
+    BatchSpansPartitionsError,
     ClockNotSimulatedError,
     CursorAheadError,
     LedgerError,
     MemberUnknownError,
+    NotEnrolledError,
     PageTokenError,
     PoisonedError,
+    PurchaseUnknownError,
     Refusal,
     RefusedError,
     RequestIdReusedError,
@@ -67,13 +86,17 @@ _FEED_ENTRIES = 1000
 _TAIL_ENTRIES = 8192
 _FEED_POLL_SECONDS = 0.5
 _SALT_BYTES = 16
+_SWEPT_AT_ONCE = 500
+_SWEEP_SECONDS = 1.0
+_HISTORY_PAGE = 2000
+# Beyond the offset of any entry.
+_LAST = 2**62
 
-Command = MemberCommand | AdvanceClock
+Command = MemberCommand | AdvanceClock | CatchUp
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """The answer to a write: the entry it made (None where nothing was to change), and the last it caused."""
 
     entry: Entry | None
@@ -99,6 +122,8 @@ class _Job:
 
     command: Command
     partition: int
+    # All that are done together or not at all; None: done by itself.
+    group: object | None = None
     outcome: Outcome | None = None
 
 
@@ -116,16 +141,25 @@ class _Batch:
 
     heads: dict[int, store.Head]
     members: dict[store.MemberKey, Member]
-    purchases: dict[store.PurchaseKey, Purchase]
+    purchases: dict[store.PurchaseKey, store.StoredPurchase]
+    redemptions: dict[store.RedemptionKey, Redemption]
+    lapsed: dict[store.MemberKey, LapsedLots]
+    bought: dict[store.PurchaseKey, Mapping[str, Any] | None]
     requests: dict[store.RequestKey, store.KeptRequest]
     stored_purchases: frozenset[store.PurchaseKey]
     entries: list[Entry] = field(default_factory=list)
     rows: list[store.EntryRow] = field(default_factory=list)
     details: list[store.DetailRow] = field(default_factory=list)
     new_requests: list[store.RequestRow] = field(default_factory=list)
-    changed_members: dict[store.MemberKey, Member] = field(default_factory=dict)
-    changed_purchases: dict[store.PurchaseKey, Purchase] = field(default_factory=dict)
+    changed_members: set[store.MemberKey] = field(default_factory=set)
+    changed_purchases: set[store.PurchaseKey] = field(default_factory=set)
+    changed_redemptions: set[store.RedemptionKey] = field(default_factory=set)
+    new_lapsed: dict[tuple[store.MemberKey, str, str], tuple[int, datetime]] = field(default_factory=dict)
     new_classes: list[tuple[store.MemberKey, EarningClass]] = field(default_factory=list)
+
+    def fork(self) -> _Batch:
+        """A copy to try on; what lies in it is never changed in place."""
+        return _Batch(**{name: copy(getattr(self, name)) for name in self.__slots__})
 
 
 def tail_length(partitions: int) -> int:
@@ -165,9 +199,11 @@ class Ledger:
         self.programme = programme
         self.installation = installation
         self._pool = pool
+        self._clock = clock
         self._committed = Signal()
         self._tail: Tail[Entry] = Tail(tail_length(installation.partitions))
         count = min(lanes, installation.partitions)
+        self.books = Bookkeeping(pool=pool, programme=programme, installation=installation, clock=clock)
         self._lanes = [
             Lane(
                 dsn=dsn,
@@ -196,11 +232,42 @@ class Ledger:
             return outcome
         raise outcome
 
-    async def record_all(self, commands: Sequence[MemberCommand]) -> list[Outcome]:
-        """Carries out writes, those of one member in order; an outcome for each."""
+    async def record_all(self, commands: Sequence[MemberCommand], *, all_or_none: bool = False) -> list[Outcome]:
+        """Carries out writes, those of one member in order; an outcome for each.
+
+        All or none: in one partition; where one fails the others are not done either (BatchAbortedError).
+        """
         if not commands:
             return []
-        return await self._submit([_Job(c, self.partition_of(c.member_id)) for c in commands])
+        group = object() if all_or_none else None
+        jobs = [_Job(c, self.partition_of(c.member_id), group) for c in commands]
+        if all_or_none and len({job.partition for job in jobs}) > 1:
+            raise BatchSpansPartitionsError
+        return await self._submit(jobs)
+
+    async def keep_swept(self) -> None:
+        """Sweeps for ever: at once where more may be due, else in a second."""
+        while True:
+            try:
+                swept = await self.sweep()
+            except (*CONNECTION_ERRORS, *PASSING_ERRORS, *TRY_AGAIN, OverloadedError) as error:
+                log.warning("not_swept", error=type(error).__name__)
+                swept = 0
+            if not swept:
+                await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def sweep(self) -> int:
+        """Writes down what time has done to members' points by now, some of each partition; how many members."""
+        swept = 0
+        for head in await self.heads():
+            now = self._now(head)
+            due = await self._read(
+                lambda c, head=head, now=now: store.read_due_members(c, head.partition, now, _SWEPT_AT_ONCE)  # type: ignore[misc]
+            )
+            if due:
+                jobs = [_Job(CatchUp(member_id=member_id), head.partition) for member_id in due]
+                swept += sum(isinstance(outcome, Answer) for outcome in await self._submit(jobs))
+        return swept
 
     async def advance_clock(self, command: Callable[[int], AdvanceClock]) -> Advanced:
         """Moves the business time on in every partition."""
@@ -231,25 +298,101 @@ class Ledger:
         return [_settled(job) for job in jobs]
 
     async def member(self, member_id: str) -> Member:
-        """A member as it stands."""
-        key = store.MemberKey(self.partition_of(member_id), member_id)
-        found = await self._read(lambda connection: store.read_members(connection, [key]))
-        if key not in found:
-            raise MemberUnknownError
-        return found[key]
+        """A member as it stands now."""
+        key = self._key(member_id)
 
-    async def entries(self, member_id: str, page_token: str, page_size: int) -> tuple[list[Entry], str]:
+        async def read(connection: Connection) -> tuple[Member | None, store.Head]:
+            found = await store.read_members(connection, [key])
+            return found.get(key), await store.read_head(connection, key.partition)
+
+        member, head = await self._read(read)
+        if member is None:
+            raise MemberUnknownError
+        return catch_up(self.programme, member, self._now(head))[1]
+
+    async def member_as_of(self, member_id: str, at: datetime | None, known_at: datetime | None) -> Member:
+        """A member at a business time (None: now), from what was recorded by a time (None: all)."""
+        if at is None and known_at is None:
+            return await self.member(member_id)
+        key = self._key(member_id)
+        if at is None:
+            head = await self._read(lambda c: store.read_head(c, key.partition))
+            at = self._now(head)
+        events: list[Event] = []
+        after = 0
+        while True:
+            page = await self._read(lambda c, after=after: store.read_history(c, key, after, known_at, _HISTORY_PAGE))  # type: ignore[misc]
+            events += [entry.event for entry in page]
+            if len(page) < _HISTORY_PAGE:
+                break
+            after = page[-1].offset
+        found = as_of(self.programme, events, at)
+        if found is None:
+            # Nobody, or somebody who joined later, or was not known then.
+            await self.member(member_id)
+            raise NotEnrolledError
+        return found
+
+    async def entries(
+        self, member_id: str, page_token: str, page_size: int, only: store.EntryFilter
+    ) -> tuple[list[Entry], str]:
         """A page of a member's entries, newest first, and the token of the next."""
         await self.member(member_id)
-        before = 2**62
-        if page_token:
-            if not page_token.isascii() or not page_token.isdigit() or not 0 < int(page_token) < before:
-                raise PageTokenError
-            before = int(page_token)
-        key = store.MemberKey(self.partition_of(member_id), member_id)
-        found = await self._read(lambda connection: store.list_entries(connection, key, before, page_size + 1))
+        before = _before(page_token)
+        found = await self._read(lambda c: store.list_entries(c, self._key(member_id), before, page_size + 1, only))
         page = found[:page_size]
         return page, str(page[-1].offset) if len(found) > page_size else ""
+
+    async def purchase(self, member_id: str, purchase_id: str) -> store.ListedPurchase:
+        """One purchase of a member."""
+        await self.member(member_id)
+        found = await self._read(
+            lambda c: store.list_purchases(c, self._key(member_id), _LAST, 1, purchase_id=purchase_id)
+        )
+        if not found:
+            raise PurchaseUnknownError
+        return found[0]
+
+    async def purchases(
+        self, member_id: str, receipt_number: str, page_token: str, page_size: int
+    ) -> tuple[list[store.ListedPurchase], str]:
+        """A page of a member's purchases, newest first, and the token of the next."""
+        await self.member(member_id)
+        before = _before(page_token)
+        found = await self._read(
+            lambda c: store.list_purchases(
+                c, self._key(member_id), before, page_size + 1, receipt_number=receipt_number
+            )
+        )
+        page = found[:page_size]
+        return page, str(page[-1].entry_offset) if len(found) > page_size else ""
+
+    async def quote(self, command: RecordPurchase) -> Event:
+        """What a purchase would give now; nothing is kept."""
+        key = self._key(command.member_id)
+
+        async def read(connection: Connection) -> tuple[Member | None, store.Head]:
+            found = await store.read_members(connection, [key])
+            return found.get(key), await store.read_head(connection, key.partition)
+
+        member, head = await self._read(read)
+        now = Now(time=self._now(head), simulated=self._simulated)
+        decision = decide(self.programme, now, Known(member=member), command)
+        quoted = next(event for event in decision.events if event.request_id == command.request_id)
+        if quoted.kind is EntryKind.REQUEST_REFUSED:
+            raise RefusedError(Refusal(quoted.reason))
+        return quoted
+
+    def _key(self, member_id: str) -> store.MemberKey:
+        return store.MemberKey(self.partition_of(member_id), member_id)
+
+    def _now(self, head: store.Head) -> datetime:
+        """Business time of a partition."""
+        return head.business_time if self._simulated else max(self._clock(), head.recorded_time)
+
+    @property
+    def _simulated(self) -> bool:
+        return self.installation.clock_mode is ClockMode.SIMULATED
 
     async def heads(self) -> list[store.Head]:
         """The heads of all partitions, ascending."""
@@ -288,6 +431,15 @@ class Ledger:
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._pool.acquire(timeout=5) as connection:
             return await read(connection)
+
+
+def _before(page_token: str) -> int:
+    """The offset that a page ends before."""
+    if not page_token:
+        return _LAST
+    if not page_token.isascii() or not page_token.isdigit() or not 0 < int(page_token) < _LAST:
+        raise PageTokenError
+    return int(page_token)
 
 
 def _fail(jobs: Sequence[_Job], error: Exception) -> None:
@@ -410,11 +562,11 @@ class Lane:
                 raise
             except Exception as error:
                 # SQLSTATE 22 and 23, or a fault of ours: neither may take the others along, nor the lane.
-                if len(jobs) == 1:
+                middle = _middle(jobs)
+                if not middle:
                     log.error("command_poisoned", partition=jobs[0].partition, exc_info=error)
-                    jobs[0].outcome = PoisonedError()
+                    _fail(jobs, PoisonedError())
                     return
-                middle = len(jobs) // 2
                 await self._commit(connection, jobs[:middle])
                 await self._commit(connection, jobs[middle:])
                 return
@@ -429,15 +581,15 @@ class Lane:
         # Read once, after the locks: recorded times never fall within a partition.
         machine = self._clock()
         for partition, head in heads.items():
-            batch.heads[partition] = replace(head, recorded_time=max(machine, head.recorded_time))
-        for number, job in enumerate(jobs):
+            batch.heads[partition] = head._replace(recorded_time=max(machine, head.recorded_time))
+        for number, (group, together) in enumerate(groupby(jobs, key=lambda job: job.group or job)):
             if number and number % _DECIDED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            try:
-                job.outcome = self._settle(batch, job)
-            except LedgerError as error:
-                job.outcome = error
-        if not batch.new_requests:
+            if isinstance(group, _Job):
+                self._try(batch, group)
+            else:
+                batch = self._all_or_none(batch, list(together))
+        if not batch.entries and not batch.new_requests:
             return []
         await store.write(
             connection,
@@ -446,9 +598,17 @@ class Lane:
                 entries=batch.rows,
                 details=batch.details,
                 requests=batch.new_requests,
-                members=batch.changed_members,
-                purchases=batch.changed_purchases,
+                members={
+                    key: (batch.members[key], due_time(self._programme, batch.members[key]))
+                    for key in batch.changed_members
+                },
+                purchases={key: batch.purchases[key] for key in batch.changed_purchases},
                 stored_purchases=batch.stored_purchases,
+                redemptions={key: batch.redemptions[key] for key in batch.changed_redemptions},
+                lapsed=[
+                    store.LapsedRow(*key, activates, expires, points, time)
+                    for (key, activates, expires), (points, time) in batch.new_lapsed.items()
+                ],
                 earning_classes=batch.new_classes,
             ),
         )
@@ -458,25 +618,67 @@ class Lane:
         members: dict[store.MemberKey, None] = {}
         requests: dict[store.RequestKey, None] = {}
         purchases: dict[store.PurchaseKey, None] = {}
+        bought: dict[store.PurchaseKey, None] = {}
+        returning: dict[store.MemberKey, None] = {}
+        redemptions: dict[store.RedemptionKey, None] = {}
         for job in jobs:
             command = job.command
-            requests[store.RequestKey(job.partition, command.member_id, command.request_id)] = None
+            member_key = store.MemberKey(job.partition, command.member_id)
+            if not isinstance(command, CatchUp):
+                requests[store.RequestKey(*member_key, command.request_id)] = None
             if isinstance(command, AdvanceClock):
                 continue
-            members[store.MemberKey(job.partition, command.member_id)] = None
-            if isinstance(command, RecordPurchase | RecordReturn) and command.purchase_id:
-                purchases[store.PurchaseKey(job.partition, command.member_id, command.purchase_id)] = None
+            members[member_key] = None
+            if (purchase_key := _purchase_key(job)) is not None:
+                purchases[purchase_key] = None
+                if isinstance(command, RecordReturn | VoidPurchase):
+                    returning[member_key] = None
+                    if isinstance(command, VoidPurchase) or command.returned_lines:
+                        bought[purchase_key] = None
+            elif isinstance(command, ReverseRedemption):
+                redemptions[store.RedemptionKey(*member_key, command.redemption_id)] = None
         known = await store.read_purchases(connection, list(purchases))
+        # A purchase that is waited for is followed by its returns.
+        returning |= {
+            store.MemberKey(key.partition, key.member_id): None
+            for key, stored in known.items()
+            if stored.purchase.waiting
+        }
         return _Batch(
             heads=dict(heads),
             members=await store.read_members(connection, list(members)),
             requests=await store.read_requests(connection, list(requests)),
             purchases=known,
+            redemptions=await store.read_redemptions(connection, list(redemptions)),
+            lapsed=await store.read_lapsed_lots(connection, list(returning)),
+            bought=await store.read_details(connection, list(bought)),
             stored_purchases=frozenset(known),
         )
 
+    def _try(self, batch: _Batch, job: _Job) -> bool:
+        """Settles a job; whether it was done."""
+        try:
+            job.outcome = self._settle(batch, job)
+        except LedgerError as error:
+            job.outcome = error
+        return isinstance(job.outcome, Answer)
+
+    def _all_or_none(self, batch: _Batch, jobs: Sequence[_Job]) -> _Batch:
+        """The batch with all of the jobs done, or as it was, where one of them fails."""
+        trial = batch.fork()
+        done = [self._try(trial, job) for job in jobs]
+        if all(done):
+            return trial
+        for job, was_done in zip(jobs, done, strict=True):
+            if was_done:
+                job.outcome = BatchAbortedError()
+        return batch
+
     def _settle(self, batch: _Batch, job: _Job) -> Outcome:
         command = job.command
+        if isinstance(command, CatchUp):
+            self._catch_up(batch, job, command)
+            return Answer(entry=None)
         key = store.RequestKey(job.partition, command.member_id, command.request_id)
         kept = batch.requests.get(key)
         if kept is not None:
@@ -484,70 +686,119 @@ class Lane:
                 return RequestIdReusedError(kept=kept.request, sent=command.request)
             return _answered(kept, replayed=True)
         salt = os.urandom(_SALT_BYTES)
-        entries = [
-            self._append(batch, job, event, salt, own=event.request_id == command.request_id)
-            for event in self._events(batch, job)
-        ]
-        first = entries[0] if entries else None
-        kept = store.KeptRequest(request=command.request, entry=first, last_offset=entries[-1].offset if entries else 0)
+        author = Author(command.principal, command.on_behalf_of)
+        first: Entry | None = None
+        last_offset = 0
+        for event in self._events(batch, job):
+            own = event.request_id == command.request_id
+            digest = request_digest(salt, command.request) if own else b""
+            entry = self._append(batch, job.partition, event, event.author or author, salt, digest)
+            last_offset = entry.offset
+            if own:
+                first = entry
+                purchase_key = _purchase_key(job)
+                if purchase_key is not None and event.kind is EntryKind.PURCHASE_RECORDED:
+                    batch.purchases[purchase_key] = store.StoredPurchase(
+                        batch.purchases[purchase_key].purchase, entry.offset
+                    )
+        kept = store.KeptRequest(request=command.request, entry=first, last_offset=last_offset)
         batch.requests[key] = kept
         batch.new_requests.append(
-            store.RequestRow(*key, command.request, salt, first.offset if first else 0, kept.last_offset)
+            store.RequestRow(*key, command.request, salt, first.offset if first else 0, last_offset)
         )
         return _answered(kept, replayed=False)
 
     def _events(self, batch: _Batch, job: _Job) -> Sequence[Event]:
         """What the rules decide, with the states after it noted in the batch."""
         command = job.command
+        assert not isinstance(command, CatchUp)
         head = batch.heads[job.partition]
         if isinstance(command, AdvanceClock):
             moved = decide_clock(head.business_time, command.to_time, command.request_id)
             return [moved] if moved else []
         member_key = store.MemberKey(job.partition, command.member_id)
-        purchase_key = None
-        if isinstance(command, RecordPurchase | RecordReturn) and command.purchase_id:
-            purchase_key = store.PurchaseKey(job.partition, command.member_id, command.purchase_id)
-        decision = decide(
-            self._programme,
-            self._now(head),
-            batch.members.get(member_key),
-            batch.purchases.get(purchase_key) if purchase_key else None,
-            command,
+        purchase_key = _purchase_key(job)
+        redemption_key = (
+            store.RedemptionKey(*member_key, command.redemption_id) if isinstance(command, ReverseRedemption) else None
         )
-        if decision.member is not None and decision.member is not batch.members.get(member_key):
-            batch.members[member_key] = batch.changed_members[member_key] = decision.member
-        if purchase_key and decision.purchase is not None:
-            batch.purchases[purchase_key] = batch.changed_purchases[purchase_key] = decision.purchase
-        if any(event.kind is EntryKind.EARNING_CLASS_SET for event in decision.events):
-            assert decision.member is not None
-            batch.new_classes.append((member_key, decision.member.classes[-1]))
+        stored = batch.purchases.get(purchase_key) if purchase_key else None
+        known = Known(
+            member=batch.members.get(member_key),
+            purchase=stored.purchase if stored else None,
+            redemption=batch.redemptions.get(redemption_key) if redemption_key else None,
+            lapsed=batch.lapsed.get(member_key, {}),
+            bought=batch.bought.get(purchase_key) if purchase_key else None,
+        )
+        decision = decide(self._programme, self._now(head), known, command)
+        after = decision.known
+        self._note(batch, member_key, decision.events, after)
+        if purchase_key and after.purchase is not None and after.purchase is not known.purchase:
+            batch.purchases[purchase_key] = store.StoredPurchase(after.purchase, stored.entry_offset if stored else 0)
+            batch.changed_purchases.add(purchase_key)
+        if after.redemption is not None and after.redemption is not known.redemption:
+            key = store.RedemptionKey(*member_key, after.redemption.redemption_id)
+            batch.redemptions[key] = after.redemption
+            batch.changed_redemptions.add(key)
+        for event in decision.events:
+            if purchase_key and event.kind is EntryKind.PURCHASE_RECORDED:
+                batch.bought[purchase_key] = event.detail or {}
+            elif event.kind is EntryKind.EARNING_CLASS_SET:
+                assert after.member is not None
+                batch.new_classes.append((member_key, after.member.classes[-1]))
         return decision.events
+
+    def _catch_up(self, batch: _Batch, job: _Job, command: CatchUp) -> None:
+        """Writes down what time has done to a member's points."""
+        key = store.MemberKey(job.partition, command.member_id)
+        member = batch.members.get(key)
+        if member is None:
+            return
+        events, member = catch_up(self._programme, member, self._now(batch.heads[job.partition]).time)
+        self._note(batch, key, events, Known(member=member))
+        for event in events:
+            self._append(batch, job.partition, event, LEDGER, b"", b"")
+
+    def _note(self, batch: _Batch, key: store.MemberKey, events: Sequence[Event], after: Known) -> None:
+        """Notes a member, and its lapsed lots, as they are after events."""
+        if after.member is not None and after.member is not batch.members.get(key):
+            batch.members[key] = after.member
+            batch.changed_members.add(key)
+        if key in batch.lapsed:
+            batch.lapsed[key] = after.lapsed
+        for event in events:
+            for account, points, lot in event.postings:
+                if account is Account.EXPIRED:
+                    row = (key, *encode_lot(lot))
+                    before, time = batch.new_lapsed.get(row, (0, event.occurred_time))
+                    if points > 0:
+                        time = max(time, event.occurred_time)
+                    batch.new_lapsed[row] = (before + points, time)
 
     def _now(self, head: store.Head) -> Now:
         if self._clock_mode is ClockMode.SIMULATED:
-            return Now(time=head.business_time, latest=head.business_time + SIMULATED_AHEAD)
-        return Now(time=head.recorded_time, latest=head.recorded_time + FUTURE_TOLERANCE)
+            return Now(time=head.business_time, simulated=True)
+        return Now(time=head.recorded_time)
 
-    def _append(self, batch: _Batch, job: _Job, event: Event, salt: bytes, *, own: bool) -> Entry:
-        """Places an event at the end of its partition: number, hash, commitments to its detail and its own request."""
-        head = batch.heads[job.partition]
-        command = job.command
+    def _append(
+        self, batch: _Batch, partition: int, event: Event, author: Author, salt: bytes, request_hash: bytes
+    ) -> Entry:
+        """Places an event at the end of its partition: number, hash, commitment to its detail."""
+        head = batch.heads[partition]
         offset = head.last_offset + 1
         commitment = b""
-        request_hash = request_digest(salt, command.request) if own else b""
         if event.detail is not None:
             detail = canonical_json(event.detail)
             commitment = commit(salt, detail)
-            batch.details.append(store.DetailRow(job.partition, offset, salt, detail))
+            batch.details.append(store.DetailRow(partition, offset, salt, detail))
         body = encode_body(event)
         encoding = encode_entry(
-            partition=job.partition,
+            partition=partition,
             offset=offset,
             event=event,
             body=body,
             recorded_time=head.recorded_time,
-            principal=command.principal,
-            on_behalf_of=command.on_behalf_of,
+            principal=author.principal,
+            on_behalf_of=author.on_behalf_of,
             programme_version=self._programme.version,
             detail_commitment=commitment,
             request_hash=request_hash,
@@ -555,13 +806,13 @@ class Lane:
         digest = chain(head.head_hash, encoding)
         batch.rows.append(
             store.EntryRow(
-                job.partition,
+                partition,
                 offset,
                 event.kind.value,
                 event.member_id,
                 event.request_id,
-                command.principal,
-                command.on_behalf_of,
+                author.principal,
+                author.on_behalf_of,
                 event.occurred_time,
                 head.recorded_time,
                 self._programme.version,
@@ -572,8 +823,8 @@ class Lane:
                 digest,
             )
         )
-        batch.heads[job.partition] = store.Head(
-            partition=job.partition,
+        batch.heads[partition] = store.Head(
+            partition=partition,
             last_offset=offset,
             head_hash=digest,
             recorded_time=head.recorded_time,
@@ -581,12 +832,12 @@ class Lane:
             members=head.members + (event.kind is EntryKind.MEMBER_JOINED),
         )
         entry = Entry(
-            partition=job.partition,
+            partition=partition,
             offset=offset,
             event=event,
             recorded_time=head.recorded_time,
-            principal=command.principal,
-            on_behalf_of=command.on_behalf_of,
+            principal=author.principal,
+            on_behalf_of=author.on_behalf_of,
             programme_version=self._programme.version,
             detail_commitment=commitment,
             request_hash=request_hash,
@@ -594,6 +845,20 @@ class Lane:
         )
         batch.entries.append(entry)
         return entry
+
+
+def _purchase_key(job: _Job) -> store.PurchaseKey | None:
+    """The purchase that a command is about."""
+    command = job.command
+    if isinstance(command, RecordPurchase | RecordReturn | VoidPurchase | AwardPoints) and command.purchase_id:
+        return store.PurchaseKey(job.partition, command.member_id, command.purchase_id)
+    return None
+
+
+def _middle(jobs: Sequence[_Job]) -> int:
+    """Where jobs can be cut in two, near the middle and never within a group; 0 where they cannot."""
+    cuts = [i for i in range(1, len(jobs)) if jobs[i].group is None or jobs[i].group is not jobs[i - 1].group]
+    return min(cuts, key=lambda cut: abs(2 * cut - len(jobs)), default=0)
 
 
 def _answered(kept: store.KeptRequest, *, replayed: bool) -> Outcome:

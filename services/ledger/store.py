@@ -5,14 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.ledger.domain.encoding import canonical_json, decode_body, from_microseconds, to_microseconds
-from services.ledger.domain.events import Entry, EntryKind, Event, RulePoints
-from services.ledger.domain.state import EarningClass, Member, Purchase, WaitingReturn
-from services.runtime.clock import ClockMode
+from services.ledger.domain.encoding import (
+    canonical_json,
+    decode_body,
+    decode_lot,
+    decode_postings,
+    decode_rule,
+    encode_lot,
+    encode_rule,
+    from_microseconds,
+    to_microseconds,
+)
+from services.ledger.domain.events import Account, Author, Entry, EntryKind, Event, LineReturn, LotKey
+from services.ledger.domain.journal import Booked, Line
+from services.ledger.domain.liability import Sum
+from services.ledger.domain.lots import Lots, parts_of, text_of
+from services.ledger.domain.state import (
+    AwaitedAdjustment,
+    EarningClass,
+    Grant,
+    Hold,
+    Lapsed,
+    LapsedLots,
+    Member,
+    Purchase,
+    Redemption,
+    WaitingReturn,
+)
+from services.runtime.clock import SIMULATED_START, ClockMode
 from services.runtime.database import Connection, load_queries
 
 SQL = load_queries(Path(__file__).parent / "sql" / "queries.sql")
@@ -33,6 +57,14 @@ class PurchaseKey(NamedTuple):
     purchase_id: str
 
 
+class RedemptionKey(NamedTuple):
+    """Where a redemption lives."""
+
+    partition: int
+    member_id: str
+    redemption_id: str
+
+
 class RequestKey(NamedTuple):
     """What makes a request the same request."""
 
@@ -49,8 +81,7 @@ class Installation:
     clock_mode: ClockMode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """The end of one partition of the log, and its clock."""
 
     partition: int
@@ -61,8 +92,7 @@ class Head:
     members: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRequest:
+class KeptRequest(NamedTuple):
     """A request made before, the entry that is its answer (None: nothing was to change), and the last it caused."""
 
     request: bytes
@@ -105,13 +135,44 @@ class PurchaseRow(NamedTuple):
     partition: int
     member_id: str
     purchase_id: str
+    occurred_time: datetime | None
     amount: int
     goods_paid: int
-    rules: str
+    grants: str
     returned: int
     returned_goods: int
-    returned_points: int
+    returned_lines: str
+    voided: bool
     waiting: str
+    entry_offset: int
+
+
+class LapsedRow(NamedTuple):
+    """Points of a lot that lapsed, or were set against a return (negative)."""
+
+    partition: int
+    member_id: str
+    activates: str
+    expires: str
+    points: int
+    lapsed_time: datetime
+
+
+class StoredPurchase(NamedTuple):
+    """A purchase with the offset of its entry; 0 before it arrives."""
+
+    purchase: Purchase
+    entry_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedPurchase:
+    """A purchase as it is shown: with its entry's body and what was not forgotten of its detail."""
+
+    purchase: Purchase
+    entry_offset: int
+    body: Mapping[str, Any]
+    detail: Mapping[str, Any]
 
 
 class RequestRow(NamedTuple):
@@ -134,8 +195,11 @@ class Writes:
     entries: Sequence[EntryRow]
     details: Sequence[DetailRow]
     requests: Sequence[RequestRow]
-    members: Mapping[MemberKey, Member]
-    purchases: Mapping[PurchaseKey, Purchase]
+    # With the instant at which time next does something to the points.
+    members: Mapping[MemberKey, tuple[Member, datetime | None]]
+    purchases: Mapping[PurchaseKey, StoredPurchase]
+    redemptions: Mapping[RedemptionKey, Redemption]
+    lapsed: Sequence[LapsedRow]
     # Those of the purchases that have a row already.
     stored_purchases: Collection[PurchaseKey]
     earning_classes: Sequence[tuple[MemberKey, EarningClass]]
@@ -156,6 +220,7 @@ async def create(connection: Connection, partitions: int, clock_mode: ClockMode)
     await connection.execute(SQL["create_installation"], partitions, clock_mode.value)
     row = await connection.fetchrow(SQL["read_installation"])
     await connection.execute(SQL["create_partitions"], row["partitions"])
+    await connection.execute(SQL["create_journal_cursors"], row["partitions"])
     return Installation(partitions=row["partitions"], clock_mode=ClockMode(row["clock_mode"]))
 
 
@@ -173,6 +238,11 @@ async def lock_heads(connection: Connection, partitions: Sequence[int]) -> dict[
 async def read_heads(connection: Connection) -> list[Head]:
     """The heads of all partitions, ascending."""
     return [Head(**row) for row in await connection.fetch(SQL["read_partitions"])]
+
+
+async def read_head(connection: Connection, partition: int) -> Head:
+    """The head of one partition."""
+    return Head(**await connection.fetchrow(SQL["read_partition"], partition))
 
 
 async def read_members(connection: Connection, keys: Sequence[MemberKey]) -> dict[MemberKey, Member]:
@@ -202,18 +272,61 @@ async def read_requests(connection: Connection, keys: Sequence[RequestKey]) -> d
     }
 
 
-async def read_purchases(connection: Connection, keys: Sequence[PurchaseKey]) -> dict[PurchaseKey, Purchase]:
+async def read_purchases(connection: Connection, keys: Sequence[PurchaseKey]) -> dict[PurchaseKey, StoredPurchase]:
     """Those of the purchases that are known, or waited for."""
     if not keys:
         return {}
     rows = await connection.fetch(SQL["read_purchases"], *zip(*keys, strict=True))
-    partition_of = {key[1:]: key.partition for key in keys}
+    homes = _homes(keys)
     return {
-        PurchaseKey(
-            partition_of[row["member_id"], row["purchase_id"]], row["member_id"], row["purchase_id"]
-        ): _purchase(row)
+        PurchaseKey(homes[row["member_id"]], row["member_id"], row["purchase_id"]): StoredPurchase(
+            purchase=_purchase(row), entry_offset=row["entry_offset"]
+        )
         for row in rows
     }
+
+
+async def read_details(
+    connection: Connection, keys: Sequence[PurchaseKey]
+) -> dict[PurchaseKey, Mapping[str, Any] | None]:
+    """What can be forgotten of those of the purchases that have arrived; None where it was."""
+    if not keys:
+        return {}
+    rows = await connection.fetch(SQL["read_details"], *zip(*keys, strict=True))
+    homes = _homes(keys)
+    details: dict[PurchaseKey, Mapping[str, Any] | None] = {}
+    for row in rows:
+        key = PurchaseKey(homes[row["member_id"]], row["member_id"], row["purchase_id"])
+        details[key] = json.loads(row["detail"]) if row["detail"] else None if row["detail_commitment"] else {}
+    return details
+
+
+async def read_redemptions(connection: Connection, keys: Sequence[RedemptionKey]) -> dict[RedemptionKey, Redemption]:
+    """Those of the redemptions that exist."""
+    if not keys:
+        return {}
+    rows = await connection.fetch(SQL["read_redemptions"], *zip(*keys, strict=True))
+    homes = _homes(keys)
+    return {
+        RedemptionKey(homes[row["member_id"]], row["member_id"], row["redemption_id"]): _redemption(row) for row in rows
+    }
+
+
+async def read_lapsed_lots(connection: Connection, keys: Sequence[MemberKey]) -> dict[MemberKey, LapsedLots]:
+    """The lapsed lots of each of the members."""
+    if not keys:
+        return {}
+    found: dict[MemberKey, dict[LotKey, Lapsed]] = {key: {} for key in keys}
+    for row in await connection.fetch(SQL["read_lapsed_lots"], *zip(*keys, strict=True)):
+        found[MemberKey(row["partition"], row["member_id"])][_lapsed_key(row)] = Lapsed(
+            row["points"], row["lapsed_time"]
+        )
+    return dict(found)
+
+
+async def read_due_members(connection: Connection, partition: int, until: datetime, limit: int) -> list[str]:
+    """Members of a partition to whose points time has done something by an instant."""
+    return [row["member_id"] for row in await connection.fetch(SQL["read_due_members"], partition, until, limit)]
 
 
 async def write(connection: Connection, writes: Writes) -> None:
@@ -223,10 +336,7 @@ async def write(connection: Connection, writes: Writes) -> None:
     await _copy(connection, "entry_details", DetailRow._fields, writes.details)
     await _copy(connection, "requests", RequestRow._fields, writes.requests)
     if writes.members:
-        rows = [
-            (key.partition, key.member_id, m.joined_time, m.channel, m.available, m.debt, m.earned)
-            for key, m in writes.members.items()
-        ]
+        rows = [_member_row(key, member, due) for key, (member, due) in writes.members.items()]
         await connection.execute(SQL["upsert_members"], *zip(*rows, strict=True))
     if writes.earning_classes:
         classes = [
@@ -241,6 +351,13 @@ async def write(connection: Connection, writes: Writes) -> None:
     await _copy(connection, "purchases", PurchaseRow._fields, new)
     if changed:
         await connection.execute(SQL["update_purchases"], *zip(*changed, strict=True))
+    if writes.redemptions:
+        redemptions = [
+            (*redemption_key, text_of(r.parts), r.debt, r.reversed) for redemption_key, r in writes.redemptions.items()
+        ]
+        await connection.execute(SQL["upsert_redemptions"], *zip(*redemptions, strict=True))
+    if writes.lapsed:
+        await connection.execute(SQL["upsert_lapsed_lots"], *zip(*writes.lapsed, strict=True))
     heads = [
         (h.partition, h.last_offset, h.head_hash, h.recorded_time, h.business_time, h.members) for h in writes.heads
     ]
@@ -261,10 +378,58 @@ async def read_feed(connection: Connection, after: Mapping[int, int], limit: int
     return [read_entry(row) for row in rows]
 
 
-async def list_entries(connection: Connection, key: MemberKey, before: int, limit: int) -> list[Entry]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryFilter:
+    """Which entries of a member are listed; what is empty or None asks nothing."""
+
+    kinds: Sequence[EntryKind] = ()
+    from_time: datetime | None = None
+    until_time: datetime | None = None
+    purchase_id: str = ""
+
+
+async def list_entries(
+    connection: Connection, key: MemberKey, before: int, limit: int, only: EntryFilter
+) -> list[Entry]:
     """A member's entries before an offset, newest first."""
-    rows = await connection.fetch(SQL["list_entries"], key.partition, key.member_id, before, limit)
+    rows = await connection.fetch(
+        SQL["list_entries"],
+        key.partition,
+        key.member_id,
+        before,
+        limit,
+        [kind.value for kind in only.kinds],
+        only.from_time,
+        only.until_time,
+        only.purchase_id,
+    )
     return [read_entry(row) for row in rows]
+
+
+async def read_history(
+    connection: Connection, key: MemberKey, after: int, recorded_until: datetime | None, limit: int
+) -> list[Entry]:
+    """A member's entries in order, after an offset, recorded up to a time."""
+    rows = await connection.fetch(SQL["read_history"], key.partition, key.member_id, after, recorded_until, limit)
+    return [read_entry(row) for row in rows]
+
+
+async def list_purchases(
+    connection: Connection, key: MemberKey, before: int, limit: int, *, receipt_number: str = "", purchase_id: str = ""
+) -> list[ListedPurchase]:
+    """A member's purchases before an offset, newest first."""
+    rows = await connection.fetch(
+        SQL["list_purchases"], key.partition, key.member_id, before, receipt_number, purchase_id, limit
+    )
+    return [
+        ListedPurchase(
+            purchase=_purchase(row),
+            entry_offset=row["entry_offset"],
+            body=decode_body(row["body"]),
+            detail=json.loads(row["detail"] or "{}"),
+        )
+        for row in rows
+    ]
 
 
 async def read_entries_for_check(connection: Connection, partition: int, after: int, limit: int) -> list[CheckedEntry]:
@@ -280,17 +445,138 @@ async def read_requests_for_check(connection: Connection, partition: int) -> lis
     return list(await connection.fetch(SQL["read_requests_for_check"], partition))
 
 
-async def read_members_for_check(connection: Connection, partition: int) -> dict[str, Member]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedMember:
+    """A member as the check reads it: with the sums and the due time that stand beside its lots."""
+
+    member: Member
+    pending: int
+    available: int
+    held: int
+    due_time: datetime | None
+
+
+async def read_members_for_check(connection: Connection, partition: int) -> dict[str, CheckedMember]:
     """All members of one partition."""
     classes = _classes_by_member(await connection.fetch(SQL["read_earning_classes_for_check"], partition))
     rows = await connection.fetch(SQL["read_members_for_check"], partition)
-    return {row["member_id"]: _member(row, classes.get(row["member_id"], ())) for row in rows}
+    return {
+        row["member_id"]: CheckedMember(
+            member=_member(row, classes.get(row["member_id"], ())),
+            pending=row["pending"],
+            available=row["available"],
+            held=row["held"],
+            due_time=row["due_time"],
+        )
+        for row in rows
+    }
 
 
-async def read_purchases_for_check(connection: Connection, partition: int) -> dict[tuple[str, str], Purchase]:
+async def read_purchases_for_check(connection: Connection, partition: int) -> dict[tuple[str, str], StoredPurchase]:
     """All purchases of one partition, by member and purchase id."""
     rows = await connection.fetch(SQL["read_purchases_for_check"], partition)
-    return {(row["member_id"], row["purchase_id"]): _purchase(row) for row in rows}
+    return {
+        (row["member_id"], row["purchase_id"]): StoredPurchase(
+            purchase=_purchase(row), entry_offset=row["entry_offset"]
+        )
+        for row in rows
+    }
+
+
+async def read_redemptions_for_check(connection: Connection, partition: int) -> dict[tuple[str, str], Redemption]:
+    """All redemptions of one partition, by member and redemption id."""
+    rows = await connection.fetch(SQL["read_redemptions_for_check"], partition)
+    return {(row["member_id"], row["redemption_id"]): _redemption(row) for row in rows}
+
+
+async def read_lapsed_lots_for_check(connection: Connection, partition: int) -> dict[str, dict[LotKey, Lapsed]]:
+    """All lapsed lots of one partition, by member."""
+    found: dict[str, dict[LotKey, Lapsed]] = {}
+    for row in await connection.fetch(SQL["read_lapsed_lots_for_check"], partition):
+        found.setdefault(row["member_id"], {})[_lapsed_key(row)] = Lapsed(row["points"], row["lapsed_time"])
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPlace:
+    """A place in the log of a partition, and its simulated clock there (in real time: its start)."""
+
+    entry_offset: int
+    clock: datetime
+
+
+async def await_batches(connection: Connection, partitions: int) -> dict[int, int]:
+    """The last offset of each partition, once the batches that are being committed are done.
+
+    What is recorded later was locked, and read its clock, later.
+    """
+    # One by one: locks over several shards fail on Citus.
+    return {partition: await connection.fetchval(SQL["await_batch"], partition) for partition in range(partitions)}
+
+
+async def read_unfolded(connection: Connection) -> list[int]:
+    """The partitions with entries that are not in the journal."""
+    return [row["partition"] for row in await connection.fetch(SQL["read_unfolded"])]
+
+
+async def read_journal_cursors(connection: Connection) -> dict[int, LogPlace]:
+    """How far the journal of each partition is folded."""
+    return {
+        row["partition"]: LogPlace(entry_offset=row["entry_offset"], clock=row["business_time"])
+        for row in await connection.fetch(SQL["read_journal_cursors"])
+    }
+
+
+async def lock_journal_cursor(connection: Connection, partition: int) -> LogPlace:
+    """How far the journal of a partition is folded; locked until the transaction ends."""
+    row = await connection.fetchrow(SQL["lock_journal_cursor"], partition)
+    return LogPlace(entry_offset=row["entry_offset"], clock=row["business_time"])
+
+
+async def read_booked(
+    connection: Connection, partition: int, after: int, until: int, limit: int
+) -> list[tuple[int, Booked]]:
+    """Entries of a partition as the journal needs them, in order, with their offsets."""
+    rows = await connection.fetch(SQL["read_booked"], partition, after, until, limit)
+    return [(row["entry_offset"], _booked(row)) for row in rows]
+
+
+async def read_booked_by_time(connection: Connection, partition: int, after: int, until: datetime) -> list[Booked]:
+    """What time did by an instant to what was known at an offset, and was written down after it."""
+    return [_booked(row) for row in await connection.fetch(SQL["read_booked_by_time"], partition, after, until)]
+
+
+async def write_journal(connection: Connection, partition: int, sums: Mapping[Line, int], folded: LogPlace) -> None:
+    """Adds to the journal of a partition, and moves its cursor on."""
+    if sums:
+        rows = [(partition, *line, points) for line, points in sums.items()]
+        await connection.execute(SQL["upsert_journal"], *zip(*rows, strict=True))
+    await connection.execute(SQL["advance_journal_cursor"], partition, folded.entry_offset, folded.clock)
+
+
+async def sum_journal(
+    connection: Connection, first: date, last: date, recorded_before: date | None
+) -> list[tuple[Sum, int]]:
+    """The journal up to the last day by day, all before the first as one; what was recorded on earlier days only."""
+    return [
+        (Sum(row["posting_day"], Account(row["account"]), row["expiry_month"], row["market"]), row["points"])
+        for row in await connection.fetch(SQL["sum_journal"], first, last, recorded_before)
+    ]
+
+
+async def find_recorded(connection: Connection, partition: int, before: datetime) -> LogPlace:
+    """The last entry of a partition that was recorded before an instant; 0 where there is none."""
+    offset = await connection.fetchval(SQL["find_recorded"], partition, before)
+    clock = await connection.fetchval(SQL["read_clock"], partition, offset)
+    return LogPlace(entry_offset=offset, clock=clock or SIMULATED_START)
+
+
+async def list_due_members(
+    connection: Connection, partition: int, until: datetime, after: tuple[datetime, str], limit: int
+) -> list[tuple[datetime, str]]:
+    """Members of a partition to whose points time has done something by an instant: since when, and who, in order."""
+    rows = await connection.fetch(SQL["list_due_members"], partition, until, *after, limit)
+    return [(row["due_time"], row["member_id"]) for row in rows]
 
 
 def read_entry(row: Mapping[str, Any]) -> Entry:
@@ -304,6 +590,7 @@ def read_entry(row: Mapping[str, Any]) -> Entry:
             request_id=row["request_id"],
             occurred_time=row["occurred_time"],
             purchase_id=row["purchase_id"],
+            author=Author(row["principal"], row["on_behalf_of"]),
             **decode_body(row["body"]),
         ),
         recorded_time=row["recorded_time"],
@@ -316,15 +603,61 @@ def read_entry(row: Mapping[str, Any]) -> Entry:
     )
 
 
+def _booked(row: Mapping[str, Any]) -> Booked:
+    postings = row["postings"]
+    return Booked(
+        kind=EntryKind(row["kind"]),
+        occurred_time=row["occurred_time"],
+        recorded_time=row["recorded_time"],
+        postings=decode_postings(json.loads(postings)) if postings else (),
+    )
+
+
+def _homes(keys: Iterable[PurchaseKey | RedemptionKey]) -> dict[str, int]:
+    return {key.member_id: key.partition for key in keys}
+
+
 def _member(row: Mapping[str, Any], classes: tuple[EarningClass, ...]) -> Member:
     return Member(
         member_id=row["member_id"],
         joined_time=row["joined_time"],
         channel=row["channel"],
-        available=row["available"],
+        pending=Lots(row["pending_lots"], row["pending"]),
+        lots=Lots(row["lots"], row["available"]),
+        holds=_decode_holds(row["holds"]),
         debt=row["debt"],
         earned=row["earned"],
+        redeemed=row["redeemed"],
+        purchases=row["purchases"],
+        activity_time=row["activity_time"],
+        adjusted_day=row["adjusted_day"],
+        adjusted=row["adjusted"],
+        awaited=_decode_awaited(row["awaited"]),
         classes=classes,
+    )
+
+
+def _member_row(key: MemberKey, member: Member, due: datetime | None) -> tuple[Any, ...]:
+    return (
+        key.partition,
+        key.member_id,
+        member.joined_time,
+        member.channel,
+        member.pending_points,
+        member.available,
+        member.held,
+        member.debt,
+        member.earned,
+        member.redeemed,
+        member.purchases,
+        member.activity_time,
+        member.pending.text,
+        member.lots.text,
+        _encode_holds(member.holds),
+        member.adjusted_day,
+        member.adjusted,
+        canonical_json(member.awaited) if member.awaited else "[]",
+        due,
     )
 
 
@@ -339,57 +672,115 @@ def _classes_by_member(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Ear
 def _purchase(row: Mapping[str, Any]) -> Purchase:
     return Purchase(
         purchase_id=row["purchase_id"],
+        occurred_time=row["occurred_time"],
         amount=row["amount"],
         goods_paid=row["goods_paid"],
-        rules=_decode_rules(row["rules"]),
+        grants=_decode_grants(row["grants"]),
         returned=row["returned"],
         returned_goods=row["returned_goods"],
-        returned_points=row["returned_points"],
+        returned_lines=_decode_lines(row["returned_lines"]),
+        voided=row["voided"],
         waiting=_decode_waiting(row["waiting"]),
     )
 
 
-def _purchase_row(key: PurchaseKey, purchase: Purchase) -> PurchaseRow:
+def _purchase_row(key: PurchaseKey, stored: StoredPurchase) -> PurchaseRow:
+    purchase = stored.purchase
     return PurchaseRow(
         *key,
+        purchase.occurred_time,
         purchase.amount,
         purchase.goods_paid,
-        _encode_rules(purchase.rules),
+        canonical_json(
+            [[encode_rule(g.rule), *encode_lot(g.lot), g.back, g.taken] for g in purchase.grants],
+        ),
         purchase.returned,
         purchase.returned_goods,
-        purchase.returned_points,
+        canonical_json(purchase.returned_lines) if purchase.returned_lines else "[]",
+        purchase.voided,
         _encode_waiting(purchase.waiting),
+        stored.entry_offset,
     )
 
 
-def _encode_rules(rules: tuple[RulePoints, ...]) -> str:
-    return canonical_json([[r.rule, r.points, r.base, r.rate_points, r.rate_per, r.multiplier_bp] for r in rules])
+def _redemption(row: Mapping[str, Any]) -> Redemption:
+    return Redemption(
+        redemption_id=row["redemption_id"], parts=parts_of(row["parts"]), debt=row["debt"], reversed=row["reversed"]
+    )
 
 
-def _decode_rules(text: str) -> tuple[RulePoints, ...]:
+def _lapsed_key(row: Mapping[str, Any]) -> LotKey:
+    return decode_lot(row["activates"], row["expires"])
+
+
+def _encode_holds(holds: tuple[Hold, ...]) -> str:
+    return canonical_json([(h.hold_id, to_microseconds(h.expires), h.lots.text) for h in holds]) if holds else "[]"
+
+
+def _decode_holds(text: str) -> tuple[Hold, ...]:
+    if text == "[]":
+        return ()
     return tuple(
-        RulePoints(rule=rule, points=points, base=base, rate_points=rate, rate_per=per, multiplier_bp=multiplier)
-        for rule, points, base, rate, per, multiplier in json.loads(text)
+        [Hold(hold_id, from_microseconds(expires), Lots.read(lots)) for hold_id, expires, lots in json.loads(text)]
     )
+
+
+def _decode_awaited(text: str) -> tuple[AwaitedAdjustment, ...]:
+    return tuple([AwaitedAdjustment(*one) for one in json.loads(text)]) if text != "[]" else ()
+
+
+def _decode_grants(text: str) -> tuple[Grant, ...]:
+    return tuple(
+        [
+            Grant(decode_rule(rule), decode_lot(activates, expires), back, taken)
+            for rule, activates, expires, back, taken in json.loads(text)
+        ]
+    )
+
+
+def _decode_lines(text: str) -> tuple[LineReturn, ...]:
+    return tuple([LineReturn(*line) for line in json.loads(text)]) if text != "[]" else ()
 
 
 def _encode_waiting(waiting: tuple[WaitingReturn, ...]) -> str:
     if not waiting:
         return "[]"
     return canonical_json(
-        [[w.request_id, to_microseconds(w.occurred_time), w.amount, w.goods, w.reason, w.channel] for w in waiting]
+        [
+            [
+                w.request_id,
+                to_microseconds(w.occurred_time),
+                w.amount,
+                w.goods,
+                w.reason,
+                w.channel,
+                w.lines,
+                w.exchange_id,
+                *(w.author or ("", "")),
+            ]
+            for w in waiting
+        ]
     )
 
 
 def _decode_waiting(text: str) -> tuple[WaitingReturn, ...]:
+    if text == "[]":
+        return ()
     return tuple(
-        WaitingReturn(
-            request_id=request_id,
-            occurred_time=from_microseconds(occurred),
-            amount=amount,
-            goods=goods,
-            reason=reason,
-            channel=channel,
-        )
-        for request_id, occurred, amount, goods, reason, channel in json.loads(text)
+        [
+            WaitingReturn(
+                request_id=request_id,
+                occurred_time=from_microseconds(occurred),
+                amount=amount,
+                goods=goods,
+                reason=reason,
+                channel=channel,
+                lines=tuple([LineReturn(*line) for line in lines]),
+                exchange_id=exchange_id,
+                author=Author(principal, on_behalf_of),
+            )
+            for request_id, occurred, amount, goods, reason, channel, lines, exchange_id, principal, on_behalf_of in (
+                json.loads(text)
+            )
+        ]
     )

@@ -1,7 +1,7 @@
 """From a programme file to a `Programme`, or to everything that is wrong with it.
 
 Three passes, so that one run reports all problems: the document (`document`: YAML, lines, no key twice), the
-shape (pydantic: keys, types, each value by itself), and what holds between values (thresholds rise, a
+shape (pydantic: keys, types, each value by itself), and what holds between values (thresholds and days rise, a
 campaign's levels exist). The last reads the raw document, too, and skips what the second found wrong.
 """
 
@@ -15,11 +15,12 @@ import unicodedata
 import zoneinfo
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, get_args
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -29,13 +30,21 @@ from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import MAX_BYTES, Document, KeyPath, Problem, ProgrammeError, Unquoted, found
 from services.programme.model import (
     BASIS_POINTS,
+    Adjustments,
     Base,
+    Bonus,
     Campaign,
     CouponAction,
     Earning,
+    Expiry,
+    ExpiryPolicy,
     Level,
+    Liability,
     Message,
+    PointValue,
     Programme,
+    Redemption,
+    Shortfall,
     TierPolicy,
     Window,
     format_amount,
@@ -43,15 +52,26 @@ from services.programme.model import (
 
 MAX_MINOR_UNITS: Final = 10**15
 MAX_POINTS: Final = 1_000_000
+"""Of one rule, bonus or gift."""
+MAX_LIMIT: Final = 1_000_000_000
+"""Points that a redemption or adjustment is measured against."""
+MAX_BONUSES: Final = 50
+MAX_DEPARTMENTS: Final = 50
 MAX_LEVELS: Final = 20
 MAX_CAMPAIGNS: Final = 100
+MAX_POINT_VALUES: Final = 100
 MAX_YEARS: Final = 100
+MAX_MONTHS: Final = 12 * MAX_YEARS
 MAX_DAYS: Final = 366 * MAX_YEARS
+MAX_MONTHS_AFTER_YEAR: Final = 36
 MAX_SUBJECT: Final = 200
 MAX_TEXT: Final = 10_000
 
 _TOO_LARGE: Final = f"the file is larger than {MAX_BYTES // 1024} KiB; a programme is far smaller"
 _LEVEL_KEY: Final = r"[a-z][a-z0-9-]{0,31}"
+_WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+# What the ledger's own rules are called; its other names have an underscore, which no id has.
+_RULES: Final = ("award", "base", "expired", "forgiven")
 
 
 def load(path: str | os.PathLike[str]) -> Programme:
@@ -102,6 +122,9 @@ def parse(text: str, source: str) -> Programme:
         # What could not be read is None in the content; that it is, is no second problem.
         unread = {problem.path for problem in problems}
         problems += [_problem(details, document) for details in error.errors() if details["loc"] not in unread]
+    problems += _in_bonuses(content, document)
+    problems += _in_expiry(content, document)
+    problems += _in_liability(content, document)
     problems += _in_levels(content, digits, document)
     problems += _in_campaigns(content, document)
     if problems or shape is None:
@@ -135,6 +158,21 @@ def _programme(file: _ProgrammeFile, content: object) -> Programme:
             per_minor_units=file.earning.per,
             sign_up_bonus=file.earning.sign_up_bonus,
             class_multipliers_bp=MappingProxyType({level.key: level.multiplier_bp for level in levels}),
+            pending_days=file.earning.pending,
+            bonuses=tuple(
+                Bonus(
+                    id=bonus.id,
+                    points=bonus.points,
+                    multiplier_bp=bonus.multiplier,
+                    from_day=bonus.from_,
+                    until_day=bonus.until,
+                    weekdays=frozenset(bonus.weekdays or ()),
+                    minimum_minor_units=bonus.minimum or 0,
+                    departments=frozenset(bonus.departments or ()),
+                    first_purchase=bonus.first_purchase,
+                )
+                for bonus in file.earning.bonuses
+            ),
         ),
         tiers=TierPolicy(base=file.tiers.base, window=file.tiers.window, levels=levels),
         campaigns=tuple(
@@ -152,6 +190,21 @@ def _programme(file: _ProgrammeFile, content: object) -> Programme:
             )
             for campaign in file.campaigns
         ),
+        expiry=Expiry(policy=file.expiry.policy, period=file.expiry.period),
+        redemption=Redemption(minimum=file.redemption.minimum, step=file.redemption.step),
+        shortfall=file.returns.shortfall,
+        adjustments=Adjustments(per_call=file.adjustments.per_call, per_day=file.adjustments.per_day),
+        back_dating=file.back_dating,
+        liability=None if file.liability is None else _liability(file.liability),
+    )
+
+
+def _liability(file: _LiabilityFile) -> Liability:
+    return Liability(
+        values=tuple(
+            PointValue(from_day=value.from_, points=value.points, minor_units=value.worth) for value in file.values
+        ),
+        breakage_bp=file.breakage_percent,
     )
 
 
@@ -206,13 +259,13 @@ def _prose(limit: int, *, lines: bool) -> PlainValidator:
     return _reads(expected, read)
 
 
-def _whole(high: int) -> PlainValidator:
+def _whole(low: int, high: int) -> PlainValidator:
     def read(value: object, _: int | None) -> int | None:
         if isinstance(value, bool) or not isinstance(value, int):
             return None
-        return value if 0 <= value <= high else None
+        return value if low <= value <= high else None
 
-    return _reads(f"a whole number without quotes, 0 to {high:,}", read)
+    return _reads(f"a whole number without quotes, {low} to {high:,}", read)
 
 
 def _scaled(decimals: int, low: int, high: int, expected: str) -> PlainValidator:
@@ -250,10 +303,40 @@ def _money(value: object, digits: int | None) -> int | None:
 
 
 def _window(value: object, _: int | None) -> Window | None:
-    match = re.fullmatch(r"P([1-9][0-9]{0,4})([DY])", value) if isinstance(value, str) else None
-    if match is None or int(match[1]) > (MAX_YEARS if match[2] == "Y" else MAX_DAYS):
+    match = re.fullmatch(r"P([1-9][0-9]{0,4})([DMY])", value) if isinstance(value, str) else None
+    if match is None:
         return None
-    return Window(days=int(match[1])) if match[2] == "D" else Window(years=int(match[1]))
+    number = int(match[1])
+    match match[2]:
+        case "D":
+            return Window(days=number) if number <= MAX_DAYS else None
+        case "M":
+            return Window(months=number) if number <= MAX_MONTHS else None
+        case _:
+            return Window(years=number) if number <= MAX_YEARS else None
+
+
+def _days(value: object, digits: int | None) -> int | None:
+    window = _window(value, digits)
+    return None if window is None else window.days
+
+
+def _period(value: object, digits: int | None) -> Window | None:
+    """A window, or P0M: which of them, depends on the policy."""
+    return Window(months=0) if value == "P0M" else _window(value, digits)
+
+
+def _day(value: object, _: int | None = None) -> date | None:
+    if not isinstance(value, str) or not re.fullmatch(r"(?:19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}", value):
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        return None
+
+
+def _truth(value: object, _: int | None) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _choice(names: Callable[[], Iterable[str]], make: Callable[[str], object], expected: str) -> PlainValidator:
@@ -290,18 +373,33 @@ _Zone = Annotated[str, _choice(_time_zones, str, 'a time zone of the IANA databa
 _BaseName = Annotated[Base, _choice(lambda: list(Base), Base, "total or goods_paid")]
 _Trigger = Annotated[Literal["tier_reached"], _choice(lambda: ["tier_reached"], str, "tier_reached")]
 _Money = Annotated[int, _reads('an amount in quotes, such as "300.00"', _money)]
-_WindowText = Annotated[
-    Window, _reads(f'days such as "P365D" or years such as "P1Y", at most {MAX_YEARS} years', _window)
+_WINDOW: Final = f'days such as "P365D", months such as "P18M" or years such as "P1Y", at most {MAX_YEARS} years'
+_WindowText = Annotated[Window, _reads(_WINDOW, _window)]
+_PeriodText = Annotated[Window, _reads(_WINDOW, _period)]
+_DaysText = Annotated[int, _reads(f'days such as "P14D", at most {MAX_DAYS:,}', _days)]
+_Day = Annotated[date, _reads('a day in quotes, of the years 1900 to 2999, such as "2026-06-01"', _day)]
+_Weekday = Annotated[int, _choice(lambda: _WEEKDAYS, _WEEKDAYS.index, "mon, tue, wed, thu, fri, sat or sun")]
+_Truth = Annotated[bool, _reads("true or false", _truth)]
+_Policy = Annotated[
+    ExpiryPolicy, _choice(lambda: list(ExpiryPolicy), ExpiryPolicy, "never, after, inactivity or calendar_year")
 ]
+_ShortfallName = Annotated[Shortfall, _choice(lambda: list(Shortfall), Shortfall, "debt, forgive or refuse")]
 _Multiplier = Annotated[
     int,
     _scaled(4, 1, 100 * BASIS_POINTS, 'a factor in quotes, above "0", up to "100.0000", such as "1.25"'),
+]
+_BonusMultiplier = Annotated[
+    int,
+    _scaled(4, BASIS_POINTS + 1, 100 * BASIS_POINTS, 'a factor in quotes, above "1", up to "100.0000", such as "2"'),
 ]
 _Percent = Annotated[int, _scaled(2, 0, BASIS_POINTS, 'a percentage in quotes, "0" to "100.00", such as "5"')]
 _PercentOff = Annotated[
     int, _scaled(2, 1, BASIS_POINTS, 'a percentage in quotes, above "0", up to "100.00", such as "5"')
 ]
-_Points = Annotated[int, _whole(MAX_POINTS)]
+_Points = Annotated[int, _whole(0, MAX_POINTS)]
+_BonusPoints = Annotated[int, _whole(1, MAX_POINTS)]
+_Limit = Annotated[int, _whole(0, MAX_LIMIT)]
+_LimitAboveZero = Annotated[int, _whole(1, MAX_LIMIT)]
 _Prefix = Annotated[str, _text(r"[A-Z2-9]{1,8}", '1 to 8 of A-Z and 2-9, such as "GREEN"')]
 
 
@@ -312,11 +410,57 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class _BonusFile(_File):
+    id: _Name
+    multiplier: _BonusMultiplier | None = None
+    points: _BonusPoints | None = None
+    from_: _Day | None = Field(default=None, alias="from")
+    until: _Day | None = None
+    weekdays: list[_Weekday] | None = Field(default=None, min_length=1, max_length=len(_WEEKDAYS))
+    minimum: _Money | None = None
+    departments: list[Annotated[str, _prose(100, lines=False)]] | None = Field(
+        default=None, min_length=1, max_length=MAX_DEPARTMENTS
+    )
+    first_purchase: _Truth = False
+
+
 class _EarningFile(_File):
     base: _BaseName
     points: _Points
     per: _Money
     sign_up_bonus: _Points = 0
+    pending: _DaysText = 0
+    bonuses: list[_BonusFile] = Field(default=[], max_length=MAX_BONUSES)
+
+
+class _ExpiryFile(_File):
+    policy: _Policy = ExpiryPolicy.NEVER
+    period: _PeriodText | None = None
+
+
+class _RedemptionFile(_File):
+    minimum: _LimitAboveZero = 1
+    step: _LimitAboveZero = 1
+
+
+class _ReturnsFile(_File):
+    shortfall: _ShortfallName = Shortfall.DEBT
+
+
+class _AdjustmentsFile(_File):
+    per_call: _Limit | None = None
+    per_day: _Limit | None = None
+
+
+class _PointValueFile(_File):
+    from_: _Day = Field(alias="from")
+    points: _LimitAboveZero
+    worth: _Money
+
+
+class _LiabilityFile(_File):
+    values: list[_PointValueFile] = Field(min_length=1, max_length=MAX_POINT_VALUES)
+    breakage_percent: _Percent = 0
 
 
 class _LevelFile(_File):
@@ -358,6 +502,12 @@ class _ProgrammeFile(_File):
     currency: _Currency
     time_zone: _Zone
     earning: _EarningFile
+    expiry: _ExpiryFile = _ExpiryFile()
+    redemption: _RedemptionFile = _RedemptionFile()
+    returns: _ReturnsFile = _ReturnsFile()
+    adjustments: _AdjustmentsFile = _AdjustmentsFile()
+    back_dating: _WindowText | None = None
+    liability: _LiabilityFile | None = None
     tiers: _TiersFile
     campaigns: list[_CampaignFile] = Field(default=[], max_length=MAX_CAMPAIGNS)
 
@@ -404,6 +554,9 @@ def _kind(path: KeyPath) -> tuple[Any, list[Any]]:
         else:
             field = next(field for name, field in kind.model_fields.items() if (field.alias or name) == step)
             kind, metadata = field.annotation, field.metadata
+            if get_origin(kind) in (Union, UnionType):
+                # A key that may be left out: what it is where it is there.
+                kind = next(each for each in get_args(kind) if each is not NoneType)
     return kind, metadata
 
 
@@ -414,6 +567,73 @@ def _keys(kind: Any) -> list[str]:
 
 
 # --- what holds between values ------------------------------------------------------------------------------
+
+
+def _in_bonuses(content: object, document: Document) -> Iterator[Problem]:
+    """Ids are unique and not the ledger's own, a bonus is one of two kinds, its days are in order, no list repeats."""
+    seen: dict[str, int] = {}
+    for index, bonus in _mappings(content, "earning", "bonuses"):
+        found_here: list[tuple[KeyPath, str]] = []
+        if isinstance(name := bonus.get("id"), str):
+            if name in _RULES:
+                found_here.append((("id",), f'"{name}" is what the ledger calls a rule of its own; choose another'))
+            elif name in seen:
+                right = f"is already the id of bonuses[{seen[name]}]; give it another"
+                found_here.append((("id",), f"{found(name)} {right}"))
+            seen.setdefault(name, index)
+        kinds = [kind for kind in ("multiplier", "points") if bonus.get(kind) is not None]
+        if len(kinds) != 1:
+            wrong = "two kinds of bonus; keep" if kinds else "no bonus; add"
+            found_here.append(((), f"{wrong} multiplier or points"))
+        elif kinds == ["points"] and bonus.get("departments") is not None:
+            message = "these narrow what a multiplier counts; remove this key, or give a multiplier and no points"
+            found_here.append((("departments",), message))
+        first, last = _day(bonus.get("from")), _day(bonus.get("until"))
+        if first is not None and last is not None and last < first:
+            found_here.append((("until",), f'found "{last}"; expected the day of from, "{first}", or a later one'))
+        for key in ("weekdays", "departments"):
+            for position, text in _repeated(bonus.get(key)):
+                found_here.append(((key, position), f"{found(text)} is here twice; remove one"))
+        for steps, message in found_here:
+            path: KeyPath = ("earning", "bonuses", index, *steps)
+            yield Problem(line=document.line(path), path=path, message=message)
+
+
+def _in_expiry(content: object, document: Document) -> Iterator[Problem]:
+    """The period fits the policy."""
+    path = ("expiry", "period")
+    policy, period = _at(content, "expiry", "policy"), _at(content, *path)
+    window = _period(period, None)
+    if policy == ExpiryPolicy.CALENDAR_YEAR:
+        expected = f'months after 31 December, "P0M" to "P{MAX_MONTHS_AFTER_YEAR}M"'
+        fits = window is None or (window.months is not None and window.months <= MAX_MONTHS_AFTER_YEAR)
+    else:
+        expected, fits = _WINDOW, window != Window(months=0)
+    message = None
+    if policy in (None, ExpiryPolicy.NEVER):
+        if period is not None:
+            message = "the policy is never, where points have no period; remove this key, or choose another policy"
+    elif policy in list(ExpiryPolicy):
+        if period is None:
+            message = f"is missing; expected {expected}"
+        elif not fits:
+            message = f"found {found(period)}; expected {expected}"
+    if message is not None:
+        yield Problem(line=document.line(path), path=path, message=message)
+
+
+def _in_liability(content: object, document: Document) -> Iterator[Problem]:
+    """The days from which points have a value rise."""
+    before: date | None = None
+    for index, value in _mappings(content, "liability", "values"):
+        day = _day(value.get("from"))
+        if day is None:
+            continue
+        if before is not None and day <= before:
+            path = ("liability", "values", index, "from")
+            message = f'found "{day}"; expected a day after the "{before}" before it'
+            yield Problem(line=document.line(path), path=path, message=message)
+        before = max(day, before or day)
 
 
 def _in_levels(content: object, digits: int | None, document: Document) -> Iterator[Problem]:
@@ -490,19 +710,18 @@ def _in_audience(tiers: object, levels: Mapping[str, int]) -> Iterator[tuple[Key
     reachable = [key for key, index in levels.items() if index > 0]
     # A level whose key can not be read may be the one that is meant.
     all_known = "" not in levels
-    seen: set[str] = set()
+    repeated = dict(_repeated(tiers))
     for position, tier in enumerate(tiers if isinstance(tiers, list) else []):
         if not isinstance(tier, str) or not re.fullmatch(_LEVEL_KEY, tier):
             continue
         here: KeyPath = ("tiers", position)
-        if tier in seen:
+        if position in repeated:
             yield here, f'"{tier}" is here twice; remove one'
         elif levels.get(tier) == 0:
             yield here, f'"{tier}" is where members begin, never reached; remove it'
         elif tier not in reachable and all_known:
             right = _did_you_mean(tier, reachable) or f"; there are {', '.join(reachable)}"
             yield here, f'there is no level "{tier}"{right}'
-        seen.add(tier)
 
 
 def _at(content: object, *path: str) -> object:
@@ -517,6 +736,16 @@ def _mappings(content: object, *path: str) -> Iterator[tuple[int, dict[str, obje
     for index, item in enumerate(items if isinstance(items, list) else []):
         if isinstance(item, dict):
             yield index, item
+
+
+def _repeated(items: object) -> Iterator[tuple[int, str]]:
+    """The texts of a list that stand before in it, too, with their positions; nothing where there is no list."""
+    seen: set[str] = set()
+    for position, item in enumerate(items if isinstance(items, list) else []):
+        if isinstance(item, str):
+            if item in seen:
+                yield position, item
+            seen.add(item)
 
 
 def _derived_key(name: str) -> str:

@@ -44,7 +44,9 @@ def open_channel(address: str, *, principal: str, secret: str) -> grpc.aio.Chann
     """A channel whose every call carries the principal's token. Callers give each call its `timeout`."""
     identity = bearer(principal, secret)
     return grpc.aio.insecure_channel(
-        address, options=OPTIONS, interceptors=[_UnaryIdentity(identity), _StreamIdentity(identity)]
+        address,
+        options=OPTIONS,
+        interceptors=[_UnaryIdentity(identity), _StreamIdentity(identity), _DuplexIdentity(identity)],
     )
 
 
@@ -62,6 +64,14 @@ class _StreamIdentity(grpc.aio.UnaryStreamClientInterceptor):
 
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         return await continuation(_signed(client_call_details, self._authorization), request)
+
+
+class _DuplexIdentity(grpc.aio.StreamStreamClientInterceptor):
+    def __init__(self, authorization: str) -> None:
+        self._authorization = authorization
+
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await continuation(_signed(client_call_details, self._authorization), request_iterator)
 
 
 def _signed(details: Any, authorization: str) -> grpc.aio.ClientCallDetails:

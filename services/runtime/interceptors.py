@@ -7,6 +7,7 @@ handler is wrapped once and kept.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -74,16 +75,21 @@ PATTERNS = {
     "^[a-z0-9_-]{0,32}$": "must be at most 32 small letters, digits or any of _ -",
     "^[a-z0-9_-]{1,64}$": "must be 1 to 64 small letters, digits or any of _ -",
     "^[^\\x00-\\x1f\\x7f]*$": "must not contain control characters",
+    "^([0-9]{4}(-(0[1-9]|1[0-2]))?)?$": "must be a month (2026-10), a year (2026), or empty",
 }
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of the service; see the module."""
 
-    def __init__(self, *, tokens: DevelopmentTokens, scopes: Mapping[str, str], describe: Describe) -> None:
+    def __init__(
+        self, *, tokens: DevelopmentTokens, scopes: Mapping[str, str], describe: Describe, most_in_flight: int
+    ) -> None:
         self._tokens = tokens
         self._scopes = scopes
         self._describe = describe
+        self._most_in_flight = most_in_flight
+        self._in_flight = 0
         self._validator = RequestValidator()
         self._wrapped: dict[str, Handler] = {}
 
@@ -100,9 +106,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or method not in self._scopes:
             return handler
-        if handler.response_streaming:
+        if handler.request_streaming:
+            wrapped = grpc.stream_stream_rpc_method_handler(
+                self._stream(method, handler.stream_stream, self._admit_each),
+                request_deserializer=_guarded(handler.request_deserializer),
+                response_serializer=handler.response_serializer,
+            )
+        elif handler.response_streaming:
             wrapped = grpc.unary_stream_rpc_method_handler(
-                self._stream(method, handler.unary_stream),
+                self._stream(method, handler.unary_stream, self._admit),
                 request_deserializer=_guarded(handler.request_deserializer),
                 response_serializer=_unless_encoded(handler.response_serializer),
             )
@@ -120,6 +132,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             failed: status.ErrorStatus | None = None
             try:
+                self._enter()
                 self._admit(request, context)
                 if context.time_remaining() is None:
                     async with asyncio.timeout(DEFAULT_DEADLINE_SECONDS):
@@ -133,19 +146,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:
                 failed = self._status_of(error, method)
             finally:
+                self._in_flight -= 1
                 _log_call(method, context, started, failed)
             return await _abort(context, failed)
 
         return call
 
-    def _stream(self, method: str, behaviour: Any) -> Callable[[Any, Any], AsyncIterator[Any]]:
-        async def call(request: Message, context: Context) -> AsyncIterator[Any]:
+    def _stream(
+        self, method: str, behaviour: Any, admit: Callable[[Any, Context], Any]
+    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def call(asked: Any, context: Context) -> AsyncIterator[Any]:
             started = time.perf_counter()
             failed: status.ErrorStatus | None = None
             try:
-                self._admit(request, context)
-                async for response in behaviour(request, context):
-                    yield response
+                self._enter()
+                async with contextlib.aclosing(behaviour(admit(asked, context), context)) as responses:
+                    async for response in responses:
+                        yield response
                 return
             except (asyncio.CancelledError, GeneratorExit):
                 failed = _CANCELLED
@@ -155,19 +172,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:
                 failed = self._status_of(error, method)
             finally:
+                self._in_flight -= 1
                 _log_call(method, context, started, failed)
             await _abort(context, failed)
 
         return call
 
-    def _admit(self, request: Message, context: Context) -> None:
-        caller = self._tokens.authenticate(context.invocation_metadata() or ())
-        current_caller.set(caller)
+    def _enter(self) -> None:
+        """Counts a call in; one too many is told so, and when to come back."""
+        self._in_flight += 1
+        if self._in_flight > self._most_in_flight:
+            raise status.OverloadedError
+
+    def _admit(self, request: Message, context: Context) -> Message:
+        self._authenticate(context)
+        return self._checked(request)
+
+    def _admit_each(self, requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
+        """The requests of a stream, each admitted when it is read."""
+        self._authenticate(context)
+
+        async def admitted() -> AsyncIterator[Message]:
+            async for request in requests:
+                yield self._checked(request)
+
+        return admitted()
+
+    def _authenticate(self, context: Context) -> None:
+        current_caller.set(self._tokens.authenticate(context.invocation_metadata() or ()))
+
+    def _checked(self, request: Message) -> Message:
         if isinstance(request, _Undecodable):
             raise _InvalidRequest(status.invalid((("", "the request is no message of the contract"),)))
         problem = self._validator.check(request)
         if problem is not None:
             raise _InvalidRequest(problem)
+        return request
 
     def _status_of(self, error: Exception, method: str) -> status.ErrorStatus:
         described = self._describe(error) or status.describe(error)

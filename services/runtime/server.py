@@ -58,9 +58,14 @@ async def running(service: Service, *, listen: str, tokens: DevelopmentTokens) -
     names = contract.SERVICES[service.name]
     scopes = contract.scopes(names)
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(tokens=tokens, scopes=scopes, describe=service.describe)],
+        interceptors=[
+            CallInterceptor(
+                tokens=tokens, scopes=scopes, describe=service.describe, most_in_flight=_MAX_CONCURRENT_CALLS
+            )
+        ],
         options=_OPTIONS,
-        maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,
+        # Beyond what is answered properly: gRPC turns these away by itself, with no word of when to come back.
+        maximum_concurrent_rpcs=2 * _MAX_CONCURRENT_CALLS,
     )
     service.register(server)
     healthy = health.aio.HealthServicer()

@@ -26,6 +26,8 @@ _KINDS = {
     entry_pb2.ENTRY_KIND_MEMBER_JOINED: EntryKind.JOINED,
     entry_pb2.ENTRY_KIND_PURCHASE_RECORDED: EntryKind.PURCHASE,
     entry_pb2.ENTRY_KIND_RETURN_RECORDED: EntryKind.RETURN,
+    # What is undone whole comes back whole.
+    entry_pb2.ENTRY_KIND_PURCHASE_VOIDED: EntryKind.RETURN,
     entry_pb2.ENTRY_KIND_CLOCK_ADVANCED: EntryKind.CLOCK,
     entry_pb2.ENTRY_KIND_EARNING_CLASS_SET: EntryKind.CLASS_SET,
     entry_pb2.ENTRY_KIND_REQUEST_REFUSED: EntryKind.REFUSED,

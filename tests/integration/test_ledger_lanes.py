@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -108,7 +107,7 @@ def test_a_tail_shared_by_very_many_partitions_still_holds_the_newest_entry() ->
     )
     tail: Tail[Entry] = Tail(service.tail_length(65_536))
     tail.add([entry])
-    tail.add([replace(entry, offset=2)])
+    tail.add([entry._replace(offset=2)])
     assert [held.offset for held in service.newest(tail, {0: 1}, 10) or ()] == [2]
 
 

@@ -104,7 +104,7 @@ async def test_the_check_of_an_untouched_ledger_is_clean(
         ),
         ("DELETE FROM ledger.entries WHERE member_id = 'm3' AND kind = 'MEMBER_JOINED'", "offset without a gap"),
         ("UPDATE ledger.members SET available = available + 1 WHERE member_id = 'm3'", "state of a member"),
-        ("UPDATE ledger.purchases SET returned_points = 1 WHERE member_id = 'm3'", "state of a purchase"),
+        ("UPDATE ledger.purchases SET grants = '[]' WHERE member_id = 'm3'", "state of a purchase"),
         ("DELETE FROM ledger.purchases WHERE member_id = 'm3'", "state of a purchase"),
         ("UPDATE ledger.entry_details SET detail = '{\"lines\":[]}'", "commitment to the detail"),
         ("UPDATE ledger.requests SET request = '\\x00' WHERE member_id = 'm3'", "hash of the request"),

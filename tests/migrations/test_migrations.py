@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from services.cli.postgres import Cluster
+from services.ledger.check import check
+from services.ledger.config import Config
+from services.runtime.clock import ClockMode
 from services.runtime.database import Connection, create_pool, load_queries, transact
 from services.runtime.migrations import MigrationError, migrate
-from tests.conftest import ROOT, Database
+from tests.conftest import PROGRAMMES, ROOT, Database
 
 SERVICES = ("ledger", "tiers", "notifier")
 
@@ -60,6 +64,35 @@ async def test_a_table_that_a_migration_widens_does_not_disturb_who_reads_it_alr
     finally:
         await migration.close()
         await pool.close()
+
+
+async def test_a_ledger_of_the_first_release_is_brought_over_whole(cluster: Cluster, tmp_path: Path) -> None:
+    name, first = "from_first_release", tmp_path / "first"
+    first.mkdir()
+    shutil.copy(migrations_of("ledger") / "0001_ledger.sql", first)
+    cluster.create_database(name)
+    try:
+        dsn = cluster.dsn("loyalty_owner", database=name)
+        await migrate(dsn, "ledger", first)
+        owner = await asyncpg.connect(dsn)
+        try:
+            await owner.execute((Path(__file__).parent / "ledger_0001.sql").read_text())
+        finally:
+            await owner.close()
+        await migrate(dsn, "ledger", migrations_of("ledger"))
+        report = await check(
+            Config(
+                listen="",
+                database_url=cluster.dsn("loyalty_ledger", database=name),
+                programme=PROGRAMMES / "tiered-365.yaml",
+                token_file=tmp_path / "token",
+                clock=ClockMode.SIMULATED,
+            )
+        )
+    finally:
+        cluster.drop_database(name)
+    assert report.differences == ()
+    assert (report.checked["entries"], report.checked["members"], report.checked["purchases"]) == (18, 3, 3)
 
 
 @pytest.mark.parametrize("service", SERVICES)

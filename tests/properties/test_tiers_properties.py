@@ -59,7 +59,9 @@ _LEVELS = tuple(
 
 policies = st.builds(
     lambda window: TierPolicy(base=Base.TOTAL, window=window, levels=_LEVELS),
-    st.sampled_from([Window(days=1), Window(days=2), Window(days=3), Window(days=365), Window(years=1)]),
+    st.sampled_from(
+        [Window(days=1), Window(days=2), Window(days=3), Window(days=365), Window(months=1), Window(years=1)]
+    ),
 )
 times = st.integers(min_value=0, max_value=HOURS).map(lambda hours: START + timedelta(hours=hours))
 amounts = st.integers(min_value=-15, max_value=25)

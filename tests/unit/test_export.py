@@ -35,11 +35,7 @@ from services.cli.exporting import (
 from services.cli.remote import RemoteError, Services, resumed_stream
 
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
-ACCOUNTS = {
-    "available": entry_pb2.ACCOUNT_AVAILABLE,
-    "debt": entry_pb2.ACCOUNT_DEBT,
-    "issued": entry_pb2.ACCOUNT_ISSUED,
-}
+ACCOUNTS = {name.removeprefix("ACCOUNT_").lower(): number for name, number in entry_pb2.Account.items() if number}
 
 
 def stamp(time: datetime) -> Timestamp:
@@ -94,7 +90,13 @@ def test_an_entry_is_a_line_with_all_of_it() -> None:
         available=300,
         debt=-15,
         issued=315,
+        pending=20,
+        held=-7,
+        redeemed=7,
         rules=[("base", 300), ("happy_hour", 10), ("base", 5)],
+        reference="hold-1",
+        exchange_id="swap-1",
+        flags=[entry_pb2.ENTRY_FLAG_BACK_DATED, entry_pb2.ENTRY_FLAG_OFFLINE_OVERDRAWN],
         available_points_after=400,
         debt_points_after=2,
         earning_class="green",
@@ -129,6 +131,14 @@ def test_an_entry_is_a_line_with_all_of_it() -> None:
         "channel": "pos",
         "detail_commitment": "01ff",
         "hash": "ab" * 32,
+        "pending_points": 20,
+        "held_points": -7,
+        "redeemed_points": 7,
+        "expired_points": 0,
+        "adjusted_points": 0,
+        "reference": "hold-1",
+        "exchange_id": "swap-1",
+        "flags": "back_dated offline_overdrawn",
     }
 
 
@@ -173,13 +183,14 @@ def test_members_are_what_their_entries_add_up_to_whatever_came_late() -> None:
         entry("RETURN_RECORDED", "b", NOON + 10 * day, 6_200, available=-160, debt=2, issued=-162),
         entry("RETURN_WAITING", "b", NOON + 10 * day, 999),
         entry("REQUEST_REFUSED", "b", NOON + 10 * day, 999),
-        entry("POINTS_AWARDED", "b", NOON + 11 * day, available=8, debt=-2, issued=10),
+        entry("POINTS_AWARDED", "b", NOON + 11 * day, available=13, debt=-2, issued=10, pending=30, adjusted=30),
+        entry("POINTS_REDEEMED", "b", NOON + 11 * day, available=-5, redeemed=5),
         entry("MEMBER_JOINED", "B", NOON, channel="pos"),
         entry("PURCHASE_RECORDED", "never-joined", NOON, 5),
     ):
         members.add(one, one.occurred_time.ToDatetime(UTC))
     first, second = (by_column(MEMBER_COLUMNS, row) for row in members.rows())
-    assert list(first.values()) == ["B", "2024-02-29T12:00:00Z", "pos", 0, 0, 0, 0, 0, 0, "USD", "", ""]
+    assert list(first.values()) == ["B", "2024-02-29T12:00:00Z", "pos", 0, 0, 0, 0, 0, 0, "USD", "", "", 0, 0, 0]
     assert second == {
         "member_id": "b",
         "joined_time": "2024-02-29T12:00:00Z",
@@ -193,6 +204,9 @@ def test_members_are_what_their_entries_add_up_to_whatever_came_late() -> None:
         "currency_code": "USD",
         "first_purchase_time": "2024-03-02T12:00:00Z",
         "last_purchase_time": "2024-03-09T12:00:00Z",
+        "pending_points": 30,
+        "held_points": 0,
+        "redeemed_points": 5,
     }
 
 

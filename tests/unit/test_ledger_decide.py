@@ -10,21 +10,29 @@ import pytest
 from services.ledger import errors
 from services.ledger.domain import commands
 from services.ledger.domain.commands import Line, LineKind
-from services.ledger.domain.decide import MAX_POINTS, MAX_WAITING_RETURNS, Now, decide, decide_clock, explain
+from services.ledger.domain.decide import Now, decide, decide_clock
+from services.ledger.domain.earning import explain
 from services.ledger.domain.encoding import partition_of
-from services.ledger.domain.events import Account, EntryKind, Event
-from services.ledger.domain.state import EarningClass, Member, Purchase
+from services.ledger.domain.events import UNDATED, Account, EntryKind, Event
+from services.ledger.domain.lots import Lot, Lots
+from services.ledger.domain.making import MAX_POINTS
+from services.ledger.domain.returns import MAX_WAITING_RETURNS
+from services.ledger.domain.state import EarningClass, Known, Member, Purchase
 from services.programme import load
 from tests.conftest import PROGRAMMES
 
 JOINED = datetime(2024, 3, 1, tzinfo=UTC)
 LATER = JOINED + timedelta(days=1)
-NOW = Now(time=JOINED + timedelta(days=100), latest=JOINED + timedelta(days=101))
+NOW = Now(time=JOINED + timedelta(days=100))
 RETAIL = load(PROGRAMMES / "retail-demo.yaml")
 
 
 def member(**more: Any) -> Member:
-    return Member(**({"member_id": "m", "joined_time": JOINED, "channel": ""} | more))
+    return Member(**({"member_id": "m", "joined_time": JOINED, "channel": "", "activity_time": JOINED} | more))
+
+
+def with_points(points: int) -> Lots:
+    return Lots.of([Lot(UNDATED, points)])
 
 
 def common(request_id: str = "r", occurred: datetime | None = LATER) -> dict[str, Any]:
@@ -64,22 +72,22 @@ def line(amount: int, kind: LineKind = LineKind.GOODS) -> Line:
 
 
 def one(command: Any, state: Member | None = None, purchase: Purchase | None = None) -> Event:
-    (event,) = decide(RETAIL, NOW, state or member(), purchase, command).events
+    (event,) = decide(RETAIL, NOW, Known(member=state or member(), purchase=purchase), command).events
     return event
 
 
 def recorded(amount: int, *lines: Line, state: Member | None = None) -> tuple[Member, Purchase]:
-    decision = decide(RETAIL, NOW, state or member(), None, bought(amount, *lines))
-    assert decision.member is not None
-    assert decision.purchase is not None
-    return decision.member, decision.purchase
+    known = decide(RETAIL, NOW, Known(member=state or member()), bought(amount, *lines)).known
+    assert known.member is not None
+    assert known.purchase is not None
+    return known.member, known.purchase
 
 
 def test_joining_gives_the_sign_up_bonus_once() -> None:
     join = commands.EnrollMember(**common(), channel="pos")
-    decision = decide(RETAIL, NOW, None, None, join)
+    decision = decide(RETAIL, NOW, Known(), join)
     assert decision.events[0].points == 100
-    assert one(join, decision.member).reason == "MEMBER_EXISTS"
+    assert one(join, decision.known.member).reason == "MEMBER_EXISTS"
 
 
 def test_points_are_floored_once_per_receipt() -> None:
@@ -116,7 +124,7 @@ def test_debt_is_paid_before_points_become_available() -> None:
 
 def test_a_return_of_spent_points_becomes_debt() -> None:
     state, purchase = recorded(10_000)
-    spent = Member(member_id="m", joined_time=JOINED, channel="", available=40, earned=state.earned)
+    spent = member(lots=with_points(40), earned=state.earned)
     event = one(back(10_000), spent, purchase)
     assert (event.points, event.available_after, event.debt_after) == (-100, 0, 60)
 
@@ -136,39 +144,39 @@ def test_a_return_by_lines_takes_back_only_the_goods_among_them() -> None:
 
 def test_a_return_of_more_than_was_bought_is_refused_and_changes_nothing() -> None:
     state, purchase = recorded(1000)
-    decision = decide(RETAIL, NOW, state, purchase, back(1001))
+    known = Known(member=state, purchase=purchase)
+    decision = decide(RETAIL, NOW, known, back(1001))
     assert decision.events[0].reason == "RETURN_EXCEEDS_PURCHASE"
-    assert (decision.member, decision.purchase) == (state, purchase)
+    assert decision.known == known
 
 
 def test_returns_that_waited_are_settled_with_their_purchase_in_their_order() -> None:
-    state, purchase = member(), None
+    known = Known(member=member())
     for number, amount in enumerate((400, 700, 600)):
-        decision = decide(RETAIL, NOW, state, purchase, back(amount, request_id=f"r{number}"))
+        decision = decide(RETAIL, NOW, known, back(amount, request_id=f"r{number}"))
         assert decision.events[0].kind is EntryKind.RETURN_WAITING
-        assert decision.member is not None
-        state, purchase = decision.member, decision.purchase
-    decision = decide(RETAIL, NOW, state, purchase, bought(1000))
+        known = decision.known
+    decision = decide(RETAIL, NOW, known, bought(1000))
     assert [(event.kind.value, event.request_id) for event in decision.events] == [
         ("PURCHASE_RECORDED", "p"),
         ("RETURN_RECORDED", "r0"),
         ("REQUEST_REFUSED", "r1"),
         ("RETURN_RECORDED", "r2"),
     ]
-    assert decision.member is not None
-    assert decision.purchase is not None
-    assert (decision.member.available, decision.purchase.waiting) == (0, ())
+    assert decision.known.member is not None
+    assert decision.known.purchase is not None
+    assert (decision.known.member.available, decision.known.purchase.waiting) == (0, ())
 
 
 def test_no_more_than_a_hundred_returns_wait_for_one_purchase() -> None:
-    purchase = None
+    known = Known(member=member())
     for number in range(MAX_WAITING_RETURNS):
-        purchase = decide(RETAIL, NOW, member(), purchase, back(1, request_id=f"r{number}")).purchase
-    assert one(back(1, request_id="last"), purchase=purchase).reason == "TOO_MANY_WAITING_RETURNS"
+        known = decide(RETAIL, NOW, known, back(1, request_id=f"r{number}")).known
+    assert one(back(1, request_id="last"), purchase=known.purchase).reason == "TOO_MANY_WAITING_RETURNS"
 
 
 def test_an_unlinked_return_takes_points_at_the_base_rate() -> None:
-    golden = member(classes=(EarningClass(sequence=1, name="golden", effective_time=JOINED),), available=500)
+    golden = member(classes=(EarningClass(sequence=1, name="golden", effective_time=JOINED),), lots=with_points(500))
     assert one(back(10_000, purchase_id=""), golden).points == -100
 
 
@@ -183,14 +191,14 @@ def test_an_older_class_changes_nothing_and_an_unknown_one_is_refused() -> None:
     def set_class(name: str, sequence: int) -> Any:
         return commands.SetEarningClass(**common(), earning_class=name, effective_time=LATER, sequence=sequence)
 
-    assert decide(RETAIL, NOW, state, None, set_class("golden", 5)).events == ()
+    assert decide(RETAIL, NOW, Known(member=state), set_class("golden", 5)).events == ()
     assert one(set_class("platinum", 6), state).reason == "EARNING_CLASS_UNKNOWN"
     assert one(set_class("golden", 6), state).kind is EntryKind.EARNING_CLASS_SET
 
 
 def test_no_balance_leaves_its_range() -> None:
     award = commands.AwardPoints(**common(), points=10**9, reason="x", note="")
-    assert one(award, member(available=MAX_POINTS)).reason == "BALANCE_OUT_OF_RANGE"
+    assert one(award, member(lots=with_points(MAX_POINTS))).reason == "BALANCE_OUT_OF_RANGE"
 
 
 @pytest.mark.parametrize(
@@ -208,12 +216,12 @@ def test_no_balance_leaves_its_range() -> None:
 )
 def test_a_request_that_cannot_be_is_rejected_without_a_trace(command: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
-        decide(RETAIL, NOW, member(), None, command)
+        decide(RETAIL, NOW, Known(member=member()), command)
 
 
 def test_nobody_but_a_member_buys() -> None:
     with pytest.raises(errors.MemberUnknownError):
-        decide(RETAIL, NOW, None, None, bought(10))
+        decide(RETAIL, NOW, Known(), bought(10))
 
 
 def test_an_event_without_a_time_happens_now() -> None:

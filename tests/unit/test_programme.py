@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,10 +16,19 @@ from hypothesis import strategies as st
 from services.programme import (
     MINOR_UNIT_DIGITS,
     VARIABLES,
+    Adjustments,
     Base,
+    Bonus,
+    Expiry,
+    ExpiryPolicy,
+    Liability,
     Message,
+    PointValue,
+    Problem,
     Programme,
     ProgrammeError,
+    Redemption,
+    Shortfall,
     Window,
     format_amount,
     format_percent,
@@ -25,6 +37,7 @@ from services.programme import (
     points_for,
     render,
 )
+from services.programme.document import Document, KeyPath
 from services.programme.schema import MAX_MINOR_UNITS
 from services.programme.templates import check
 
@@ -71,6 +84,45 @@ campaigns:
       subject: Silver
       text: "{{ code }}"
 """
+RICH = GOOD.replace(
+    '  per: "1.00"\n',
+    """\
+  per: "1.00"
+  pending: P14D
+  bonuses:
+    - id: summer-double
+      multiplier: "2"
+      from: "2026-06-01"
+      until: "2026-08-31"
+      weekdays: [sat, sun]
+      minimum: "50.00"
+      departments: [DAIRY, BAKERY]
+    - id: first-shop
+      points: 200
+      first_purchase: true
+expiry:
+  policy: after
+  period: P1Y
+redemption:
+  minimum: 500
+  step: 100
+returns:
+  shortfall: forgive
+adjustments:
+  per_call: 1000
+  per_day: 5000
+back_dating: P90D
+liability:
+  values:
+    - from: "2017-01-01"
+      points: 100
+      worth: "1.00"
+    - from: "2026-01-01"
+      points: 90
+      worth: "0.80"
+  breakage_percent: "15"
+""",
+)
 
 # The odd ones: a gap or a repeat at midnight (Sao_Paulo, Beirut, St_Johns: at 00:01), a half-hour shift
 # (Lord_Howe), a day that never was (Apia), winter time in summer (Casablanca).
@@ -98,9 +150,11 @@ def with_zone(time_zone: str) -> Programme:
 
 
 zones = st.sampled_from(ZONES)
+days = st.dates(date(1970, 1, 2), date(2112, 1, 1))
 instants = st.integers(0, 2**52).map(lambda us: datetime.fromtimestamp(0, UTC) + timedelta(microseconds=us))
 windows = st.one_of(
     st.integers(1, 36_600).map(lambda days: Window(days=days)),
+    st.integers(1, 1_200).map(lambda months: Window(months=months)),
     st.integers(1, 100).map(lambda years: Window(years=years)),
 )
 
@@ -127,6 +181,8 @@ windows = st.one_of(
         # From either showing of the repeated hour, the day after is one instant.
         ("Europe/Warsaw", Window(days=1), "2026-10-25T00:30", "2026-10-26T01:30"),
         ("Europe/Warsaw", Window(days=1), "2026-10-25T01:30", "2026-10-26T01:30"),
+        # From the second showing into a night when it comes twice again: the first.
+        ("Europe/Warsaw", Window(days=371), "2026-10-25T01:30", "2027-10-31T00:30"),
         # 365 days across a 29 February end a day early, a year does not.
         ("Europe/Warsaw", Window(days=365), "2023-06-01T10:00", "2024-05-31T10:00"),
         ("Europe/Warsaw", Window(years=1), "2023-06-01T10:00", "2024-06-01T10:00"),
@@ -135,6 +191,20 @@ windows = st.one_of(
         ("Europe/Warsaw", Window(years=4), "2024-02-29T12:00", "2028-02-29T12:00"),
         ("Europe/Warsaw", Window(years=1), "2024-02-28T23:30", "2025-02-27T23:30"),
         ("America/New_York", Window(years=1), "2024-03-01T02:00", "2025-03-01T02:00"),
+        # Months, of whatever length; past the year's end; the clock changed in between.
+        ("Europe/Warsaw", Window(months=1), "2026-01-15T11:00", "2026-02-15T11:00"),
+        ("Europe/Warsaw", Window(months=6), "2026-01-15T11:00", "2026-07-15T10:00"),
+        ("Europe/Warsaw", Window(months=18), "2025-12-31T23:30", "2027-06-30T22:30"),
+        ("Europe/Warsaw", Window(months=12), "2023-12-15T11:00", "2024-12-15T11:00"),
+        # A day that the month does not have, in local time: its last.
+        ("Europe/Warsaw", Window(months=1), "2026-01-31T11:00", "2026-02-28T11:00"),
+        ("Europe/Warsaw", Window(months=1), "2028-01-31T11:00", "2028-02-29T11:00"),
+        ("Europe/Warsaw", Window(months=12), "2024-02-29T12:00", "2025-02-28T12:00"),
+        ("America/New_York", Window(months=1), "2026-02-01T02:00", "2026-03-01T02:00"),
+        # The nights of the clock change, as for days.
+        ("Europe/Warsaw", Window(months=1), "2026-02-28T01:30", "2026-03-28T01:30"),
+        ("Europe/Warsaw", Window(months=1), "2027-02-28T01:30", "2027-03-28T01:30"),
+        ("Europe/Warsaw", Window(months=1), "2026-09-25T00:30", "2026-10-25T00:30"),
         # A local day that never was: forward by the gap, here a whole day.
         ("Pacific/Apia", Window(days=1), "2011-12-29T20:00", "2011-12-30T20:00"),
     ],
@@ -162,10 +232,57 @@ def test_a_window_does_not_depend_on_the_zone_its_start_is_written_in(
     assert window.end(start.astimezone(ZoneInfo(zone)), ZoneInfo(zone)) == window.end(start, ZoneInfo(zone))
 
 
-@pytest.mark.parametrize("fields", [{}, {"days": 1, "years": 1}, {"days": 0}, {"years": 0}, {"days": -1}])
-def test_a_window_is_days_or_years_and_at_least_one(fields: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {}, {"days": 1, "years": 1}, {"days": 1, "months": 1}, {"months": 0, "years": 1},
+        {"days": 0}, {"years": 0}, {"days": -1}, {"months": -1},
+    ],
+)  # fmt: skip
+def test_a_window_is_days_months_or_years_and_at_least_one_but_for_months(fields: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="window"):
         Window(**fields)
+
+
+@pytest.mark.parametrize(
+    "window, day, last",
+    [
+        (Window(days=1), "2026-12-31", "2027-01-01"),
+        (Window(days=365), "2024-01-01", "2024-12-31"),
+        (Window(days=365), "2024-02-29", "2025-02-28"),
+        (Window(months=0), "2026-12-31", "2026-12-31"),
+        (Window(months=1), "2026-01-31", "2026-02-28"),
+        (Window(months=1), "2028-01-31", "2028-02-29"),
+        (Window(months=1), "2026-08-31", "2026-09-30"),
+        (Window(months=1), "2026-12-31", "2027-01-31"),
+        (Window(months=12), "2024-02-29", "2025-02-28"),
+        (Window(months=13), "2026-11-30", "2027-12-30"),
+        (Window(months=24), "2026-12-01", "2028-12-01"),
+        (Window(years=1), "2024-02-29", "2025-02-28"),
+        (Window(years=4), "2024-02-29", "2028-02-29"),
+        (Window(years=1), "2025-02-28", "2026-02-28"),
+    ],
+)
+def test_the_last_day_of_a_window_is_the_month_s_last_where_it_has_no_such_day(
+    window: Window, day: str, last: str
+) -> None:
+    assert window.last_day(date.fromisoformat(day)) == date.fromisoformat(last)
+
+
+@given(windows, instants, zones)
+def test_a_window_ends_on_its_last_day_unless_the_clock_leaves_it_out(
+    window: Window, start: datetime, zone: str
+) -> None:
+    here = ZoneInfo(zone)
+    last = window.last_day(start.astimezone(here).date())
+    # A gap across midnight moves the end to the day after.
+    assert (window.end(start, here).astimezone(here).date() - last).days in (0, 1)
+
+
+@pytest.mark.parametrize("window", [Window(days=36_600), Window(months=1_200), Window(years=100)])
+def test_a_last_day_beyond_the_calendar_is_an_overflow(window: Window) -> None:
+    with pytest.raises(OverflowError):
+        window.last_day(date(9999, 12, 30))
 
 
 def test_a_time_without_zone_is_refused_wherever_it_comes_in() -> None:
@@ -178,7 +295,7 @@ def test_a_time_without_zone_is_refused_wherever_it_comes_in() -> None:
         DEMO.start_of_next_local_day(naive)
 
 
-@pytest.mark.parametrize("window", [Window(days=36_600), Window(years=100)])
+@pytest.mark.parametrize("window", [Window(days=36_600), Window(months=1_200), Window(years=100)])
 def test_a_window_beyond_the_calendar_is_an_overflow(window: Window) -> None:
     with pytest.raises(OverflowError):
         window.end(utc("9999-12-30T00:00"), ZoneInfo("Europe/Warsaw"))
@@ -219,6 +336,87 @@ def test_the_next_local_day_is_later_and_directly_after_this_one(t: datetime, zo
     assert start > t
     assert days == 1 or (zone, today) == ("Pacific/Apia", date(2011, 12, 29))
     assert programme.local_day(start - timedelta(microseconds=1)) == today
+
+
+@pytest.mark.parametrize(
+    "zone, day, start",
+    [
+        ("UTC", "2026-01-16", "2026-01-16T00:00"),
+        ("Europe/Warsaw", "2026-01-16", "2026-01-15T23:00"),
+        ("Europe/Warsaw", "2026-03-29", "2026-03-28T23:00"),  # the clock goes forward later that night
+        ("Europe/Warsaw", "2026-03-30", "2026-03-29T22:00"),
+        ("Europe/Warsaw", "2026-10-25", "2026-10-24T22:00"),
+        ("Europe/Warsaw", "2026-10-26", "2026-10-25T23:00"),
+        ("America/New_York", "2026-03-09", "2026-03-09T04:00"),
+        ("America/Sao_Paulo", "2018-11-03", "2018-11-03T03:00"),
+        ("America/Sao_Paulo", "2018-11-04", "2018-11-04T03:00"),  # no midnight: the day begins at 01:00
+        ("America/Sao_Paulo", "2018-11-05", "2018-11-05T02:00"),
+        ("America/Sao_Paulo", "2019-02-17", "2019-02-17T03:00"),  # set back at midnight to 23:00: there is one midnight
+        ("Asia/Beirut", "2026-03-29", "2026-03-28T22:00"),  # no midnight
+        ("America/Toronto", "1919-03-31", "1919-03-31T04:30"),  # 23:30 became 00:30
+        ("America/St_Johns", "2010-11-07", "2010-11-07T02:30"),  # set back at 00:01: the first midnight
+        ("Pacific/Apia", "2011-12-30", "2011-12-30T10:00"),  # never was: the start of the day after
+        ("Pacific/Apia", "2011-12-31", "2011-12-30T10:00"),
+    ],
+)
+def test_a_local_day_begins_at_its_first_instant(zone: str, day: str, start: str) -> None:
+    begins = with_zone(zone).start_of_local_day(date.fromisoformat(day))
+    assert begins == utc(start)
+    assert begins.tzinfo is UTC
+
+
+@given(days, zones)
+@example(date(2018, 11, 4), "America/Sao_Paulo")
+@example(date(2026, 3, 29), "Asia/Beirut")
+@example(date(2011, 12, 30), "Pacific/Apia")
+def test_up_to_the_start_of_a_local_day_it_is_an_earlier_one(day: date, zone: str) -> None:
+    programme = with_zone(zone)
+    start = programme.start_of_local_day(day)
+    assert programme.local_day(start - timedelta(microseconds=1)) < day <= programme.local_day(start)
+
+
+def test_programmes_of_two_zones_do_not_share_their_days() -> None:
+    day = date(2026, 1, 16)
+    starts = [with_zone(zone).start_of_local_day(day) for zone in ("Europe/Warsaw", "UTC", "Europe/Warsaw")]
+    assert starts == [utc("2026-01-15T23:00"), utc("2026-01-16T00:00"), utc("2026-01-15T23:00")]
+
+
+# --- the life of points -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "policy, period, activates, last",
+    [
+        (ExpiryPolicy.NEVER, None, "2026-03-01", None),
+        # When it ends is told by what the member does, and not by the day they became active.
+        (ExpiryPolicy.INACTIVITY, Window(months=18), "2026-03-01", None),
+        (ExpiryPolicy.AFTER, Window(years=1), "2026-03-01", "2027-03-01"),
+        (ExpiryPolicy.AFTER, Window(years=1), "2024-02-29", "2025-02-28"),
+        (ExpiryPolicy.AFTER, Window(months=18), "2026-08-31", "2028-02-29"),
+        (ExpiryPolicy.AFTER, Window(days=30), "2026-12-15", "2027-01-14"),
+        (ExpiryPolicy.CALENDAR_YEAR, Window(months=0), "2026-01-01", "2026-12-31"),
+        (ExpiryPolicy.CALENDAR_YEAR, Window(months=0), "2026-12-31", "2026-12-31"),
+        (ExpiryPolicy.CALENDAR_YEAR, Window(months=3), "2026-01-01", "2027-03-31"),
+        (ExpiryPolicy.CALENDAR_YEAR, Window(months=2), "2027-06-15", "2028-02-29"),
+        (ExpiryPolicy.CALENDAR_YEAR, Window(months=2), "2026-06-15", "2027-02-28"),
+        (ExpiryPolicy.CALENDAR_YEAR, Window(months=36), "2026-12-31", "2029-12-31"),
+    ],
+)
+def test_points_last_through_the_day_that_the_policy_says(
+    policy: ExpiryPolicy, period: Window | None, activates: str, last: str | None
+) -> None:
+    day = Expiry(policy=policy, period=period).last_day(date.fromisoformat(activates))
+    assert day == (None if last is None else date.fromisoformat(last))
+
+
+def test_points_have_the_value_of_the_latest_day_reached_and_none_before_the_first() -> None:
+    first = PointValue(from_day=date(2017, 1, 1), points=100, minor_units=1_00)
+    second = PointValue(from_day=date(2026, 1, 1), points=100, minor_units=80)
+    liability = Liability(values=(first, second), breakage_bp=0)
+    assert [
+        liability.value_at(date.fromisoformat(day))
+        for day in ("2016-12-31", "2017-01-01", "2025-12-31", "2026-01-01", "2112-01-01")
+    ] == [None, first, first, second, second]
 
 
 # --- tiers ------------------------------------------------------------------------------------------------------------
@@ -313,7 +511,9 @@ def test_every_preset_loads_under_its_own_name(path: Path) -> None:
 def test_the_example_in_the_docs_loads() -> None:
     page = (PRESETS.parent / "docs" / "programme.md").read_text(encoding="utf-8")
     example = page.split("```yaml\n")[1].split("```")[0]
-    assert parse(example, "docs/programme.md").campaigns[0].tiers == ("regular",)
+    programme = parse(example, "docs/programme.md")
+    assert programme.campaigns[0].tiers == ("regular",)
+    assert programme.expiry.last_day(date(2026, 5, 1)) == date(2027, 3, 31)
 
 
 def test_the_demo_says_all_it_means() -> None:
@@ -326,6 +526,106 @@ def test_the_demo_says_all_it_means() -> None:
     assert [(c.coupon.discount_bp, c.coupon.discount_minor_units) for c in DEMO.campaigns] == [
         (500, None), (None, 10_00), (1500, None),
     ]  # fmt: skip
+    assert DEMO.expiry == Expiry(policy=ExpiryPolicy.AFTER, period=Window(years=1))
+    assert DEMO.redemption == Redemption(minimum=500, step=100)
+    assert DEMO.liability == Liability(
+        values=(PointValue(from_day=date(2000, 1, 1), points=100, minor_units=1_00),), breakage_bp=1000
+    )
+
+
+def test_a_file_that_says_all_is_read_as_it_stands() -> None:
+    programme = parse(RICH, "x")
+    assert programme.earning.pending_days == 14
+    assert programme.earning.bonuses == (
+        Bonus(
+            id="summer-double", points=None, multiplier_bp=20_000,
+            from_day=date(2026, 6, 1), until_day=date(2026, 8, 31), weekdays=frozenset({5, 6}),
+            minimum_minor_units=50_00, departments=frozenset({"DAIRY", "BAKERY"}), first_purchase=False,
+        ),
+        Bonus(
+            id="first-shop", points=200, multiplier_bp=None,
+            from_day=None, until_day=None, weekdays=frozenset(),
+            minimum_minor_units=0, departments=frozenset(), first_purchase=True,
+        ),
+    )  # fmt: skip
+    assert programme.expiry == Expiry(policy=ExpiryPolicy.AFTER, period=Window(years=1))
+    assert programme.redemption == Redemption(minimum=500, step=100)
+    assert programme.shortfall is Shortfall.FORGIVE
+    assert programme.adjustments == Adjustments(per_call=1000, per_day=5000)
+    assert programme.back_dating == Window(days=90)
+    assert programme.liability == Liability(
+        values=(
+            PointValue(from_day=date(2017, 1, 1), points=100, minor_units=1_00),
+            PointValue(from_day=date(2026, 1, 1), points=90, minor_units=80),
+        ),
+        breakage_bp=1500,
+    )
+
+
+def test_what_a_file_leaves_out_changes_nothing() -> None:
+    programme = parse(GOOD, "x")
+    assert (programme.earning.pending_days, programme.earning.bonuses) == (0, ())
+    assert programme.expiry == Expiry(policy=ExpiryPolicy.NEVER, period=None)
+    assert programme.redemption == Redemption(minimum=1, step=1)
+    assert programme.shortfall is Shortfall.DEBT
+    assert programme.adjustments == Adjustments(per_call=None, per_day=None)
+    assert (programme.back_dating, programme.liability) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "right, other, read, expected",
+    [
+        ("pending: P14D", "pending: P1D", lambda p: p.earning.pending_days, 1),
+        ("pending: P14D", "pending: P36600D", lambda p: p.earning.pending_days, 36_600),
+        ('multiplier: "2"', 'multiplier: "1.0001"', lambda p: p.earning.bonuses[0].multiplier_bp, 10_001),
+        ('multiplier: "2"', 'multiplier: "100"', lambda p: p.earning.bonuses[0].multiplier_bp, 1_000_000),
+        ("points: 200", "points: 1", lambda p: p.earning.bonuses[1].points, 1),
+        ("points: 200", "points: 1000000", lambda p: p.earning.bonuses[1].points, 1_000_000),
+        ('until: "2026-08-31"', 'until: "2026-06-01"', lambda p: p.earning.bonuses[0].until_day, date(2026, 6, 1)),
+        ('from: "2026-06-01"', 'from: "2024-02-29"', lambda p: p.earning.bonuses[0].from_day, date(2024, 2, 29)),
+        ('from: "2026-06-01"', 'from: "1900-01-01"', lambda p: p.earning.bonuses[0].from_day, date(1900, 1, 1)),
+        ('until: "2026-08-31"', 'until: "2999-12-31"', lambda p: p.earning.bonuses[0].until_day, date(2999, 12, 31)),
+        (
+            "[sat, sun]", "[sun, mon, tue, wed, thu, fri, sat]",
+            lambda p: p.earning.bonuses[0].weekdays, frozenset(range(7)),
+        ),
+        ('minimum: "50.00"', 'minimum: "0.01"', lambda p: p.earning.bonuses[0].minimum_minor_units, 1),
+        ("[DAIRY, BAKERY]", f"[{'x' * 100}]", lambda p: p.earning.bonuses[0].departments, frozenset({"x" * 100})),
+        ("first_purchase: true", "first_purchase: false", lambda p: p.earning.bonuses[1].first_purchase, False),
+        ("period: P1Y", "period: P18M", lambda p: p.expiry.period, Window(months=18)),
+        ("period: P1Y", "period: P1200M", lambda p: p.expiry.period, Window(months=1200)),
+        ("policy: after\n  period: P1Y", "policy: never", lambda p: p.expiry.period, None),
+        ("policy: after", "policy: inactivity", lambda p: p.expiry.policy, ExpiryPolicy.INACTIVITY),
+        (
+            "policy: after\n  period: P1Y", "policy: calendar_year\n  period: P0M",
+            lambda p: p.expiry, Expiry(policy=ExpiryPolicy.CALENDAR_YEAR, period=Window(months=0)),
+        ),
+        (
+            "policy: after\n  period: P1Y", "policy: calendar_year\n  period: P36M",
+            lambda p: p.expiry.period, Window(months=36),
+        ),
+        ("minimum: 500", "minimum: 1", lambda p: p.redemption.minimum, 1),
+        ("  minimum: 500\n", "", lambda p: p.redemption, Redemption(minimum=1, step=100)),
+        ("step: 100", "step: 1000000000", lambda p: p.redemption.step, 10**9),
+        ("shortfall: forgive", "shortfall: refuse", lambda p: p.shortfall, Shortfall.REFUSE),
+        ("shortfall: forgive", "shortfall: debt", lambda p: p.shortfall, Shortfall.DEBT),
+        ("per_call: 1000", "per_call: 0", lambda p: p.adjustments.per_call, 0),
+        ("  per_day: 5000\n", "", lambda p: p.adjustments, Adjustments(per_call=1000, per_day=None)),
+        ("back_dating: P90D", "back_dating: P2Y", lambda p: p.back_dating, Window(years=2)),
+        ("back_dating: P90D", "back_dating: P3M", lambda p: p.back_dating, Window(months=3)),
+        ("points: 90", "points: 1", lambda p: p.liability.values[1].points, 1),
+        ('worth: "0.80"', 'worth: "0.01"', lambda p: p.liability.values[1].minor_units, 1),
+        ('  breakage_percent: "15"\n', "", lambda p: p.liability.breakage_bp, 0),
+        ('breakage_percent: "15"', 'breakage_percent: "100"', lambda p: p.liability.breakage_bp, 10_000),
+        ("window: P365D", "window: P12M", lambda p: p.tiers.window, Window(months=12)),
+        ("valid: P1Y", "valid: P6M", lambda p: p.campaigns[1].coupon.valid, Window(months=6)),
+    ],
+)  # fmt: skip
+def test_a_value_at_the_edge_of_what_is_right_is_taken(
+    right: str, other: str, read: Callable[[Programme], object], expected: object
+) -> None:
+    assert RICH.count(right) == 1
+    assert read(parse(RICH.replace(right, other), "x")) == expected
 
 
 def test_the_version_changes_with_the_content_and_not_with_the_layout() -> None:
@@ -351,6 +651,14 @@ def problems(text: str) -> list[str]:
     return str(refused.value).splitlines()
 
 
+KEYS = (
+    "programme, currency, time_zone, earning, expiry, redemption, returns, adjustments, back_dating, liability, "
+    "tiers, campaigns"
+)
+WINDOW = 'days such as "P365D", months such as "P18M" or years such as "P1Y", at most 100 years'
+DAY = 'a day in quotes, of the years 1900 to 2999, such as "2026-06-01"'
+LIMIT = "a whole number without quotes, 1 to 1,000,000,000"
+
 WRONG = {
     "an unknown key": (
         'form: "300.00"', 'from: "300.00"',
@@ -360,12 +668,12 @@ WRONG = {
     "a key like no other": (
         "currency: USD\ncolour: red", "currency: USD",
         ["shop.yaml:3: colour: unknown key; "
-         "the keys here are programme, currency, time_zone, earning, tiers, campaigns"],
+         f"the keys here are {KEYS}"],
     ),
     "a missing key": (
         "", "  window: P365D\n",
         ['shop.yaml:8: tiers.window: is missing; '
-         'expected days such as "P365D" or years such as "P1Y", at most 100 years'],
+         f'expected {WINDOW}'],
     ),
     "a number in quotes": (
         'points: "1"', "points: 1",
@@ -423,10 +731,17 @@ WRONG = {
         ['shop.yaml:3: time_zone: found "America/NewYork"; '
          'expected a time zone of the IANA database, such as "Europe/Warsaw"; did you mean "America/New_York"?'],
     ),
-    "months for a window": (
-        "window: P12M", "window: P365D",
-        ['shop.yaml:10: tiers.window: found "P12M"; '
-         'expected days such as "P365D" or years such as "P1Y", at most 100 years'],
+    "weeks for a window": (
+        "window: P52W", "window: P365D",
+        [f'shop.yaml:10: tiers.window: found "P52W"; expected {WINDOW}'],
+    ),
+    "no months for a window": (
+        "window: P0M", "window: P365D",
+        [f'shop.yaml:10: tiers.window: found "P0M"; expected {WINDOW}'],
+    ),
+    "too many months for a window": (
+        "window: P1201M", "window: P365D",
+        [f'shop.yaml:10: tiers.window: found "P1201M"; expected {WINDOW}'],
     ),
     "a factor of nothing": (
         'earning_multiplier: "0.0000"', 'earning_multiplier: "1.25"',
@@ -492,7 +807,8 @@ WRONG = {
     ),
     "a merge key": (
         "earning:\n  <<: {points: 1}", "earning:",
-        ["shop.yaml:5: earning.<<: unknown key; the keys here are base, points, per, sign_up_bonus"],
+        ["shop.yaml:5: earning.<<: unknown key; "
+         "the keys here are base, points, per, sign_up_bonus, pending, bonuses"],
     ),
     "a tag": (
         "name: !!python/name:os.system Green", "name: Green",
@@ -500,8 +816,9 @@ WRONG = {
     ),
     "a list for a mapping": (
         "earning: []\nx:", "earning:",
-        ["shop.yaml:4: earning: found a list; expected a mapping with the keys base, points, per, sign_up_bonus",
-         "shop.yaml:5: x: unknown key; the keys here are programme, currency, time_zone, earning, tiers, campaigns"],
+        ["shop.yaml:4: earning: found a list; "
+         "expected a mapping with the keys base, points, per, sign_up_bonus, pending, bonuses",
+         f"shop.yaml:5: x: unknown key; the keys here are {KEYS}"],
     ),
 }  # fmt: skip
 
@@ -510,6 +827,285 @@ WRONG = {
 def test_a_wrong_file_names_line_key_fault_and_remedy(wrong: str, right: str, expected: list[str]) -> None:
     assert right in GOOD
     assert problems(GOOD.replace(right, wrong, 1)) == expected
+
+
+WRONG_POINTS = {
+    "weeks of waiting": (
+        "pending: P2W", "pending: P14D",
+        ['shop.yaml:8: earning.pending: found "P2W"; expected days such as "P14D", at most 36,600'],
+    ),
+    "months of waiting": (
+        "pending: P1M", "pending: P14D",
+        ['shop.yaml:8: earning.pending: found "P1M"; expected days such as "P14D", at most 36,600'],
+    ),
+    "waiting a lifetime": (
+        "pending: P36601D", "pending: P14D",
+        ['shop.yaml:8: earning.pending: found "P36601D"; expected days such as "P14D", at most 36,600'],
+    ),
+    "a bonus by itself": (
+        "bonuses: summer-double\n  x:", "bonuses:",
+        ['shop.yaml:9: earning.bonuses: found "summer-double"; expected a list',
+         "shop.yaml:10: earning.x: unknown key; "
+         "the keys here are base, points, per, sign_up_bonus, pending, bonuses"],
+    ),
+    "a bonus without a name": (
+        "- multiplier", "- id: summer-double\n      multiplier",
+        ['shop.yaml:10: earning.bonuses[0].id: is missing; '
+         'expected small letters, digits and hyphens, at most 64, such as "my-shop"'],
+    ),
+    "a bonus named as the ledger's own rules are": (
+        "id: sign_up_bonus", "id: summer-double",
+        ['shop.yaml:10: earning.bonuses[0].id: found "sign_up_bonus"; '
+         'expected small letters, digits and hyphens, at most 64, such as "my-shop"'],
+    ),
+    "a bonus named as a rule of the ledger": (
+        "id: base", "id: summer-double",
+        ['shop.yaml:10: earning.bonuses[0].id: "base" is what the ledger calls a rule of its own; choose another'],
+    ),
+    "two bonuses of one name": (
+        "id: summer-double", "id: first-shop",
+        ['shop.yaml:17: earning.bonuses[1].id: "summer-double" is already the id of bonuses[0]; give it another'],
+    ),
+    "a bonus of two kinds": (
+        'multiplier: "2"\n      points: 5', 'multiplier: "2"',
+        ["shop.yaml:10: earning.bonuses[0]: two kinds of bonus; keep multiplier or points"],
+    ),
+    "a bonus of nothing": (
+        "", "      points: 200\n",
+        ["shop.yaml:17: earning.bonuses[1]: no bonus; add multiplier or points"],
+    ),
+    "a factor that adds nothing": (
+        'multiplier: "1"', 'multiplier: "2"',
+        ['shop.yaml:11: earning.bonuses[0].multiplier: found "1"; '
+         'expected a factor in quotes, above "1", up to "100.0000", such as "2"'],
+    ),
+    "a factor without quotes": (
+        "multiplier: 2", 'multiplier: "2"',
+        ["shop.yaml:11: earning.bonuses[0].multiplier: found 2 without quotes; "
+         'expected a factor in quotes, above "1", up to "100.0000", such as "2"'],
+    ),
+    "no points for a bonus": (
+        "points: 0", "points: 200",
+        ["shop.yaml:18: earning.bonuses[1].points: found 0 without quotes; "
+         "expected a whole number without quotes, 1 to 1,000,000"],
+    ),
+    "a day in another order": (
+        'from: "01.06.2026"', 'from: "2026-06-01"',
+        [f'shop.yaml:12: earning.bonuses[0].from: found "01.06.2026"; expected {DAY}'],
+    ),
+    "a day that is not in the calendar": (
+        'from: "2026-02-29"', 'from: "2026-06-01"',
+        [f'shop.yaml:12: earning.bonuses[0].from: found "2026-02-29"; expected {DAY}'],
+    ),
+    "a day as a number": (
+        "until: 20260831", 'until: "2026-08-31"',
+        [f"shop.yaml:13: earning.bonuses[0].until: found 20260831 without quotes; expected {DAY}"],
+    ),
+    "a day of another millennium": (
+        'until: "3000-01-01"', 'until: "2026-08-31"',
+        [f'shop.yaml:13: earning.bonuses[0].until: found "3000-01-01"; expected {DAY}'],
+    ),
+    "an end before its beginning": (
+        'until: "2026-05-31"', 'until: "2026-08-31"',
+        ['shop.yaml:13: earning.bonuses[0].until: found "2026-05-31"; '
+         'expected the day of from, "2026-06-01", or a later one'],
+    ),
+    "a weekday in full": (
+        "weekdays: [sat, sunday]", "weekdays: [sat, sun]",
+        ['shop.yaml:14: earning.bonuses[0].weekdays[1]: found "sunday"; '
+         'expected mon, tue, wed, thu, fri, sat or sun; did you mean "sun"?'],
+    ),
+    "a weekday by its number": (
+        "weekdays: [6]", "weekdays: [sat, sun]",
+        ["shop.yaml:14: earning.bonuses[0].weekdays[0]: found 6 without quotes; "
+         "expected mon, tue, wed, thu, fri, sat or sun"],
+    ),
+    "a weekday twice": (
+        "weekdays: [sat, sat]", "weekdays: [sat, sun]",
+        ['shop.yaml:14: earning.bonuses[0].weekdays[1]: "sat" is here twice; remove one'],
+    ),
+    "no weekday": (
+        "weekdays: []", "weekdays: [sat, sun]",
+        ["shop.yaml:14: earning.bonuses[0].weekdays: found 0; expected at least 1"],
+    ),
+    "a weekday by itself": (
+        "weekdays: sat", "weekdays: [sat, sun]",
+        ['shop.yaml:14: earning.bonuses[0].weekdays: found "sat"; expected a list'],
+    ),
+    "a minimum without decimals": (
+        'minimum: "50"', 'minimum: "50.00"',
+        ['shop.yaml:15: earning.bonuses[0].minimum: found "50"; '
+         'expected an amount in quotes with 2 decimals, such as "50.00"'],
+    ),
+    "a department twice": (
+        "departments: [DAIRY, DAIRY]", "departments: [DAIRY, BAKERY]",
+        ['shop.yaml:16: earning.bonuses[0].departments[1]: "DAIRY" is here twice; remove one'],
+    ),
+    "a department without a name": (
+        'departments: [DAIRY, ""]', "departments: [DAIRY, BAKERY]",
+        ['shop.yaml:16: earning.bonuses[0].departments[1]: found ""; '
+         "expected text of 1 to 100 characters on one line"],
+    ),
+    "too many departments": (
+        f"departments: {[f'D{number}' for number in range(51)]}", "departments: [DAIRY, BAKERY]",
+        ["shop.yaml:16: earning.bonuses[0].departments: found 51; expected at most 50"],
+    ),
+    "departments for points that are fixed": (
+        "points: 200\n      departments: [DAIRY]", "points: 200",
+        ["shop.yaml:19: earning.bonuses[1].departments: these narrow what a multiplier counts; "
+         "remove this key, or give a multiplier and no points"],
+    ),
+    "a yes for a truth value": (
+        "first_purchase: yes", "first_purchase: true",
+        ['shop.yaml:19: earning.bonuses[1].first_purchase: found "yes"; expected true or false'],
+    ),
+    "an unknown key of a bonus": (
+        "untill:", "until:",
+        ['shop.yaml:13: earning.bonuses[0].untill: unknown key; did you mean "until"?'],
+    ),
+    "an unknown policy": (
+        "policy: calender_year", "policy: after",
+        ['shop.yaml:21: expiry.policy: found "calender_year"; '
+         'expected never, after, inactivity or calendar_year; did you mean "calendar_year"?'],
+    ),
+    "a policy without its period": (
+        "", "  period: P1Y\n",
+        [f"shop.yaml:20: expiry.period: is missing; expected {WINDOW}"],
+    ),
+    "inactivity without its period": (
+        "policy: inactivity\n", "policy: after\n  period: P1Y\n",
+        [f"shop.yaml:20: expiry.period: is missing; expected {WINDOW}"],
+    ),
+    "a calendar year without its months": (
+        "policy: calendar_year\n", "policy: after\n  period: P1Y\n",
+        ['shop.yaml:20: expiry.period: is missing; expected months after 31 December, "P0M" to "P36M"'],
+    ),
+    "a calendar year and a year": (
+        "policy: calendar_year", "policy: after",
+        ['shop.yaml:22: expiry.period: found "P1Y"; expected months after 31 December, "P0M" to "P36M"'],
+    ),
+    "a calendar year and too many months": (
+        "policy: calendar_year\n  period: P37M", "policy: after\n  period: P1Y",
+        ['shop.yaml:22: expiry.period: found "P37M"; expected months after 31 December, "P0M" to "P36M"'],
+    ),
+    "no time at all": (
+        "period: P0M", "period: P1Y",
+        [f'shop.yaml:22: expiry.period: found "P0M"; expected {WINDOW}'],
+    ),
+    "a period that is none": (
+        "period: a year", "period: P1Y",
+        [f'shop.yaml:22: expiry.period: found "a year"; expected {WINDOW}'],
+    ),
+    "a period for never": (
+        "policy: never", "policy: after",
+        ["shop.yaml:22: expiry.period: the policy is never, where points have no period; "
+         "remove this key, or choose another policy"],
+    ),
+    "a period without a policy": (
+        "", "  policy: after\n",
+        ["shop.yaml:21: expiry.period: the policy is never, where points have no period; "
+         "remove this key, or choose another policy"],
+    ),
+    "a policy where its mapping belongs": (
+        "expiry: never\nx:", "expiry:",
+        ['shop.yaml:20: expiry: found "never"; expected a mapping with the keys policy, period',
+         f"shop.yaml:21: x: unknown key; the keys here are {KEYS}"],
+    ),
+    "no points as the least": (
+        "minimum: 0", "minimum: 500",
+        [f"shop.yaml:24: redemption.minimum: found 0 without quotes; expected {LIMIT}"],
+    ),
+    "a step in quotes": (
+        'step: "100"', "step: 100",
+        [f'shop.yaml:25: redemption.step: found "100"; expected {LIMIT}'],
+    ),
+    "an unknown key of redemptions": (
+        "steps: 100", "step: 100",
+        ['shop.yaml:25: redemption.steps: unknown key; did you mean "step"?'],
+    ),
+    "an unknown shortfall": (
+        "shortfall: forget", "shortfall: forgive",
+        ['shop.yaml:27: returns.shortfall: found "forget"; '
+         'expected debt, forgive or refuse; did you mean "forgive"?'],
+    ),
+    "an adjustment below nothing": (
+        "per_call: -1", "per_call: 1000",
+        ["shop.yaml:29: adjustments.per_call: found -1 without quotes; "
+         "expected a whole number without quotes, 0 to 1,000,000,000"],
+    ),
+    "an adjustment beyond all bounds": (
+        "per_day: 1000000001", "per_day: 5000",
+        ["shop.yaml:30: adjustments.per_day: found 1000000001 without quotes; "
+         "expected a whole number without quotes, 0 to 1,000,000,000"],
+    ),
+    "back-dating by no days": (
+        "back_dating: P0D", "back_dating: P90D",
+        [f'shop.yaml:31: back_dating: found "P0D"; expected {WINDOW}'],
+    ),
+    "a liability by itself": (
+        "liability: []\nx:", "liability:",
+        ["shop.yaml:32: liability: found a list; expected a mapping with the keys values, breakage_percent",
+         f"shop.yaml:33: x: unknown key; the keys here are {KEYS}"],
+    ),
+    "an unknown key of the liability": (
+        'breakage: "15"', 'breakage_percent: "15"',
+        ['shop.yaml:40: liability.breakage: unknown key; did you mean "breakage_percent"?'],
+    ),
+    "an unknown key of a value": (
+        'value: "1.00"', 'worth: "1.00"',
+        ['shop.yaml:34: liability.values[0].worth: is missing; expected an amount in quotes, such as "300.00"',
+         "shop.yaml:36: liability.values[0].value: unknown key; the keys here are from, points, worth"],
+    ),
+    "a value that begins never": (
+        "- points: 90", '- from: "2026-01-01"\n      points: 90',
+        [f"shop.yaml:37: liability.values[1].from: is missing; expected {DAY}"],
+    ),
+    "values of one day": (
+        '- from: "2017-01-01"\n      points: 90', '- from: "2026-01-01"\n      points: 90',
+        ['shop.yaml:37: liability.values[1].from: found "2017-01-01"; '
+         'expected a day after the "2017-01-01" before it'],
+    ),
+    "values out of order": (
+        '- from: "2030-01-01"\n      points: 100', '- from: "2017-01-01"\n      points: 100',
+        ['shop.yaml:37: liability.values[1].from: found "2026-01-01"; '
+         'expected a day after the "2030-01-01" before it'],
+    ),
+    "a value for no points": (
+        "points: 0", "points: 90",
+        [f"shop.yaml:38: liability.values[1].points: found 0 without quotes; expected {LIMIT}"],
+    ),
+    "points worth nothing": (
+        'worth: "0.00"', 'worth: "0.80"',
+        ['shop.yaml:39: liability.values[1].worth: found "0.00"; '
+         'expected an amount above zero, at most "10000000000000.00"'],
+    ),
+    "more breakage than there is": (
+        'breakage_percent: "100.01"', 'breakage_percent: "15"',
+        ['shop.yaml:40: liability.breakage_percent: found "100.01"; '
+         'expected a percentage in quotes, "0" to "100.00", such as "5"'],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong, right, expected", WRONG_POINTS.values(), ids=WRONG_POINTS.keys())
+def test_what_is_wrong_about_points_is_told_with_line_key_fault_and_remedy(
+    wrong: str, right: str, expected: list[str]
+) -> None:
+    assert RICH.count(right) == 1
+    assert problems(RICH.replace(right, wrong)) == expected
+
+
+def test_a_liability_has_a_value_and_lists_have_an_end() -> None:
+    head, rest = RICH.split("  values:\n")
+    no_value = head + rest[rest.index("  breakage_percent") :]
+    assert problems(no_value) == ["shop.yaml:32: liability.values: is missing; expected a list"]
+    assert problems(no_value.replace("liability:\n", "liability:\n  values: []\n")) == [
+        "shop.yaml:33: liability.values: found 0; expected at least 1"
+    ]
+    bonuses = "".join(f"    - {{id: b{number}, points: 1}}\n" for number in range(49))
+    assert problems(RICH.replace("expiry:\n", f"{bonuses}expiry:\n")) == [
+        "shop.yaml:9: earning.bonuses: found 51; expected at most 50"
+    ]
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
@@ -552,6 +1148,30 @@ def test_a_flood_of_problems_is_cut_short() -> None:
 def test_whatever_the_text_the_refusal_is_a_sentence(text: str) -> None:
     with pytest.raises(ProgrammeError, match=r"^shop\.yaml(:\d+)?: .*; "):
         parse(text, "shop.yaml")
+
+
+def places(value: object, path: KeyPath = ()) -> list[KeyPath]:
+    """Where a value stands in a document, and all that it holds."""
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for step, inner in steps for place in places(inner, (*path, step)))]
+
+
+@given(
+    st.sampled_from(places(Document(RICH, "x").content)[1:]),
+    st.sampled_from([None, True, -1, 10**17, "", "P0M", "\0", [], [[]], [None], ["x", "x"], {}, {"from": []}]),
+)
+def test_whatever_stands_at_a_key_it_is_taken_or_refused_in_sentences(place: KeyPath, odd: object) -> None:
+    content: Any = Document(RICH, "x").content
+    around = content
+    for step in place[:-1]:
+        around = around[step]
+    around[place[-1]] = odd
+    told: tuple[Problem, ...] = ()
+    try:
+        parse(json.dumps(content), "shop.yaml")
+    except ProgrammeError as error:
+        told = error.problems
+    assert all("; " in problem.message for problem in told)
 
 
 def test_a_file_that_is_not_there_or_not_text_is_told_so(tmp_path: Path) -> None:

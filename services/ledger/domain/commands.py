@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
+
+from services.ledger.domain.events import LineReturn
 
 # Member ids that the ledger makes: UUIDv5 in this namespace of caller and request id (DESIGN §4).
 _MEMBER_IDS = uuid.UUID("6f1f2f0e-6c0b-5d0e-9a53-7a4d7c1a9b10")
@@ -67,6 +69,7 @@ class Movement(Command):
     store_id: str
     receipt_number: str
     channel: str
+    exchange_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +79,102 @@ class RecordPurchase(Movement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordReturn(Movement):
-    """A member brought something back; an empty `purchase_id` is an unlinked return."""
+    """A member brought something back; an empty `purchase_id` is an unlinked return.
 
+    `returned_lines` name lines of the purchase, by quantity or by amount (the other is 0); with them the amount may
+    be 0: it is their sum.
+    """
+
+    reason: str
+    returned_lines: tuple[LineReturn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoidPurchase(Command):
+    """A purchase is undone whole, in its store and on its local day."""
+
+    purchase_id: str
+    store_id: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwardPoints(Command):
-    """Points are given outside a purchase."""
+    """Points are given outside a purchase; with a `purchase_id` they fall with the return of that purchase."""
 
     points: int
     reason: str
     note: str
+    purchase_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdjustPoints(Command):
+    """Points are added or taken (negative) by hand; `approves` names an adjustment that awaits another principal."""
+
+    points: int
+    reason: str
+    note: str
+    approves: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedeemPoints(Command):
+    """Points are spent. `offline`: they were spent already while the till could not reach the ledger."""
+
+    points: int
+    reason: str
+    note: str
+    purchase_id: str
+    store_id: str
+    channel: str
+    offline: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReverseRedemption(Command):
+    """Points of a redemption are given back; 0 points: all that are left of it."""
+
+    redemption_id: str
+    points: int
+    reason: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldPoints(Command):
+    """Points are set aside for a time."""
+
+    points: int
+    ttl: timedelta
+    reason: str
+    purchase_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureHold(Command):
+    """Held points are spent; 0 points: all of them."""
+
+    hold_id: str
+    points: int
+    reason: str
+    purchase_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseHold(Command):
+    """Held points are let go; 0 points: all of them."""
+
+    hold_id: str
+    points: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendHold(Command):
+    """A hold lasts for a time from now."""
+
+    hold_id: str
+    ttl: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,4 +200,25 @@ class AdvanceClock:
     member_id: str = ""
 
 
-MemberCommand = EnrollMember | RecordPurchase | RecordReturn | AwardPoints | SetEarningClass
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatchUp:
+    """What time has done to a member's points is written down. Nobody's request: the ledger asks itself."""
+
+    member_id: str
+
+
+MemberCommand = (
+    EnrollMember
+    | RecordPurchase
+    | RecordReturn
+    | VoidPurchase
+    | AwardPoints
+    | AdjustPoints
+    | RedeemPoints
+    | ReverseRedemption
+    | HoldPoints
+    | CaptureHold
+    | ReleaseHold
+    | ExtendHold
+    | SetEarningClass
+)

@@ -1,42 +1,44 @@
 """All rules of the ledger: from state and command to events. Pure; no I/O, no clock of its own.
 
 `decide` answers with events (a refusal is one, too: it is kept as the answer for ever) or raises a RejectedError,
-which leaves no trace.
+which leaves no trace. The rules stand in the modules of their nouns; this one knows their order in time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
+from services.ledger.domain.adjusting import adjust, award
+from services.ledger.domain.catching_up import catch_up
 from services.ledger.domain.commands import (
+    AdjustPoints,
     AwardPoints,
-    Command,
+    CaptureHold,
     EnrollMember,
-    LineKind,
+    ExtendHold,
+    HoldPoints,
     MemberCommand,
-    Movement,
     RecordPurchase,
     RecordReturn,
+    RedeemPoints,
+    ReleaseHold,
+    ReverseRedemption,
     SetEarningClass,
+    VoidPurchase,
 )
-from services.ledger.domain.events import Account, EntryKind, Event, Posting, RulePoints
-from services.ledger.domain.state import Member, Purchase, WaitingReturn, evolve_member, evolve_purchase
-from services.ledger.errors import (
-    AmountNotPositiveError,
-    CurrencyMismatchError,
-    LinesDoNotAddUpError,
-    MemberUnknownError,
-    OccurredInFutureError,
-    Refusal,
-)
-from services.programme.model import BASIS_POINTS, Base, Programme, points_for
+from services.ledger.domain.earning import checked_goods, class_at, rules_of
+from services.ledger.domain.events import Account, EntryKind, Event, Flag, Posting, RulePoints
+from services.ledger.domain.lots import Lot, active, becoming_available, granted_lot
+from services.ledger.domain.making import answer, refuse
+from services.ledger.domain.redeeming import capture, extend, hold, redeem, release, reverse
+from services.ledger.domain.returns import detail_of, linked_return, record_return, void
+from services.ledger.domain.state import Known, Member
+from services.ledger.errors import MemberUnknownError, OccurredInFutureError, OccurredTooEarlyError, Refusal
+from services.programme.model import Programme
 
-# No balance leaves +-10^15 points, so that no sum leaves 64 bits.
-MAX_POINTS = 10**15
-MAX_WAITING_RETURNS = 100
 # How far a caller's clock may run ahead of the ledger's.
 FUTURE_TOLERANCE = timedelta(minutes=5)
 # A history lived through again is sent day by day, ahead of the clock that closes each day.
@@ -44,54 +46,53 @@ SIMULATED_AHEAD = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """Events in order, and the states after them. No events: nothing changes."""
-
-    events: tuple[Event, ...]
-    member: Member | None
-    purchase: Purchase | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
-    """Business time of the partition, and the latest time an event may claim."""
+    """Business time of the partition, and what an event may claim.
+
+    In a history lived through again events run ahead of the clock, and take the member's own time with them.
+    """
 
     time: datetime
-    latest: datetime
+    simulated: bool = False
+
+    @property
+    def latest(self) -> datetime:
+        """The latest time an event may claim."""
+        return self.time + (SIMULATED_AHEAD if self.simulated else FUTURE_TOLERANCE)
+
+    def reached_by(self, occurred: datetime) -> datetime:
+        """The instant at which points on hand are looked at."""
+        return max(self.time, occurred) if self.simulated else self.time
 
 
-def decide(
-    programme: Programme, now: Now, member: Member | None, purchase: Purchase | None, command: MemberCommand
-) -> Decision:
-    """What a command does to a member and to the purchase it names (DESIGN §4, §12.1-5)."""
+class Decision(NamedTuple):
+    """Events in order, and what is known after them. No events: nothing changes."""
+
+    events: tuple[Event, ...]
+    known: Known
+
+
+def decide(programme: Programme, now: Now, known: Known, command: MemberCommand) -> Decision:
+    """What a command does to a member, and to what it names (DESIGN §4, §12).
+
+    First comes what time has done since the member's last event, last what lapses the moment it is given.
+    """
     occurred = command.occurred_time or now.time
-    if occurred > now.latest:
-        raise OccurredInFutureError(
-            f"occurred_time {occurred.isoformat()} lies in the future: the clock stands at {now.time.isoformat()}"
-        )
-    if member is None and not isinstance(command, EnrollMember):
-        raise MemberUnknownError
-    match command:
-        case EnrollMember():
-            events = _enroll(programme, member, command, occurred)
-        case RecordPurchase():
-            assert member is not None
-            events = _purchase(programme, member, purchase, command, occurred)
-        case RecordReturn():
-            assert member is not None
-            events = _return(programme, member, purchase, command, occurred)
-        case AwardPoints():
-            assert member is not None
-            events = (_award(member, command, occurred),)
-        case SetEarningClass():
-            assert member is not None
-            events = _set_class(programme, member, command, occurred)
-    after, bought = member, purchase
-    for event in events:
-        bought = evolve_purchase(bought, event)
-        if event.kind is not EntryKind.REQUEST_REFUSED:
-            after = evolve_member(after, event)
-    return Decision(events=events, member=after, purchase=bought)
+    _check_time(programme, now, occurred, command)
+    if known.member is None:
+        if not isinstance(command, EnrollMember):
+            raise MemberUnknownError
+        event = _enroll(programme, command, occurred)
+        return _settled(programme, now.reached_by(occurred), Known(), [], [event])
+    instant = now.reached_by(occurred)
+    past, _ = catch_up(programme, known.member, instant)
+    caught_up = known
+    for event in past:
+        caught_up = caught_up.after(event)
+    events = _events(programme, now, caught_up, command, occurred, instant)
+    if not events:
+        return Decision(events=(), known=known)
+    return _settled(programme, instant, caught_up, past, events)
 
 
 def decide_clock(time: datetime, to_time: datetime, request_id: str) -> Event | None:
@@ -101,372 +102,168 @@ def decide_clock(time: datetime, to_time: datetime, request_id: str) -> Event | 
     return Event(kind=EntryKind.CLOCK_ADVANCED, member_id="", request_id=request_id, occurred_time=to_time)
 
 
-_WORDS = {
-    "sign_up_bonus": "for joining",
-    "award": "awarded",
-    "before_joining": "nothing: what happened up to the joining time does not count",
-}
+def _settled(programme: Programme, instant: datetime, known: Known, past: list[Event], events: list[Event]) -> Decision:
+    """The decision with what falls due at once."""
+    for event in events:
+        known = known.after(event)
+    assert known.member is not None
+    at_once, _ = catch_up(programme, known.member, instant, since=instant)
+    for event in at_once:
+        known = known.after(event)
+    return Decision(events=(*past, *events, *at_once), known=known)
 
 
-def explain(rule: RulePoints, programme: Programme) -> str:
-    """A rule's points in words, with the figures that made them."""
-    if not rule.rate_per:
-        return _WORDS.get(rule.rule, rule.rule)
-    unit = "point" if rule.rate_points == 1 else "points"
-    text = (
-        f"{rule.rate_points} {unit} per {programme.format_money(rule.rate_per)} of {programme.format_money(rule.base)}"
-    )
-    if rule.multiplier_bp != 10_000:
-        whole, part = divmod(rule.multiplier_bp, 10_000)
-        factor = f"{whole}.{part:04}".rstrip("0").rstrip(".")
-        text += f", times {factor}"
-    return text
+def _check_time(programme: Programme, now: Now, occurred: datetime, command: MemberCommand) -> None:
+    if occurred > now.latest:
+        raise OccurredInFutureError(
+            f"occurred_time {occurred.isoformat()} lies in the future: the clock stands at {now.time.isoformat()}"
+        )
+    limit = programme.back_dating
+    # Members bring the time they joined with them, however long ago that was.
+    if limit is None or occurred >= now.time or isinstance(command, EnrollMember):
+        return
+    if limit.end(occurred, programme.zone) < now.time:
+        raise OccurredTooEarlyError(
+            f"occurred_time {occurred.isoformat()} lies further back than the programme allows: "
+            f"the clock stands at {now.time.isoformat()}"
+        )
 
 
-def _event(
-    command: Command,
-    kind: EntryKind,
-    occurred: datetime,
-    member: Member | None,
-    postings: tuple[Posting, ...] = (),
-    **more: Any,
-) -> Event:
-    """The event, with the member's points after it."""
-    available, debt = (member.available, member.debt) if member is not None else (0, 0)
-    for posting in postings:
-        if posting.account is Account.AVAILABLE:
-            available += posting.points
-        elif posting.account is Account.DEBT:
-            debt += posting.points
-    return Event(
-        kind=kind,
-        member_id=command.member_id,
-        request_id=command.request_id,
-        occurred_time=occurred,
-        postings=postings,
-        available_after=available,
-        debt_after=debt,
-        **more,
-    )
+def _events(
+    programme: Programme, now: Now, known: Known, command: MemberCommand, occurred: datetime, instant: datetime
+) -> list[Event]:
+    """The events of the command itself. What spends or moves points happens at `instant`, whatever it claims."""
+    member = known.member
+    assert member is not None
+    match command:
+        case EnrollMember():
+            return [refuse(command, member, Refusal.MEMBER_EXISTS, occurred)]
+        case RecordPurchase():
+            return list(_purchase(programme, known, command, occurred, instant, _marks(programme, now, occurred)))
+        case RecordReturn():
+            return [record_return(programme, known, command, occurred, **_marks(programme, now, occurred))]
+        case VoidPurchase():
+            return [void(programme, known, command, occurred, **_marks(programme, now, occurred))]
+        case AwardPoints():
+            marks = _marks(programme, now, occurred)
+            return [award(programme, member, known.purchase, command, occurred, **marks)]
+        case AdjustPoints():
+            return [adjust(programme, member, command, instant)]
+        case RedeemPoints():
+            return [redeem(programme, member, command, instant)]
+        case ReverseRedemption():
+            return [reverse(programme, member, known.redemption, command, instant)]
+        case HoldPoints():
+            return [hold(programme, member, command, instant)]
+        case CaptureHold():
+            return [capture(member, command, instant)]
+        case ReleaseHold():
+            return [release(member, command, instant)]
+        case ExtendHold():
+            return [extend(member, command, instant)]
+        case SetEarningClass():
+            return _set_class(programme, member, command, occurred)
 
 
-def _bounded(member: Member, event: Event) -> Event:
-    """The event, or its refusal where a balance would leave its range."""
-    if event.available_after <= MAX_POINTS and event.debt_after <= MAX_POINTS:
-        return event
-    return _refusal(event, member, Refusal.BALANCE_OUT_OF_RANGE)
+def _marks(programme: Programme, now: Now, occurred: datetime) -> dict[str, Any]:
+    """An event of a local day that is over is marked."""
+    if occurred >= now.time or programme.local_day(occurred) == programme.local_day(now.time):
+        return {}
+    return {"flags": (Flag.BACK_DATED,)}
 
 
-def _refusal(asked: Event | Command, member: Member, refusal: Refusal, *, at: datetime | None = None) -> Event:
-    """The entry that keeps a refusal as the answer to what was asked."""
-    occurred = at or asked.occurred_time
-    assert occurred is not None
-    return Event(
-        kind=EntryKind.REQUEST_REFUSED,
-        member_id=asked.member_id,
-        request_id=asked.request_id,
-        occurred_time=occurred,
-        purchase_id=getattr(asked, "purchase_id", ""),
-        available_after=member.available,
-        debt_after=member.debt,
-        reason=refusal.value,
-    )
-
-
-def _enroll(
-    programme: Programme, member: Member | None, command: EnrollMember, occurred: datetime
-) -> tuple[Event, ...]:
-    if member is not None:
-        return (_refusal(command, member, Refusal.MEMBER_EXISTS, at=occurred),)
+def _enroll(programme: Programme, command: EnrollMember, occurred: datetime) -> Event:
     bonus = programme.earning.sign_up_bonus
-    return (
-        _event(
-            command,
-            EntryKind.MEMBER_JOINED,
-            occurred,
-            None,
-            postings=_postings(available=bonus, debt=0, issued=bonus),
-            rules=(RulePoints(rule="sign_up_bonus", points=bonus),) if bonus else (),
-            channel=command.channel,
-        ),
-    )
-
-
-def _award(member: Member, command: AwardPoints, occurred: datetime) -> Event:
-    return _bounded(
-        member,
-        _event(
-            command,
-            EntryKind.POINTS_AWARDED,
-            occurred,
-            member,
-            postings=_give(member, command.points),
-            rules=(RulePoints(rule="award", points=command.points),),
-            reason=command.reason,
-            detail={"note": command.note} if command.note else None,
-        ),
+    nobody = Member(member_id=command.member_id, joined_time=occurred, channel=command.channel, activity_time=occurred)
+    granted = Lot(granted_lot(programme, occurred), bonus)
+    return answer(
+        command,
+        EntryKind.MEMBER_JOINED,
+        nobody,
+        occurred,
+        postings=[*becoming_available(0, [granted]), Posting(Account.ISSUED, bonus)] if bonus else (),
+        rules=(RulePoints(rule="sign_up_bonus", points=bonus),) if bonus else (),
+        channel=command.channel,
     )
 
 
 def _purchase(
-    programme: Programme, member: Member, purchase: Purchase | None, command: RecordPurchase, occurred: datetime
-) -> tuple[Event, ...]:
-    goods = _checked_goods(programme, command)
+    programme: Programme,
+    known: Known,
+    command: RecordPurchase,
+    occurred: datetime,
+    instant: datetime,
+    marks: dict[str, Any],
+) -> Iterator[Event]:
+    """A purchase, and the returns that waited for it, in the order they came."""
+    member, purchase = known.member, known.purchase
+    assert member is not None
+    goods = checked_goods(programme, command)
     if purchase is not None and purchase.arrived:
-        return (_refusal(command, member, Refusal.PURCHASE_EXISTS, at=occurred),)
+        yield refuse(command, member, Refusal.PURCHASE_EXISTS, occurred)
+        return
     paid = command.amount if goods is None else goods
-    earning_class = _class_at(programme, member, occurred)
-    rule = _base_rule(programme, member, command.amount, paid, occurred, earning_class)
-    bought = _bounded(
+    earning_class = class_at(programme, member, occurred)
+    rules = rules_of(programme, member, command, paid, occurred, earning_class)
+    bought = answer(
+        command,
+        EntryKind.PURCHASE_RECORDED,
         member,
-        _event(
-            command,
-            EntryKind.PURCHASE_RECORDED,
-            occurred,
-            member,
-            postings=_give(member, rule.points),
-            purchase_id=command.purchase_id,
-            currency=command.currency,
-            amount=command.amount,
-            goods_paid=paid,
-            rules=(rule,),
-            earning_class=earning_class,
-            channel=command.channel,
-            detail=_detail(command),
-        ),
+        occurred,
+        postings=_granted(programme, member, sum([rule.points for rule in rules]), occurred, instant),
+        purchase_id=command.purchase_id,
+        currency=command.currency,
+        amount=command.amount,
+        goods_paid=paid,
+        rules=rules,
+        earning_class=earning_class,
+        channel=command.channel,
+        exchange_id=command.exchange_id,
+        detail=detail_of(command),
+        **marks,
     )
-    if bought.kind is EntryKind.REQUEST_REFUSED or purchase is None or not purchase.waiting:
-        return (bought,)
-    return (bought, *_settle_waiting(programme, member, purchase, command, bought))
-
-
-def _base_rule(
-    programme: Programme, member: Member, amount: int, goods: int, occurred: datetime, earning_class: str
-) -> RulePoints:
-    """Points for a purchase, floored once (§12.2); what happened up to the joining time earns nothing (R19)."""
-    earning = programme.earning
-    base = amount if earning.base is Base.TOTAL else goods
-    if occurred <= member.joined_time:
-        return RulePoints(rule="before_joining", points=0)
-    multiplier = earning.class_multipliers_bp[earning_class]
-    return RulePoints(
-        rule="base",
-        points=points_for(base, earning.points, earning.per_minor_units, multiplier),
-        base=base,
-        rate_points=earning.points,
-        rate_per=earning.per_minor_units,
-        multiplier_bp=multiplier,
-    )
-
-
-def _class_at(programme: Programme, member: Member, at: datetime) -> str:
-    """The class a member earns in: the one set for it, else that of the lowest level."""
-    name = member.earning_class(at)
-    return name if name in programme.earning.class_multipliers_bp else programme.tiers.levels[0].key
-
-
-def _settle_waiting(
-    programme: Programme, member: Member, purchase: Purchase, command: RecordPurchase, bought: Event
-) -> Iterable[Event]:
-    """The returns that waited for a purchase, now that it is here, in the order they came."""
-    after = evolve_member(member, bought)
-    known = evolve_purchase(purchase, bought)
-    assert known is not None
+    yield bought
+    if bought.kind is EntryKind.REQUEST_REFUSED or purchase is None:
+        return
+    known = Known(
+        member=known.member,
+        purchase=known.purchase,
+        redemption=None,
+        lapsed=known.lapsed,
+        bought={"lines": command.lines},
+    ).after(bought)
     for waiting in purchase.waiting:
-        event = _linked_return(programme, after, known, command, waiting)
-        known = evolve_purchase(known, event)
-        assert known is not None
-        if event.kind is not EntryKind.REQUEST_REFUSED:
-            after = evolve_member(after, event)
+        event = linked_return(programme, known, waiting)
+        known = known.after(event)
         yield event
 
 
-def _return(
-    programme: Programme, member: Member, purchase: Purchase | None, command: RecordReturn, occurred: datetime
-) -> tuple[Event, ...]:
-    goods = _checked_goods(programme, command)
-    if not command.purchase_id:
-        return (_bounded(member, _unlinked_return(programme, member, command, goods, occurred)),)
-    if purchase is not None and purchase.arrived:
-        waiting = WaitingReturn(
-            request_id=command.request_id,
-            occurred_time=occurred,
-            amount=command.amount,
-            goods=goods,
-            reason=command.reason,
-            channel=command.channel,
-        )
-        returned = _linked_return(programme, member, purchase, command, waiting)
-        if returned.kind is EntryKind.RETURN_RECORDED:
-            returned = replace(returned, detail=_detail(command))
-        return (_bounded(member, returned),)
-    if purchase is not None and len(purchase.waiting) >= MAX_WAITING_RETURNS:
-        return (_refusal(command, member, Refusal.TOO_MANY_WAITING_RETURNS, at=occurred),)
-    return (
-        _event(
-            command,
-            EntryKind.RETURN_WAITING,
-            occurred,
-            member,
-            purchase_id=command.purchase_id,
-            currency=command.currency,
-            amount=command.amount,
-            goods_paid=goods,
-            reason=command.reason,
-            channel=command.channel,
-            detail=_detail(command),
-        ),
-    )
-
-
-def _unlinked_return(
-    programme: Programme, member: Member, command: RecordReturn, goods: int | None, occurred: datetime
-) -> Event:
-    """A return of an unknown purchase: it always counts, and takes points at the base rate of today (§12.5)."""
-    earning = programme.earning
-    back = command.amount if goods is None else goods
-    base = command.amount if earning.base is Base.TOTAL else back
-    if occurred <= member.joined_time:
-        base = 0
-    points = points_for(base, earning.points, earning.per_minor_units, BASIS_POINTS)
-    rule = RulePoints(
-        rule="base", points=-points, base=base, rate_points=earning.points, rate_per=earning.per_minor_units
-    )
-    return _event(
-        command,
-        EntryKind.RETURN_RECORDED,
-        occurred,
-        member,
-        postings=_take(member, points),
-        currency=command.currency,
-        amount=command.amount,
-        goods_paid=back,
-        rules=(rule,),
-        reason=command.reason,
-        channel=command.channel,
-        detail=_detail(command),
-    )
-
-
-def _linked_return(
-    programme: Programme, member: Member, purchase: Purchase, command: Movement, waiting: WaitingReturn
-) -> Event:
-    """A return of a known purchase, or its refusal; `command` brought the return, or the purchase it waited for.
-
-    The points that remain are those that the rules give for what remains, so that partial returns in any order
-    take what the purchase gave, and the last one takes exactly the rest (§12.3).
-    """
-    asked = replace(command, request_id=waiting.request_id)
-    returned = purchase.returned + waiting.amount
-    if returned > purchase.amount:
-        return _refusal(asked, member, Refusal.RETURN_EXCEEDS_PURCHASE, at=waiting.occurred_time)
-    if returned == purchase.amount:
-        goods_returned = purchase.goods_paid
-    elif waiting.goods is None:
-        # No lines: goods come back in proportion, counted over all returns so far, so that nothing is lost.
-        goods_returned = purchase.goods_paid * returned // purchase.amount
+def _granted(programme: Programme, member: Member, points: int, occurred: datetime, instant: datetime) -> list[Posting]:
+    """Postings of what a purchase gives: pending through the return period, then available."""
+    if not points:
+        return []
+    pending_days = programme.earning.pending_days
+    lot = granted_lot(programme, occurred, pending_days=pending_days)
+    if pending_days and lot.activates is not None and programme.start_of_local_day(lot.activates) > instant:
+        legs = [Posting(Account.PENDING, points, lot)]
     else:
-        goods_returned = purchase.returned_goods + waiting.goods
-    goods = max(min(goods_returned, purchase.goods_paid) - purchase.returned_goods, 0)
-    (rule,) = purchase.rules
-    taken = _taken_back(programme, rule, purchase, returned, purchase.returned_goods + goods)
-    points = -taken.points - purchase.returned_points
-    return _event(
-        asked,
-        EntryKind.RETURN_RECORDED,
-        waiting.occurred_time,
-        member,
-        postings=_take(member, points),
-        purchase_id=purchase.purchase_id,
-        currency=command.currency,
-        amount=waiting.amount,
-        goods_paid=goods,
-        rules=(replace(taken, points=-points),),
-        reason=waiting.reason,
-        channel=waiting.channel,
-    )
+        legs = becoming_available(member.debt, [Lot(active(lot), points)])
+    return [*legs, Posting(Account.ISSUED, points)]
 
 
-def _taken_back(
-    programme: Programme, rule: RulePoints, purchase: Purchase, returned: int, returned_goods: int
-) -> RulePoints:
-    """All that a rule has to take back for all returns so far, as negative points."""
-    whole = purchase.amount if programme.earning.base is Base.TOTAL else purchase.goods_paid
-    back = returned if programme.earning.base is Base.TOTAL else returned_goods
-    base = 0 if rule.base == 0 else whole - back
-    remaining = points_for(base, rule.rate_points, rule.rate_per, rule.multiplier_bp) if base else 0
-    return replace(rule, points=remaining - rule.points, base=rule.base - base)
-
-
-def _set_class(programme: Programme, member: Member, command: SetEarningClass, occurred: datetime) -> tuple[Event, ...]:
+def _set_class(programme: Programme, member: Member, command: SetEarningClass, occurred: datetime) -> list[Event]:
     if member.classes and command.sequence <= member.classes[-1].sequence:
-        return ()
+        return []
     if command.earning_class not in programme.earning.class_multipliers_bp:
-        return (_refusal(command, member, Refusal.EARNING_CLASS_UNKNOWN, at=occurred),)
-    return (
-        _event(
+        return [refuse(command, member, Refusal.EARNING_CLASS_UNKNOWN, occurred)]
+    return [
+        answer(
             command,
             EntryKind.EARNING_CLASS_SET,
-            occurred,
             member,
+            occurred,
             earning_class=command.earning_class,
             effective_time=command.effective_time,
             sequence=command.sequence,
-        ),
-    )
-
-
-def _checked_goods(programme: Programme, command: Movement) -> int | None:
-    """The goods among the amount, or None where there are no lines; raises where the request does not add up."""
-    if command.currency != programme.currency:
-        raise CurrencyMismatchError(
-            f"amount.currency_code is {command.currency}, but the programme is in {programme.currency}"
         )
-    if command.amount <= 0:
-        raise AmountNotPositiveError
-    if not command.lines:
-        return None
-    total = goods = 0
-    for line in command.lines:
-        total += line.amount
-        if line.kind is LineKind.GOODS:
-            goods += line.amount
-    if total != command.amount:
-        raise LinesDoNotAddUpError(
-            f"the lines add up to {programme.format_money(total)}, "
-            f"but the amount is {programme.format_money(command.amount)}"
-        )
-    return goods
-
-
-def _detail(command: Movement) -> dict[str, Any] | None:
-    """What can be forgotten of a purchase or return, without what is empty; a line is an array of `Line`'s fields."""
-    detail: dict[str, Any] = {}
-    if command.lines:
-        detail["lines"] = command.lines
-    if command.store_id:
-        detail["store_id"] = command.store_id
-    if command.receipt_number:
-        detail["receipt_number"] = command.receipt_number
-    return detail or None
-
-
-def _give(member: Member, points: int) -> tuple[Posting, ...]:
-    """Postings that give points: debt is paid first (§12.3)."""
-    if not points:
-        return ()
-    paid = min(member.debt, points)
-    return _postings(available=points - paid, debt=-paid, issued=points)
-
-
-def _take(member: Member, points: int) -> tuple[Posting, ...]:
-    """Postings that take points back: from what is there, the rest becomes debt (§12.3)."""
-    if not points:
-        return ()
-    there = min(member.available, points)
-    return _postings(available=-there, debt=points - there, issued=-points)
-
-
-def _postings(*, available: int, debt: int, issued: int) -> tuple[Posting, ...]:
-    legs = ((Account.AVAILABLE, available), (Account.DEBT, debt), (Account.ISSUED, issued))
-    return tuple(Posting(account=account, points=points) for account, points in legs if points)
+    ]

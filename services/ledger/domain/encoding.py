@@ -17,10 +17,10 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from services.ledger.domain.events import Account, Event, Posting, RulePoints
+from services.ledger.domain.events import UNDATED, Account, Event, Flag, LineReturn, LotKey, Posting, RulePoints
 
 VERSION = b"loyalty-entry-1"
 GENESIS = bytes(32)
@@ -56,14 +56,18 @@ def encode_body(event: Event) -> str:
     if event.goods_paid is not None:
         body["goods_paid"] = event.goods_paid
     if event.postings:
-        body["postings"] = [[posting.account.value, posting.points] for posting in event.postings]
-    if event.rules:
-        body["rules"] = [
-            [rule.rule, rule.points, rule.base, rule.rate_points, rule.rate_per, rule.multiplier_bp]
-            for rule in event.rules
+        body["postings"] = [
+            [account.value, points, *encode_lot(lot)] if lot != UNDATED else [account.value, points]
+            for account, points, lot in event.postings
         ]
+    if event.rules:
+        body["rules"] = [encode_rule(rule) for rule in event.rules]
+    if event.pending_after:
+        body["pending"] = event.pending_after
     if event.available_after:
         body["available"] = event.available_after
+    if event.held_after:
+        body["held"] = event.held_after
     if event.debt_after:
         body["debt"] = event.debt_after
     if event.earning_class:
@@ -76,32 +80,95 @@ def encode_body(event: Event) -> str:
         body["reason"] = event.reason
     if event.channel:
         body["channel"] = event.channel
+    if event.reference:
+        body["reference"] = event.reference
+    if event.hold_left:
+        body["hold_left"] = event.hold_left
+    if event.expire_time is not None:
+        body["expire"] = to_microseconds(event.expire_time)
+    if event.requested_points:
+        body["requested"] = event.requested_points
+    if event.adjusted_day is not None:
+        body["adjusted_day"] = event.adjusted_day.isoformat()
+    if event.returned_lines:
+        body["returned_lines"] = event.returned_lines
+    if event.exchange_id:
+        body["exchange"] = event.exchange_id
+    if event.flags:
+        body["flags"] = [flag.value for flag in event.flags]
     return _dump(body)
 
 
 def decode_body(body: str) -> dict[str, Any]:
     """The fields of an Event that a body holds."""
     read = json.loads(body)
-    effective = read.get("effective")
+    effective, expire, day = read.get("effective"), read.get("expire"), read.get("adjusted_day")
     return {
         "currency": read.get("currency", ""),
         "amount": read.get("amount", 0),
         "goods_paid": read.get("goods_paid"),
-        "postings": tuple(
-            Posting(account=Account(account), points=points) for account, points in read.get("postings", ())
-        ),
-        "rules": tuple(
-            RulePoints(rule=rule, points=points, base=base, rate_points=rate, rate_per=per, multiplier_bp=multiplier)
-            for rule, points, base, rate, per, multiplier in read.get("rules", ())
-        ),
+        "postings": decode_postings(read.get("postings", ())),
+        "rules": tuple(decode_rule(rule) for rule in read.get("rules", ())),
+        "pending_after": read.get("pending", 0),
         "available_after": read.get("available", 0),
+        "held_after": read.get("held", 0),
         "debt_after": read.get("debt", 0),
         "earning_class": read.get("class", ""),
         "effective_time": None if effective is None else from_microseconds(effective),
         "sequence": read.get("sequence", 0),
         "reason": read.get("reason", ""),
         "channel": read.get("channel", ""),
+        "reference": read.get("reference", ""),
+        "hold_left": read.get("hold_left", 0),
+        "expire_time": None if expire is None else from_microseconds(expire),
+        "requested_points": read.get("requested", 0),
+        "adjusted_day": None if day is None else date.fromisoformat(day),
+        "returned_lines": tuple(LineReturn(*line) for line in read.get("returned_lines", ())),
+        "exchange_id": read.get("exchange", ""),
+        "flags": tuple(Flag(flag) for flag in read.get("flags", ())),
     }
+
+
+def decode_postings(encoded: Sequence[Sequence[Any]]) -> tuple[Posting, ...]:
+    """The postings of a body from their arrays."""
+    return tuple([Posting(Account(account), points, decode_lot(*lot)) for account, points, *lot in encoded])
+
+
+def encode_lot(lot: LotKey) -> tuple[str, str]:
+    """The days of a lot as texts, `2027-01-31`; empty where there is none."""
+    return (
+        "" if lot.activates is None else lot.activates.isoformat(),
+        "" if lot.expires is None else lot.expires.isoformat(),
+    )
+
+
+def decode_lot(activates: str = "", expires: str = "") -> LotKey:
+    """The lot of two days as texts."""
+    if not activates and not expires:
+        return UNDATED
+    return LotKey(
+        date.fromisoformat(activates) if activates else None, date.fromisoformat(expires) if expires else None
+    )
+
+
+def encode_rule(rule: RulePoints) -> list[Any]:
+    """A rule as an array; its lines only where it does not count them all."""
+    encoded = [rule.rule, rule.points, rule.base, rule.rate_points, rule.rate_per, rule.multiplier_bp]
+    return [*encoded, rule.lines] if rule.lines else encoded
+
+
+def decode_rule(encoded: Sequence[Any]) -> RulePoints:
+    """A rule from its array."""
+    rule, points, base, rate, per, multiplier, *lines = encoded
+    return RulePoints(
+        rule=rule,
+        points=points,
+        base=base,
+        rate_points=rate,
+        rate_per=per,
+        multiplier_bp=multiplier,
+        lines=tuple(lines[0]) if lines else (),
+    )
 
 
 def encode_entry(

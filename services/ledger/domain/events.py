@@ -1,12 +1,15 @@
-"""What the ledger writes down: events, and entries, which are events with a place in the log."""
+"""What the ledger writes down: events, and entries, which are events with a place in the log.
+
+Named tuples: a busy ledger makes some of each for every write, and they are made three times as fast as frozen
+dataclasses.
+"""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import date, datetime
+from typing import Any, NamedTuple
 
 
 class EntryKind(enum.StrEnum):
@@ -20,26 +23,88 @@ class EntryKind(enum.StrEnum):
     EARNING_CLASS_SET = "EARNING_CLASS_SET"
     REQUEST_REFUSED = "REQUEST_REFUSED"
     CLOCK_ADVANCED = "CLOCK_ADVANCED"
+    POINTS_ACTIVATED = "POINTS_ACTIVATED"
+    POINTS_EXPIRED = "POINTS_EXPIRED"
+    POINTS_REDEEMED = "POINTS_REDEEMED"
+    REDEMPTION_REVERSED = "REDEMPTION_REVERSED"
+    POINTS_HELD = "POINTS_HELD"
+    HOLD_CAPTURED = "HOLD_CAPTURED"
+    HOLD_RELEASED = "HOLD_RELEASED"
+    HOLD_EXTENDED = "HOLD_EXTENDED"
+    HOLD_EXPIRED = "HOLD_EXPIRED"
+    POINTS_ADJUSTED = "POINTS_ADJUSTED"
+    ADJUSTMENT_REQUESTED = "ADJUSTMENT_REQUESTED"
+    PURCHASE_VOIDED = "PURCHASE_VOIDED"
 
 
 class Account(enum.StrEnum):
-    """Where points are. Over all postings: available - debt = issued."""
+    """Where points are, and where they came from or went.
 
+    Over all postings: pending + available + held - debt = issued + adjusted - redeemed - expired.
+    """
+
+    PENDING = "pending"
     AVAILABLE = "available"
+    HELD = "held"
     DEBT = "debt"
     ISSUED = "issued"
+    REDEEMED = "redeemed"
+    EXPIRED = "expired"
+    ADJUSTED = "adjusted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Posting:
-    """Points added to an account (negative: taken away)."""
+class LotKey(NamedTuple):
+    """A lot: points with one activation day and one expiry day, both local; they last through the second.
+
+    Active points that never expire are one lot, `UNDATED`, whatever day they became active, so that the number of
+    lots stays small.
+    """
+
+    activates: date | None
+    expires: date | None
+
+
+UNDATED = LotKey(None, None)
+
+
+class Posting(NamedTuple):
+    """Points added to an account (negative: taken away), and the lot they lie in.
+
+    Pending, available and held points lie in lots; expired ones name the lot that lapsed.
+    """
 
     account: Account
     points: int
+    lot: LotKey = UNDATED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RulePoints:
+class Author(NamedTuple):
+    """Who an entry is by."""
+
+    principal: str
+    on_behalf_of: str
+
+
+# What time does by itself is written down by the ledger.
+LEDGER = Author("ledger", "")
+
+
+class Flag(enum.StrEnum):
+    """What is to be noted of an event."""
+
+    BACK_DATED = "BACK_DATED"
+    OFFLINE_OVERDRAWN = "OFFLINE_OVERDRAWN"
+
+
+class LineReturn(NamedTuple):
+    """What came back of one line of a purchase: its number (from 1), and pieces and minor units of it."""
+
+    number: int
+    quantity: int
+    amount: int
+
+
+class RulePoints(NamedTuple):
     """What one rule gave (negative: took), with all that it was computed from.
 
     A rate rule gives floor(base x rate_points x multiplier_bp / (rate_per x 10000)); base and rate_per in minor
@@ -52,10 +117,11 @@ class RulePoints:
     rate_points: int = 0
     rate_per: int = 0
     multiplier_bp: int = 10_000
+    # The lines of the purchase that it counts; empty where it counts them all.
+    lines: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """What happened to a member, as decided by the rules. Money in minor units of `currency`."""
 
     kind: EntryKind
@@ -69,13 +135,29 @@ class Event:
     goods_paid: int | None = None
     postings: tuple[Posting, ...] = ()
     rules: tuple[RulePoints, ...] = ()
+    pending_after: int = 0
     available_after: int = 0
+    held_after: int = 0
     debt_after: int = 0
     earning_class: str = ""
     effective_time: datetime | None = None
     sequence: int = 0
     reason: str = ""
     channel: str = ""
+    # The request id of the hold, redemption or adjustment that it is about.
+    reference: str = ""
+    # Of a hold: what it still holds, and when it runs out.
+    hold_left: int = 0
+    expire_time: datetime | None = None
+    # What an adjustment that waits for approval would add.
+    requested_points: int = 0
+    # The local day that an adjustment counts for.
+    adjusted_day: date | None = None
+    returned_lines: tuple[LineReturn, ...] = ()
+    exchange_id: str = ""
+    flags: tuple[Flag, ...] = ()
+    # Who it is by; None: whoever sent the command.
+    author: Author | None = None
     # Erasable: kept beside the entry, which holds only a commitment to it.
     detail: Mapping[str, Any] | None = None
 
@@ -89,8 +171,7 @@ class Event:
         return sum(posting.points for posting in self.postings if posting.account is account)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One immutable line of the ledger: an event with its place, its author and its proof."""
 
     partition: int

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from services.ledger.domain.events import Account, EntryKind, Event, RulePoints
+from services.ledger.domain.events import (
+    UNDATED,
+    Account,
+    Author,
+    EntryKind,
+    Event,
+    LineReturn,
+    LotKey,
+    RulePoints,
+)
+from services.ledger.domain.lots import Lot, Lots, Parts, total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,17 +30,64 @@ class EarningClass:
     effective_time: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """A member's points and classes. `classes` ascend by sequence."""
+class Hold(NamedTuple):
+    """Points set aside until an instant; `lots` are what is still held."""
+
+    hold_id: str
+    expires: datetime
+    lots: Lots
+
+
+class AwaitedAdjustment(NamedTuple):
+    """An adjustment above a limit, which another principal must approve."""
+
+    adjustment_id: str
+    points: int
+    principal: str
+
+
+class Member(NamedTuple):
+    """A member's points and classes, as written down; `catch_up` tells what time has made of them since.
+
+    `pending` and `lots` stand in the order they are drawn, `classes` ascend by sequence.
+    """
 
     member_id: str
     joined_time: datetime
     channel: str
-    available: int = 0
+    # The latest own purchase or redemption; before the first, the joining time.
+    activity_time: datetime
+    pending: Lots = Lots.EMPTY
+    lots: Lots = Lots.EMPTY
+    holds: tuple[Hold, ...] = ()
     debt: int = 0
     earned: int = 0
+    redeemed: int = 0
+    purchases: int = 0
+    # Points adjusted on a local day: the sum of absolute values.
+    adjusted_day: date | None = None
+    adjusted: int = 0
+    awaited: tuple[AwaitedAdjustment, ...] = ()
     classes: tuple[EarningClass, ...] = ()
+
+    @property
+    def available(self) -> int:
+        """Points that can be redeemed."""
+        return self.lots.total
+
+    @property
+    def pending_points(self) -> int:
+        """Points that are not active yet."""
+        return self.pending.total
+
+    @property
+    def held(self) -> int:
+        """Points set aside by holds."""
+        return sum([hold.lots.total for hold in self.holds])
+
+    def hold(self, hold_id: str) -> Hold | None:
+        """The hold of this id, where it still holds points."""
+        return next((hold for hold in self.holds if hold.hold_id == hold_id), None)
 
     def earning_class(self, at: datetime) -> str:
         """The class in force at an instant: of those begun, the latest set; empty where none has begun."""
@@ -43,24 +103,39 @@ class WaitingReturn:
 
     request_id: str
     occurred_time: datetime
+    # 0 where it is the sum of `lines`, which only the purchase can tell.
     amount: int
     # Goods among it, or None where the return named no lines.
     goods: int | None
     reason: str
     channel: str
+    lines: tuple[LineReturn, ...] = ()
+    exchange_id: str = ""
+    author: Author | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purchase:
+class Grant(NamedTuple):
+    """What one rule gave for a purchase, the lot the points went to, and what was taken back of both."""
+
+    rule: RulePoints
+    lot: LotKey
+    # The rule's base that came back, counted where the rule counts some lines only.
+    back: int = 0
+    taken: int = 0
+
+
+class Purchase(NamedTuple):
     """A purchase and what has come back of it; before it arrives (`amount` 0), the returns that wait for it."""
 
     purchase_id: str
+    occurred_time: datetime | None = None
     amount: int = 0
     goods_paid: int = 0
-    rules: tuple[RulePoints, ...] = ()
+    grants: tuple[Grant, ...] = ()
     returned: int = 0
     returned_goods: int = 0
-    returned_points: int = 0
+    returned_lines: tuple[LineReturn, ...] = ()
+    voided: bool = False
     waiting: tuple[WaitingReturn, ...] = ()
 
     @property
@@ -69,58 +144,159 @@ class Purchase:
         return self.amount > 0
 
     @property
+    def returned_points(self) -> int:
+        """Points that its returns took back."""
+        return sum([grant.taken for grant in self.grants])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redemption:
+    """Points redeemed: the parts they were drawn from, in order, what became debt, and how much was given back."""
+
+    redemption_id: str
+    parts: Parts
+    debt: int = 0
+    reversed: int = 0
+
+    @property
     def points(self) -> int:
-        """What the purchase gave."""
-        return sum(rule.points for rule in self.rules)
+        """Points redeemed in all."""
+        return total(self.parts) + self.debt
+
+
+class Lapsed(NamedTuple):
+    """Points of one lot that lapsed, less those set against a return since, and when the last of them did."""
+
+    points: int
+    time: datetime
+
+
+LapsedLots = Mapping[LotKey, Lapsed]
 
 
 def evolve_member(member: Member | None, event: Event) -> Member:
     """The member after an event."""
     if event.kind is EntryKind.MEMBER_JOINED:
-        member = Member(member_id=event.member_id, joined_time=event.occurred_time, channel=event.channel)
+        member = Member(
+            member_id=event.member_id,
+            joined_time=event.occurred_time,
+            channel=event.channel,
+            activity_time=event.occurred_time,
+        )
     assert member is not None, "a member joins before anything else happens to it"
-    if event.kind is EntryKind.EARNING_CLASS_SET:
-        assert event.effective_time is not None
-        added = EarningClass(sequence=event.sequence, name=event.earning_class, effective_time=event.effective_time)
-        return replace(member, classes=(*member.classes, added))
-    if not event.postings:
-        return member
-    available, debt, earned = member.available, member.debt, member.earned
-    for posting in event.postings:
-        match posting.account:
+    match event.kind:
+        case EntryKind.REQUEST_REFUSED:
+            return member
+        case EntryKind.EARNING_CLASS_SET:
+            assert event.effective_time is not None
+            added_class = EarningClass(
+                sequence=event.sequence, name=event.earning_class, effective_time=event.effective_time
+            )
+            return member._replace(classes=(*member.classes, added_class))
+        case EntryKind.HOLD_EXTENDED:
+            assert event.expire_time is not None
+            holds = [
+                hold._replace(expires=event.expire_time) if hold.hold_id == event.reference else hold
+                for hold in member.holds
+            ]
+            return member._replace(holds=tuple(holds))
+        case EntryKind.ADJUSTMENT_REQUESTED:
+            assert event.author is not None
+            awaited = AwaitedAdjustment(event.request_id, event.requested_points, event.author.principal)
+            return member._replace(awaited=(*member.awaited, awaited))
+    return _posted(member, event)
+
+
+# What is the member's own doing, and keeps its points from lapsing by inactivity (§12.9).
+_ACTIVITY = (EntryKind.PURCHASE_RECORDED, EntryKind.POINTS_REDEEMED, EntryKind.HOLD_CAPTURED)
+
+
+def _posted(member: Member, event: Event) -> Member:
+    pending, lots = member.pending, member.lots
+    held = Lots.EMPTY
+    debt, earned, redeemed = member.debt, member.earned, member.redeemed
+    adjusted = 0
+    hold_id = event.reference or event.request_id
+    hold = None
+    for account, points, lot in event.postings:
+        match account:
             case Account.AVAILABLE:
-                available += posting.points
+                lots = lots.added(lot, points)
+            case Account.PENDING:
+                pending = pending.added(lot, points)
+            case Account.HELD:
+                if hold is None:
+                    hold = member.hold(hold_id)
+                    held = hold.lots if hold is not None else Lots.EMPTY
+                    hold = hold or Hold(hold_id, event.expire_time or event.occurred_time, Lots.EMPTY)
+                held = held.added(lot, points)
             case Account.DEBT:
-                debt += posting.points
+                debt += points
             case Account.ISSUED:
-                earned += posting.points
+                earned += points
+            case Account.REDEEMED:
+                redeemed += points
+            case Account.ADJUSTED:
+                adjusted += points
+    adjusted_day, adjusted_before, awaited = member.adjusted_day, member.adjusted, member.awaited
+    if event.kind is EntryKind.POINTS_ADJUSTED:
+        awaited = tuple([one for one in awaited if one.adjustment_id != event.reference])
+        assert event.adjusted_day is not None
+        if event.adjusted_day != adjusted_day:
+            adjusted_day, adjusted_before = event.adjusted_day, 0
+        adjusted_before += abs(adjusted)
+    activity = member.activity_time
+    if event.kind in _ACTIVITY and event.occurred_time > activity:
+        activity = event.occurred_time
     return Member(
         member_id=member.member_id,
         joined_time=member.joined_time,
         channel=member.channel,
-        available=available,
+        pending=pending,
+        lots=lots,
+        holds=member.holds if hold is None else _with_hold(member.holds, hold._replace(lots=held)),
         debt=debt,
         earned=earned,
+        redeemed=redeemed,
+        purchases=member.purchases + (event.kind is EntryKind.PURCHASE_RECORDED),
+        activity_time=activity,
+        adjusted_day=adjusted_day,
+        adjusted=adjusted_before,
+        awaited=awaited,
         classes=member.classes,
     )
+
+
+def _with_hold(holds: tuple[Hold, ...], changed: Hold) -> tuple[Hold, ...]:
+    """The holds with one of them as it is now; one that holds nothing is gone."""
+    others = [hold for hold in holds if hold.hold_id != changed.hold_id]
+    if changed.lots:
+        place = next((i for i, hold in enumerate(holds) if hold.hold_id == changed.hold_id), len(others))
+        others.insert(place, changed)
+    return tuple(others)
 
 
 def evolve_purchase(purchase: Purchase | None, event: Event) -> Purchase | None:
     """The purchase that an event names, after it; None where the event leaves no trace on one."""
     if not event.purchase_id:
         return purchase
-    if event.kind is EntryKind.PURCHASE_RECORDED:
-        # Nothing but what waits for a purchase is known before it.
-        return Purchase(
-            purchase_id=event.purchase_id,
-            amount=event.amount,
-            goods_paid=event.goods_paid or 0,
-            rules=event.rules,
-            waiting=purchase.waiting if purchase is not None else (),
-        )
-    known = purchase or Purchase(purchase_id=event.purchase_id)
     match event.kind:
+        case EntryKind.PURCHASE_RECORDED:
+            # Nothing but what waits for a purchase is known before it.
+            lot = _lot_of(event)
+            return Purchase(
+                purchase_id=event.purchase_id,
+                occurred_time=event.occurred_time,
+                amount=event.amount,
+                goods_paid=event.goods_paid or 0,
+                grants=tuple([Grant(rule, lot) for rule in event.rules]),
+                waiting=purchase.waiting if purchase is not None else (),
+            )
+        case EntryKind.POINTS_AWARDED if purchase is not None:
+            lot = _lot_of(event)
+            return purchase._replace(grants=(*purchase.grants, *[Grant(rule, lot) for rule in event.rules]))
         case EntryKind.RETURN_WAITING:
+            known = purchase or Purchase(purchase_id=event.purchase_id)
             waiting = WaitingReturn(
                 request_id=event.request_id,
                 occurred_time=event.occurred_time,
@@ -128,21 +304,105 @@ def evolve_purchase(purchase: Purchase | None, event: Event) -> Purchase | None:
                 goods=event.goods_paid,
                 reason=event.reason,
                 channel=event.channel,
+                lines=event.returned_lines,
+                exchange_id=event.exchange_id,
+                author=event.author,
             )
-            return replace(known, waiting=(*known.waiting, waiting))
-        case EntryKind.RETURN_RECORDED:
-            return replace(
-                known,
-                returned=known.returned + event.amount,
-                returned_goods=known.returned_goods + (event.goods_paid or 0),
-                returned_points=known.returned_points - event.points,
-                waiting=_without(known.waiting, event.request_id),
+            return known._replace(waiting=(*known.waiting, waiting))
+        case EntryKind.RETURN_RECORDED | EntryKind.PURCHASE_VOIDED:
+            assert purchase is not None, "what comes back was bought"
+            return purchase._replace(
+                grants=_taken(purchase, event),
+                returned=purchase.returned + event.amount,
+                returned_goods=purchase.returned_goods + (event.goods_paid or 0),
+                returned_lines=_with_lines(purchase.returned_lines, event.returned_lines),
+                voided=event.kind is EntryKind.PURCHASE_VOIDED,
+                waiting=_without(purchase.waiting, event.request_id),
             )
         case EntryKind.REQUEST_REFUSED if purchase is not None:
-            return replace(known, waiting=_without(known.waiting, event.request_id))
+            return purchase._replace(waiting=_without(purchase.waiting, event.request_id))
         case _:
             return purchase
 
 
+def _lot_of(event: Event) -> LotKey:
+    """The lot that an event granted points to; what paid debt lies in none."""
+    return next((lot for account, _, lot in event.postings if account in (Account.PENDING, Account.AVAILABLE)), UNDATED)
+
+
+def _taken(purchase: Purchase, event: Event) -> tuple[Grant, ...]:
+    """The grants after a return: its first rules are those of the grants, in their order."""
+    return tuple(
+        [
+            Grant(grant.rule, grant.lot, grant.back + rule.base if grant.rule.lines else 0, grant.taken - rule.points)
+            for grant, rule in zip(purchase.grants, event.rules, strict=False)
+        ]
+    )
+
+
+def _with_lines(before: tuple[LineReturn, ...], more: tuple[LineReturn, ...]) -> tuple[LineReturn, ...]:
+    if not more:
+        return before
+    lines = {line.number: line for line in before}
+    for number, quantity, amount in more:
+        known = lines.get(number, LineReturn(number, 0, 0))
+        lines[number] = LineReturn(number, known.quantity + quantity, known.amount + amount)
+    return tuple(sorted(lines.values()))
+
+
 def _without(waiting: tuple[WaitingReturn, ...], request_id: str) -> tuple[WaitingReturn, ...]:
-    return tuple(one for one in waiting if one.request_id != request_id)
+    return tuple([one for one in waiting if one.request_id != request_id])
+
+
+def evolve_redemption(redemption: Redemption | None, event: Event) -> Redemption | None:
+    """The redemption that an event makes or gives back of; any other event leaves it as it is."""
+    match event.kind:
+        case EntryKind.POINTS_REDEEMED | EntryKind.HOLD_CAPTURED:
+            return Redemption(
+                redemption_id=event.request_id,
+                parts=tuple(
+                    [
+                        Lot(lot, -points)
+                        for account, points, lot in event.postings
+                        if account in (Account.AVAILABLE, Account.HELD)
+                    ]
+                ),
+                debt=event.posted(Account.DEBT),
+            )
+        case EntryKind.REDEMPTION_REVERSED:
+            assert redemption is not None, "what is given back was redeemed"
+            return replace(redemption, reversed=redemption.reversed - event.posted(Account.REDEEMED))
+        case _:
+            return redemption
+
+
+def evolve_lapsed(lapsed: LapsedLots, event: Event) -> LapsedLots:
+    """The lapsed lots of a member after an event."""
+    expired = [(lot, points) for account, points, lot in event.postings if account is Account.EXPIRED]
+    if not expired:
+        return lapsed
+    after = dict(lapsed)
+    for lot, points in expired:
+        known = after.get(lot)
+        time = event.occurred_time if points > 0 or known is None else known.time
+        after[lot] = Lapsed((known.points if known else 0) + points, time)
+    return after
+
+
+class Known(NamedTuple):
+    """All that a command needs to be decided, and what becomes of it."""
+
+    member: Member | None = None
+    purchase: Purchase | None = None
+    redemption: Redemption | None = None
+    lapsed: LapsedLots = MappingProxyType({})
+    # The detail of the purchase (its lines, its store); None where it was erased.
+    bought: Mapping[str, Any] | None = None
+
+    def after(self, event: Event) -> Known:
+        """What is known after an event."""
+        member = evolve_member(self.member, event)
+        lapsed = evolve_lapsed(self.lapsed, event)
+        purchase = evolve_purchase(self.purchase, event) if event.purchase_id else self.purchase
+        redemption = evolve_redemption(self.redemption, event)
+        return Known(member=member, purchase=purchase, redemption=redemption, lapsed=lapsed, bought=self.bought)

@@ -27,9 +27,15 @@ SELECT partition, last_offset, head_hash, recorded_time, business_time, members
 FROM ledger.partitions
 ORDER BY partition;
 
+-- name: read_partition
+-- The head of one partition.
+SELECT partition, last_offset, head_hash, recorded_time, business_time, members
+FROM ledger.partitions WHERE partition = $1::integer;
+
 -- name: read_members
 -- The members that a batch names.
-SELECT m.partition, m.member_id, m.joined_time, m.channel, m.available, m.debt, m.earned
+SELECT m.partition, m.member_id, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
+       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.pending, m.available
 FROM unnest($1::integer[], $2::text[]) AS named (partition, member_id)
 JOIN ledger.members m USING (partition, member_id);
 
@@ -49,18 +55,46 @@ LEFT JOIN ledger.entries e ON e.partition = r.partition AND e.entry_offset = r.e
 
 -- name: read_purchases
 -- The purchases that a batch names.
-SELECT p.member_id, p.purchase_id, p.amount, p.goods_paid, p.rules, p.returned, p.returned_goods,
-       p.returned_points, p.waiting
+SELECT p.member_id, p.purchase_id, p.occurred_time, p.amount, p.goods_paid, p.grants, p.returned, p.returned_goods,
+       p.returned_lines, p.voided, p.waiting, p.entry_offset
 FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_id, purchase_id)
 JOIN ledger.purchases p USING (partition, member_id, purchase_id);
 
+-- name: read_details
+-- What can be forgotten of some purchases, and whether there ever was any.
+SELECT p.member_id, p.purchase_id, d.detail, e.detail_commitment
+FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_id, purchase_id)
+JOIN ledger.purchases p USING (partition, member_id, purchase_id)
+JOIN ledger.entries e ON e.partition = p.partition AND e.entry_offset = p.entry_offset
+LEFT JOIN ledger.entry_details d ON d.partition = p.partition AND d.entry_offset = p.entry_offset;
+
+-- name: read_redemptions
+-- The redemptions that a batch names.
+SELECT r.member_id, r.redemption_id, r.parts, r.debt, r.reversed
+FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_id, redemption_id)
+JOIN ledger.redemptions r USING (partition, member_id, redemption_id);
+
+-- name: read_lapsed_lots
+-- The lots of some members that lapsed and were not set against returns whole.
+SELECT l.partition, l.member_id, l.activates, l.expires, l.points, l.lapsed_time
+FROM unnest($1::integer[], $2::text[]) AS named (partition, member_id)
+JOIN ledger.lapsed_lots l USING (partition, member_id);
+
 -- name: upsert_members
 -- Writes the members as they stand after a batch.
-INSERT INTO ledger.members (partition, member_id, joined_time, channel, available, debt, earned)
+INSERT INTO ledger.members (
+    partition, member_id, joined_time, channel, pending, available, held, debt, earned, redeemed, purchases,
+    activity_time, pending_lots, lots, holds, adjusted_day, adjusted, awaited, due_time)
 SELECT * FROM unnest(
-    $1::integer[], $2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
+    $1::integer[], $2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+    $9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::text[], $14::text[], $15::json[],
+    $16::date[], $17::bigint[], $18::json[], $19::timestamptz[])
 ON CONFLICT (partition, member_id) DO UPDATE
-SET available = excluded.available, debt = excluded.debt, earned = excluded.earned;
+SET pending = excluded.pending, available = excluded.available, held = excluded.held, debt = excluded.debt,
+    earned = excluded.earned, redeemed = excluded.redeemed, purchases = excluded.purchases,
+    activity_time = excluded.activity_time, pending_lots = excluded.pending_lots, lots = excluded.lots,
+    holds = excluded.holds, adjusted_day = excluded.adjusted_day, adjusted = excluded.adjusted,
+    awaited = excluded.awaited, due_time = excluded.due_time;
 
 -- name: insert_earning_classes
 -- Adds earning classes.
@@ -70,14 +104,28 @@ SELECT * FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::text[], $5::ti
 -- name: update_purchases
 -- Writes purchases that were known before as they stand after a batch.
 UPDATE ledger.purchases p
-SET amount = n.amount, goods_paid = n.goods_paid, rules = n.rules, returned = n.returned,
-    returned_goods = n.returned_goods, returned_points = n.returned_points, waiting = n.waiting
+SET occurred_time = n.occurred_time, amount = n.amount, goods_paid = n.goods_paid, grants = n.grants,
+    returned = n.returned, returned_goods = n.returned_goods, returned_lines = n.returned_lines,
+    voided = n.voided, waiting = n.waiting, entry_offset = n.entry_offset
 FROM unnest(
-    $1::integer[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::json[], $7::bigint[], $8::bigint[],
-    $9::bigint[], $10::json[])
-    AS n (partition, member_id, purchase_id, amount, goods_paid, rules, returned, returned_goods, returned_points,
-          waiting)
+    $1::integer[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::json[], $8::bigint[],
+    $9::bigint[], $10::json[], $11::boolean[], $12::json[], $13::bigint[])
+    AS n (partition, member_id, purchase_id, occurred_time, amount, goods_paid, grants, returned, returned_goods,
+          returned_lines, voided, waiting, entry_offset)
 WHERE p.partition = n.partition AND p.member_id = n.member_id AND p.purchase_id = n.purchase_id;
+
+-- name: upsert_redemptions
+-- Writes redemptions as they stand after a batch.
+INSERT INTO ledger.redemptions (partition, member_id, redemption_id, parts, debt, reversed)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
+ON CONFLICT (partition, member_id, redemption_id) DO UPDATE SET reversed = excluded.reversed;
+
+-- name: upsert_lapsed_lots
+-- Adds what lapsed in a batch, or was set against returns (negative), to what lapsed before.
+INSERT INTO ledger.lapsed_lots AS l (partition, member_id, activates, expires, points, lapsed_time)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[])
+ON CONFLICT (partition, member_id, activates, expires) DO UPDATE
+SET points = l.points + excluded.points, lapsed_time = greatest(l.lapsed_time, excluded.lapsed_time);
 
 -- name: advance_partitions
 -- Moves the heads of the partitions on to the end of a batch.
@@ -102,11 +150,43 @@ ORDER BY after.place, e.entry_offset
 LIMIT $4::integer;
 
 -- name: list_entries
--- A member's entries before an offset, newest first.
+-- A member's entries before an offset, newest first; of some kinds (empty: all), of a time, of a purchase (empty: any).
 SELECT * FROM ledger.entries
 WHERE partition = $1::integer AND member_id = $2::text AND entry_offset < $3::bigint
+    AND (cardinality($5::text[]) = 0 OR kind = ANY($5::text[]))
+    AND ($6::timestamptz IS NULL OR occurred_time >= $6::timestamptz)
+    AND ($7::timestamptz IS NULL OR occurred_time < $7::timestamptz)
+    AND ($8::text = '' OR purchase_id = $8::text)
 ORDER BY entry_offset DESC
 LIMIT $4::integer;
+
+-- name: read_history
+-- A member's entries in order, recorded up to a time, after an offset.
+SELECT * FROM ledger.entries
+WHERE partition = $1::integer AND member_id = $2::text AND entry_offset > $3::bigint
+    AND ($4::timestamptz IS NULL OR recorded_time <= $4::timestamptz)
+ORDER BY entry_offset
+LIMIT $5::integer;
+
+-- name: list_purchases
+-- A member's purchases before an offset, newest first; of one id (empty: any), of a receipt number (empty: any).
+SELECT p.*, d.detail, e.body
+FROM ledger.purchases p
+JOIN ledger.entries e ON e.partition = p.partition AND e.entry_offset = p.entry_offset
+LEFT JOIN ledger.entry_details d ON d.partition = p.partition AND d.entry_offset = p.entry_offset
+WHERE p.partition = $1::integer AND p.member_id = $2::text
+    AND p.entry_offset < $3::bigint AND p.entry_offset > 0
+    AND ($4::text = '' OR d.detail ->> 'receipt_number' = $4::text)
+    AND ($5::text = '' OR p.purchase_id = $5::text)
+ORDER BY p.entry_offset DESC
+LIMIT $6::integer;
+
+-- name: read_due_members
+-- Members of a partition to whose points time has done something by an instant.
+SELECT member_id FROM ledger.members
+WHERE partition = $1::integer AND due_time <= $2::timestamptz
+ORDER BY due_time
+LIMIT $3::integer;
 
 -- name: read_entries_for_check
 -- Entries of one partition with their details, in order.
@@ -124,8 +204,9 @@ FROM ledger.requests WHERE partition = $1::integer;
 
 -- name: read_members_for_check
 -- All members of one partition.
-SELECT partition, member_id, joined_time, channel, available, debt, earned
-FROM ledger.members WHERE partition = $1::integer;
+SELECT m.partition, m.member_id, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
+       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.pending, m.available, m.held, m.due_time
+FROM ledger.members m WHERE m.partition = $1::integer;
 
 -- name: read_earning_classes_for_check
 -- All earning classes of one partition.
@@ -135,5 +216,111 @@ ORDER BY member_id, sequence;
 
 -- name: read_purchases_for_check
 -- All purchases of one partition.
-SELECT member_id, purchase_id, amount, goods_paid, rules, returned, returned_goods, returned_points, waiting
+SELECT member_id, purchase_id, occurred_time, amount, goods_paid, grants, returned, returned_goods, returned_lines,
+       voided, waiting, entry_offset
 FROM ledger.purchases WHERE partition = $1::integer;
+
+-- name: read_redemptions_for_check
+-- All redemptions of one partition.
+SELECT member_id, redemption_id, parts, debt, reversed FROM ledger.redemptions WHERE partition = $1::integer;
+
+-- name: read_lapsed_lots_for_check
+-- All lapsed lots of one partition.
+SELECT partition, member_id, activates, expires, points, lapsed_time
+FROM ledger.lapsed_lots WHERE partition = $1::integer;
+
+-- name: create_journal_cursors
+-- One row per partition, the first time only.
+INSERT INTO ledger.journal_cursors (partition)
+SELECT generate_series(0, $1::integer - 1)
+ON CONFLICT DO NOTHING;
+
+-- name: await_batch
+-- The end of a partition when the batch that is being committed, if any, is done.
+SELECT last_offset FROM ledger.partitions WHERE partition = $1::integer FOR SHARE;
+
+-- name: read_unfolded
+-- The partitions with entries that are not in the journal.
+SELECT p.partition
+FROM ledger.partitions p
+JOIN ledger.journal_cursors c USING (partition)
+WHERE p.last_offset > c.entry_offset
+ORDER BY p.partition;
+
+-- name: read_journal_cursors
+-- How far the journal of each partition is folded.
+SELECT partition, entry_offset, business_time FROM ledger.journal_cursors ORDER BY partition;
+
+-- name: lock_journal_cursor
+-- How far the journal of a partition is folded, locked until more of it is.
+SELECT entry_offset, business_time FROM ledger.journal_cursors WHERE partition = $1::integer FOR UPDATE;
+
+-- name: read_booked
+-- What the journal needs of the entries of a partition, in order, after one offset and up to another.
+SELECT entry_offset, kind, occurred_time, recorded_time, body -> 'postings' AS postings
+FROM ledger.entries
+WHERE partition = $1::integer AND entry_offset > $2::bigint AND entry_offset <= $3::bigint
+ORDER BY entry_offset
+LIMIT $4::integer;
+
+-- name: read_booked_by_time
+-- What time did by an instant ($3) to what was known at an offset ($2) and was written down later: before anything
+-- else was written of the same member.
+SELECT e.kind, e.occurred_time, e.recorded_time, e.body -> 'postings' AS postings
+FROM ledger.entries e
+WHERE e.partition = $1::integer AND e.entry_offset > $2::bigint AND e.occurred_time <= $3::timestamptz
+    AND e.kind IN ('POINTS_ACTIVATED', 'POINTS_EXPIRED', 'HOLD_EXPIRED')
+    AND NOT EXISTS (
+        SELECT FROM ledger.entries o
+        WHERE o.partition = e.partition AND o.member_id = e.member_id
+            AND o.entry_offset > $2::bigint AND o.entry_offset < e.entry_offset
+            AND o.kind NOT IN ('POINTS_ACTIVATED', 'POINTS_EXPIRED', 'HOLD_EXPIRED')
+    );
+
+-- name: upsert_journal
+-- Adds what some entries moved.
+INSERT INTO ledger.journal AS j (partition, posting_day, recorded_day, account, expiry_month, market, points)
+SELECT * FROM unnest($1::integer[], $2::date[], $3::date[], $4::text[], $5::text[], $6::text[], $7::bigint[])
+ON CONFLICT (partition, posting_day, recorded_day, account, expiry_month, market) DO UPDATE
+SET points = j.points + excluded.points;
+
+-- name: advance_journal_cursor
+-- Moves the end of what is folded on.
+UPDATE ledger.journal_cursors SET entry_offset = $2::bigint, business_time = $3::timestamptz
+WHERE partition = $1::integer;
+
+-- name: sum_journal
+-- The journal up to a day ($2) by day, all before another ($1) as one; only what was recorded on days before $3 (null:
+-- all).
+SELECT greatest(posting_day, $1::date - 1) AS posting_day, account, expiry_month, market, sum(points)::bigint AS points
+FROM ledger.journal
+WHERE posting_day <= $2::date AND ($3::date IS NULL OR recorded_day < $3::date)
+GROUP BY 1, 2, 3, 4;
+
+-- name: find_recorded
+-- The last entry of a partition that was recorded before an instant; 0 where there is none. Halves what is left each
+-- time: recorded times never fall.
+WITH RECURSIVE search (low, high) AS (
+    SELECT 0::bigint, last_offset FROM ledger.partitions WHERE partition = $1::integer
+    UNION ALL
+    SELECT CASE WHEN e.recorded_time < $2::timestamptz THEN e.entry_offset ELSE s.low END,
+           CASE WHEN e.recorded_time < $2::timestamptz THEN s.high ELSE e.entry_offset - 1 END
+    FROM search s
+    JOIN ledger.entries e ON e.partition = $1::integer AND e.entry_offset = (s.low + s.high + 1) / 2
+    WHERE s.low < s.high
+)
+SELECT low FROM search WHERE low = high;
+
+-- name: read_clock
+-- The simulated clock of a partition at an offset.
+SELECT occurred_time FROM ledger.entries
+WHERE partition = $1::integer AND member_id = '' AND entry_offset <= $2::bigint AND kind = 'CLOCK_ADVANCED'
+ORDER BY entry_offset DESC
+LIMIT 1;
+
+-- name: list_due_members
+-- Members of a partition to whose points time has done something by an instant, in its order, after one of them.
+SELECT due_time, member_id FROM ledger.members
+WHERE partition = $1::integer AND due_time <= $2::timestamptz AND (due_time, member_id) > ($3::timestamptz, $4::text)
+ORDER BY due_time, member_id
+LIMIT $5::integer;

@@ -22,6 +22,18 @@ class EntryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENTRY_KIND_EARNING_CLASS_SET: _ClassVar[EntryKind]
     ENTRY_KIND_REQUEST_REFUSED: _ClassVar[EntryKind]
     ENTRY_KIND_CLOCK_ADVANCED: _ClassVar[EntryKind]
+    ENTRY_KIND_POINTS_ACTIVATED: _ClassVar[EntryKind]
+    ENTRY_KIND_POINTS_EXPIRED: _ClassVar[EntryKind]
+    ENTRY_KIND_POINTS_REDEEMED: _ClassVar[EntryKind]
+    ENTRY_KIND_REDEMPTION_REVERSED: _ClassVar[EntryKind]
+    ENTRY_KIND_POINTS_HELD: _ClassVar[EntryKind]
+    ENTRY_KIND_HOLD_CAPTURED: _ClassVar[EntryKind]
+    ENTRY_KIND_HOLD_RELEASED: _ClassVar[EntryKind]
+    ENTRY_KIND_HOLD_EXTENDED: _ClassVar[EntryKind]
+    ENTRY_KIND_HOLD_EXPIRED: _ClassVar[EntryKind]
+    ENTRY_KIND_POINTS_ADJUSTED: _ClassVar[EntryKind]
+    ENTRY_KIND_ADJUSTMENT_REQUESTED: _ClassVar[EntryKind]
+    ENTRY_KIND_PURCHASE_VOIDED: _ClassVar[EntryKind]
 
 class Account(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,6 +41,17 @@ class Account(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACCOUNT_AVAILABLE: _ClassVar[Account]
     ACCOUNT_DEBT: _ClassVar[Account]
     ACCOUNT_ISSUED: _ClassVar[Account]
+    ACCOUNT_PENDING: _ClassVar[Account]
+    ACCOUNT_HELD: _ClassVar[Account]
+    ACCOUNT_REDEEMED: _ClassVar[Account]
+    ACCOUNT_EXPIRED: _ClassVar[Account]
+    ACCOUNT_ADJUSTED: _ClassVar[Account]
+
+class EntryFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENTRY_FLAG_UNSPECIFIED: _ClassVar[EntryFlag]
+    ENTRY_FLAG_BACK_DATED: _ClassVar[EntryFlag]
+    ENTRY_FLAG_OFFLINE_OVERDRAWN: _ClassVar[EntryFlag]
 ENTRY_KIND_UNSPECIFIED: EntryKind
 ENTRY_KIND_MEMBER_JOINED: EntryKind
 ENTRY_KIND_PURCHASE_RECORDED: EntryKind
@@ -38,18 +61,42 @@ ENTRY_KIND_POINTS_AWARDED: EntryKind
 ENTRY_KIND_EARNING_CLASS_SET: EntryKind
 ENTRY_KIND_REQUEST_REFUSED: EntryKind
 ENTRY_KIND_CLOCK_ADVANCED: EntryKind
+ENTRY_KIND_POINTS_ACTIVATED: EntryKind
+ENTRY_KIND_POINTS_EXPIRED: EntryKind
+ENTRY_KIND_POINTS_REDEEMED: EntryKind
+ENTRY_KIND_REDEMPTION_REVERSED: EntryKind
+ENTRY_KIND_POINTS_HELD: EntryKind
+ENTRY_KIND_HOLD_CAPTURED: EntryKind
+ENTRY_KIND_HOLD_RELEASED: EntryKind
+ENTRY_KIND_HOLD_EXTENDED: EntryKind
+ENTRY_KIND_HOLD_EXPIRED: EntryKind
+ENTRY_KIND_POINTS_ADJUSTED: EntryKind
+ENTRY_KIND_ADJUSTMENT_REQUESTED: EntryKind
+ENTRY_KIND_PURCHASE_VOIDED: EntryKind
 ACCOUNT_UNSPECIFIED: Account
 ACCOUNT_AVAILABLE: Account
 ACCOUNT_DEBT: Account
 ACCOUNT_ISSUED: Account
+ACCOUNT_PENDING: Account
+ACCOUNT_HELD: Account
+ACCOUNT_REDEEMED: Account
+ACCOUNT_EXPIRED: Account
+ACCOUNT_ADJUSTED: Account
+ENTRY_FLAG_UNSPECIFIED: EntryFlag
+ENTRY_FLAG_BACK_DATED: EntryFlag
+ENTRY_FLAG_OFFLINE_OVERDRAWN: EntryFlag
 
 class Posting(_message.Message):
-    __slots__ = ("account", "points")
+    __slots__ = ("account", "points", "activation_date", "expiry_date")
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_DATE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRY_DATE_FIELD_NUMBER: _ClassVar[int]
     account: Account
     points: int
-    def __init__(self, account: _Optional[_Union[Account, str]] = ..., points: _Optional[int] = ...) -> None: ...
+    activation_date: str
+    expiry_date: str
+    def __init__(self, account: _Optional[_Union[Account, str]] = ..., points: _Optional[int] = ..., activation_date: _Optional[str] = ..., expiry_date: _Optional[str] = ...) -> None: ...
 
 class RulePoints(_message.Message):
     __slots__ = ("rule", "points", "reason")
@@ -62,7 +109,7 @@ class RulePoints(_message.Message):
     def __init__(self, rule: _Optional[str] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("partition", "offset", "kind", "member_id", "request_id", "principal", "on_behalf_of", "occurred_time", "recorded_time", "programme_version", "purchase_id", "amount", "goods_paid", "postings", "rules", "available_points_after", "debt_points_after", "earning_class", "effective_time", "reason", "detail_commitment", "hash", "channel")
+    __slots__ = ("partition", "offset", "kind", "member_id", "request_id", "principal", "on_behalf_of", "occurred_time", "recorded_time", "programme_version", "purchase_id", "amount", "goods_paid", "postings", "rules", "available_points_after", "debt_points_after", "earning_class", "effective_time", "reason", "detail_commitment", "hash", "channel", "pending_points_after", "held_points_after", "reference", "expire_time", "flags", "exchange_id", "requested_points")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +133,13 @@ class Entry(_message.Message):
     DETAIL_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    PENDING_POINTS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    HELD_POINTS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_POINTS_FIELD_NUMBER: _ClassVar[int]
     partition: int
     offset: int
     kind: EntryKind
@@ -109,4 +163,11 @@ class Entry(_message.Message):
     detail_commitment: bytes
     hash: bytes
     channel: str
-    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., member_id: _Optional[str] = ..., request_id: _Optional[str] = ..., principal: _Optional[str] = ..., on_behalf_of: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., programme_version: _Optional[str] = ..., purchase_id: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., postings: _Optional[_Iterable[_Union[Posting, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RulePoints, _Mapping]]] = ..., available_points_after: _Optional[int] = ..., debt_points_after: _Optional[int] = ..., earning_class: _Optional[str] = ..., effective_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., detail_commitment: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., channel: _Optional[str] = ...) -> None: ...
+    pending_points_after: int
+    held_points_after: int
+    reference: str
+    expire_time: _timestamp_pb2.Timestamp
+    flags: _containers.RepeatedScalarFieldContainer[EntryFlag]
+    exchange_id: str
+    requested_points: int
+    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., member_id: _Optional[str] = ..., request_id: _Optional[str] = ..., principal: _Optional[str] = ..., on_behalf_of: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., programme_version: _Optional[str] = ..., purchase_id: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., postings: _Optional[_Iterable[_Union[Posting, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RulePoints, _Mapping]]] = ..., available_points_after: _Optional[int] = ..., debt_points_after: _Optional[int] = ..., earning_class: _Optional[str] = ..., effective_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., detail_commitment: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., channel: _Optional[str] = ..., pending_points_after: _Optional[int] = ..., held_points_after: _Optional[int] = ..., reference: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flags: _Optional[_Iterable[_Union[EntryFlag, str]]] = ..., exchange_id: _Optional[str] = ..., requested_points: _Optional[int] = ...) -> None: ...

@@ -2,9 +2,12 @@ import datetime
 
 from buf.validate import validate_pb2 as _validate_pb2
 from google.api import annotations_pb2 as _annotations_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from loyalty.ledger.v1 import entry_pb2 as _entry_pb2
+from loyalty.ledger.v1 import liability_pb2 as _liability_pb2
+from loyalty.ledger.v1 import lot_pb2 as _lot_pb2
 from loyalty.ledger.v1 import member_pb2 as _member_pb2
 from loyalty.type.v1 import log_pb2 as _log_pb2
 from loyalty.type.v1 import money_pb2 as _money_pb2
@@ -31,6 +34,12 @@ class ReturnState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RETURN_STATE_RECORDED: _ClassVar[ReturnState]
     RETURN_STATE_WAITING: _ClassVar[ReturnState]
 
+class AdjustmentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ADJUSTMENT_STATE_UNSPECIFIED: _ClassVar[AdjustmentState]
+    ADJUSTMENT_STATE_APPLIED: _ClassVar[AdjustmentState]
+    ADJUSTMENT_STATE_AWAITING_APPROVAL: _ClassVar[AdjustmentState]
+
 class ClockMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CLOCK_MODE_UNSPECIFIED: _ClassVar[ClockMode]
@@ -43,6 +52,9 @@ LINE_KIND_GIFT_CARD: LineKind
 RETURN_STATE_UNSPECIFIED: ReturnState
 RETURN_STATE_RECORDED: ReturnState
 RETURN_STATE_WAITING: ReturnState
+ADJUSTMENT_STATE_UNSPECIFIED: AdjustmentState
+ADJUSTMENT_STATE_APPLIED: AdjustmentState
+ADJUSTMENT_STATE_AWAITING_APPROVAL: AdjustmentState
 CLOCK_MODE_UNSPECIFIED: ClockMode
 CLOCK_MODE_REAL: ClockMode
 CLOCK_MODE_SIMULATED: ClockMode
@@ -101,8 +113,30 @@ class Line(_message.Message):
     kind: LineKind
     def __init__(self, sku: _Optional[str] = ..., name: _Optional[str] = ..., department: _Optional[str] = ..., category: _Optional[str] = ..., quantity: _Optional[int] = ..., amount_minor_units: _Optional[int] = ..., kind: _Optional[_Union[LineKind, str]] = ...) -> None: ...
 
+class QuotePurchaseRequest(_message.Message):
+    __slots__ = ("member_id", "occurred_time", "amount", "lines", "channel", "store_id")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    occurred_time: _timestamp_pb2.Timestamp
+    amount: _money_pb2.Money
+    lines: _containers.RepeatedCompositeFieldContainer[Line]
+    channel: str
+    store_id: str
+    def __init__(self, member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., channel: _Optional[str] = ..., store_id: _Optional[str] = ...) -> None: ...
+
+class QuotePurchaseResponse(_message.Message):
+    __slots__ = ("receipt",)
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ...) -> None: ...
+
 class RecordPurchaseRequest(_message.Message):
-    __slots__ = ("request_id", "member_id", "purchase_id", "occurred_time", "amount", "lines", "store_id", "receipt_number", "channel")
+    __slots__ = ("request_id", "member_id", "purchase_id", "occurred_time", "amount", "lines", "store_id", "receipt_number", "channel", "exchange_id")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +146,7 @@ class RecordPurchaseRequest(_message.Message):
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_ID_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
     purchase_id: str
@@ -121,10 +156,11 @@ class RecordPurchaseRequest(_message.Message):
     store_id: str
     receipt_number: str
     channel: str
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., channel: _Optional[str] = ...) -> None: ...
+    exchange_id: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., channel: _Optional[str] = ..., exchange_id: _Optional[str] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("member_id", "purchase_id", "partition", "offset", "occurred_time", "points", "rules", "debt_points_change", "available_points", "debt_points")
+    __slots__ = ("member_id", "purchase_id", "partition", "offset", "occurred_time", "points", "rules", "debt_points_change", "available_points", "debt_points", "pending_points", "held_points")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +171,8 @@ class Receipt(_message.Message):
     DEBT_POINTS_CHANGE_FIELD_NUMBER: _ClassVar[int]
     AVAILABLE_POINTS_FIELD_NUMBER: _ClassVar[int]
     DEBT_POINTS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_POINTS_FIELD_NUMBER: _ClassVar[int]
+    HELD_POINTS_FIELD_NUMBER: _ClassVar[int]
     member_id: str
     purchase_id: str
     partition: int
@@ -145,7 +183,9 @@ class Receipt(_message.Message):
     debt_points_change: int
     available_points: int
     debt_points: int
-    def __init__(self, member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., points: _Optional[int] = ..., rules: _Optional[_Iterable[_Union[_entry_pb2.RulePoints, _Mapping]]] = ..., debt_points_change: _Optional[int] = ..., available_points: _Optional[int] = ..., debt_points: _Optional[int] = ...) -> None: ...
+    pending_points: int
+    held_points: int
+    def __init__(self, member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., points: _Optional[int] = ..., rules: _Optional[_Iterable[_Union[_entry_pb2.RulePoints, _Mapping]]] = ..., debt_points_change: _Optional[int] = ..., available_points: _Optional[int] = ..., debt_points: _Optional[int] = ..., pending_points: _Optional[int] = ..., held_points: _Optional[int] = ...) -> None: ...
 
 class RecordPurchaseResponse(_message.Message):
     __slots__ = ("receipt", "causal_token", "replayed")
@@ -157,8 +197,126 @@ class RecordPurchaseResponse(_message.Message):
     replayed: bool
     def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
+class VoidPurchaseRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "purchase_id", "occurred_time", "store_id", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    purchase_id: str
+    occurred_time: _timestamp_pb2.Timestamp
+    store_id: str
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., store_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class VoidPurchaseResponse(_message.Message):
+    __slots__ = ("receipt", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class PurchaseLine(_message.Message):
+    __slots__ = ("line_number", "line", "returned_quantity", "returned_amount_minor_units")
+    LINE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_AMOUNT_MINOR_UNITS_FIELD_NUMBER: _ClassVar[int]
+    line_number: int
+    line: Line
+    returned_quantity: int
+    returned_amount_minor_units: int
+    def __init__(self, line_number: _Optional[int] = ..., line: _Optional[_Union[Line, _Mapping]] = ..., returned_quantity: _Optional[int] = ..., returned_amount_minor_units: _Optional[int] = ...) -> None: ...
+
+class Purchase(_message.Message):
+    __slots__ = ("member_id", "purchase_id", "occurred_time", "amount", "goods_paid", "returned_amount", "lines", "rules", "returned_points", "store_id", "receipt_number", "channel", "voided", "partition", "offset", "exchange_id")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    GOODS_PAID_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_POINTS_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    VOIDED_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_ID_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    purchase_id: str
+    occurred_time: _timestamp_pb2.Timestamp
+    amount: _money_pb2.Money
+    goods_paid: _money_pb2.Money
+    returned_amount: _money_pb2.Money
+    lines: _containers.RepeatedCompositeFieldContainer[PurchaseLine]
+    rules: _containers.RepeatedCompositeFieldContainer[_entry_pb2.RulePoints]
+    returned_points: int
+    store_id: str
+    receipt_number: str
+    channel: str
+    voided: bool
+    partition: int
+    offset: int
+    exchange_id: str
+    def __init__(self, member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., returned_amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[PurchaseLine, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[_entry_pb2.RulePoints, _Mapping]]] = ..., returned_points: _Optional[int] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., channel: _Optional[str] = ..., voided: _Optional[bool] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., exchange_id: _Optional[str] = ...) -> None: ...
+
+class GetPurchaseRequest(_message.Message):
+    __slots__ = ("member_id", "purchase_id")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    purchase_id: str
+    def __init__(self, member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ...) -> None: ...
+
+class GetPurchaseResponse(_message.Message):
+    __slots__ = ("purchase",)
+    PURCHASE_FIELD_NUMBER: _ClassVar[int]
+    purchase: Purchase
+    def __init__(self, purchase: _Optional[_Union[Purchase, _Mapping]] = ...) -> None: ...
+
+class ListPurchasesRequest(_message.Message):
+    __slots__ = ("member_id", "receipt_number", "page_size", "page_token")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    receipt_number: str
+    page_size: int
+    page_token: str
+    def __init__(self, member_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListPurchasesResponse(_message.Message):
+    __slots__ = ("purchases", "next_page_token")
+    PURCHASES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    purchases: _containers.RepeatedCompositeFieldContainer[Purchase]
+    next_page_token: str
+    def __init__(self, purchases: _Optional[_Iterable[_Union[Purchase, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ReturnedLine(_message.Message):
+    __slots__ = ("line_number", "quantity", "amount_minor_units")
+    LINE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_MINOR_UNITS_FIELD_NUMBER: _ClassVar[int]
+    line_number: int
+    quantity: int
+    amount_minor_units: int
+    def __init__(self, line_number: _Optional[int] = ..., quantity: _Optional[int] = ..., amount_minor_units: _Optional[int] = ...) -> None: ...
+
 class RecordReturnRequest(_message.Message):
-    __slots__ = ("request_id", "member_id", "purchase_id", "occurred_time", "amount", "lines", "store_id", "receipt_number", "reason", "channel")
+    __slots__ = ("request_id", "member_id", "purchase_id", "occurred_time", "amount", "lines", "store_id", "receipt_number", "reason", "channel", "returned_lines", "exchange_id")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -169,6 +327,8 @@ class RecordReturnRequest(_message.Message):
     RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_LINES_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_ID_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
     purchase_id: str
@@ -179,7 +339,9 @@ class RecordReturnRequest(_message.Message):
     receipt_number: str
     reason: str
     channel: str
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., reason: _Optional[str] = ..., channel: _Optional[str] = ...) -> None: ...
+    returned_lines: _containers.RepeatedCompositeFieldContainer[ReturnedLine]
+    exchange_id: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., reason: _Optional[str] = ..., channel: _Optional[str] = ..., returned_lines: _Optional[_Iterable[_Union[ReturnedLine, _Mapping]]] = ..., exchange_id: _Optional[str] = ...) -> None: ...
 
 class RecordReturnResponse(_message.Message):
     __slots__ = ("state", "receipt", "causal_token", "replayed")
@@ -194,20 +356,22 @@ class RecordReturnResponse(_message.Message):
     def __init__(self, state: _Optional[_Union[ReturnState, str]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class AwardPointsRequest(_message.Message):
-    __slots__ = ("request_id", "member_id", "occurred_time", "points", "reason", "note")
+    __slots__ = ("request_id", "member_id", "occurred_time", "points", "reason", "note", "purchase_id")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
     occurred_time: _timestamp_pb2.Timestamp
     points: int
     reason: str
     note: str
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
+    purchase_id: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., purchase_id: _Optional[str] = ...) -> None: ...
 
 class AwardPointsResponse(_message.Message):
     __slots__ = ("receipt", "causal_token", "replayed")
@@ -219,41 +383,285 @@ class AwardPointsResponse(_message.Message):
     replayed: bool
     def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
+class RedeemPointsRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "points", "occurred_time", "reason", "note", "purchase_id", "store_id", "channel", "offline")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    points: int
+    occurred_time: _timestamp_pb2.Timestamp
+    reason: str
+    note: str
+    purchase_id: str
+    store_id: str
+    channel: str
+    offline: bool
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., points: _Optional[int] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., purchase_id: _Optional[str] = ..., store_id: _Optional[str] = ..., channel: _Optional[str] = ..., offline: _Optional[bool] = ...) -> None: ...
+
+class RedeemPointsResponse(_message.Message):
+    __slots__ = ("receipt", "redemption_id", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    REDEMPTION_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    redemption_id: str
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., redemption_id: _Optional[str] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class ReverseRedemptionRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "redemption_id", "points", "occurred_time", "reason", "note")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    REDEMPTION_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    redemption_id: str
+    points: int
+    occurred_time: _timestamp_pb2.Timestamp
+    reason: str
+    note: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., redemption_id: _Optional[str] = ..., points: _Optional[int] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
+
+class ReverseRedemptionResponse(_message.Message):
+    __slots__ = ("receipt", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class HoldPointsRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "points", "ttl", "occurred_time", "reason", "purchase_id")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    points: int
+    ttl: _duration_pb2.Duration
+    occurred_time: _timestamp_pb2.Timestamp
+    reason: str
+    purchase_id: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., points: _Optional[int] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., purchase_id: _Optional[str] = ...) -> None: ...
+
+class HoldPointsResponse(_message.Message):
+    __slots__ = ("hold", "receipt", "causal_token", "replayed")
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    hold: _lot_pb2.Hold
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, hold: _Optional[_Union[_lot_pb2.Hold, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class CaptureHoldRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "hold_id", "points", "occurred_time", "reason", "purchase_id")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    hold_id: str
+    points: int
+    occurred_time: _timestamp_pb2.Timestamp
+    reason: str
+    purchase_id: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., hold_id: _Optional[str] = ..., points: _Optional[int] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., purchase_id: _Optional[str] = ...) -> None: ...
+
+class CaptureHoldResponse(_message.Message):
+    __slots__ = ("receipt", "redemption_id", "hold", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    REDEMPTION_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    redemption_id: str
+    hold: _lot_pb2.Hold
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., redemption_id: _Optional[str] = ..., hold: _Optional[_Union[_lot_pb2.Hold, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class ReleaseHoldRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "hold_id", "points", "occurred_time")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    hold_id: str
+    points: int
+    occurred_time: _timestamp_pb2.Timestamp
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., hold_id: _Optional[str] = ..., points: _Optional[int] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ReleaseHoldResponse(_message.Message):
+    __slots__ = ("hold", "receipt", "causal_token", "replayed")
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    hold: _lot_pb2.Hold
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, hold: _Optional[_Union[_lot_pb2.Hold, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class ExtendHoldRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "hold_id", "ttl", "occurred_time")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_ID_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    hold_id: str
+    ttl: _duration_pb2.Duration
+    occurred_time: _timestamp_pb2.Timestamp
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., hold_id: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ExtendHoldResponse(_message.Message):
+    __slots__ = ("hold", "receipt", "causal_token", "replayed")
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    hold: _lot_pb2.Hold
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, hold: _Optional[_Union[_lot_pb2.Hold, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class AdjustPointsRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "points", "reason", "note", "occurred_time", "approves")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    APPROVES_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    points: int
+    reason: str
+    note: str
+    occurred_time: _timestamp_pb2.Timestamp
+    approves: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approves: _Optional[str] = ...) -> None: ...
+
+class AdjustPointsResponse(_message.Message):
+    __slots__ = ("state", "adjustment_id", "receipt", "causal_token", "replayed")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ADJUSTMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    state: AdjustmentState
+    adjustment_id: str
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, state: _Optional[_Union[AdjustmentState, str]] = ..., adjustment_id: _Optional[str] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
 class Write(_message.Message):
-    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class")
+    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class", "redeem_points", "reverse_redemption", "hold_points", "capture_hold", "release_hold", "extend_hold", "adjust_points", "void_purchase")
     ENROLL_MEMBER_FIELD_NUMBER: _ClassVar[int]
     RECORD_PURCHASE_FIELD_NUMBER: _ClassVar[int]
     RECORD_RETURN_FIELD_NUMBER: _ClassVar[int]
     AWARD_POINTS_FIELD_NUMBER: _ClassVar[int]
     SET_EARNING_CLASS_FIELD_NUMBER: _ClassVar[int]
+    REDEEM_POINTS_FIELD_NUMBER: _ClassVar[int]
+    REVERSE_REDEMPTION_FIELD_NUMBER: _ClassVar[int]
+    HOLD_POINTS_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_HOLD_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_HOLD_FIELD_NUMBER: _ClassVar[int]
+    EXTEND_HOLD_FIELD_NUMBER: _ClassVar[int]
+    ADJUST_POINTS_FIELD_NUMBER: _ClassVar[int]
+    VOID_PURCHASE_FIELD_NUMBER: _ClassVar[int]
     enroll_member: EnrollMemberRequest
     record_purchase: RecordPurchaseRequest
     record_return: RecordReturnRequest
     award_points: AwardPointsRequest
     set_earning_class: SetEarningClassRequest
-    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberRequest, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseRequest, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnRequest, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsRequest, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassRequest, _Mapping]] = ...) -> None: ...
+    redeem_points: RedeemPointsRequest
+    reverse_redemption: ReverseRedemptionRequest
+    hold_points: HoldPointsRequest
+    capture_hold: CaptureHoldRequest
+    release_hold: ReleaseHoldRequest
+    extend_hold: ExtendHoldRequest
+    adjust_points: AdjustPointsRequest
+    void_purchase: VoidPurchaseRequest
+    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberRequest, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseRequest, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnRequest, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsRequest, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassRequest, _Mapping]] = ..., redeem_points: _Optional[_Union[RedeemPointsRequest, _Mapping]] = ..., reverse_redemption: _Optional[_Union[ReverseRedemptionRequest, _Mapping]] = ..., hold_points: _Optional[_Union[HoldPointsRequest, _Mapping]] = ..., capture_hold: _Optional[_Union[CaptureHoldRequest, _Mapping]] = ..., release_hold: _Optional[_Union[ReleaseHoldRequest, _Mapping]] = ..., extend_hold: _Optional[_Union[ExtendHoldRequest, _Mapping]] = ..., adjust_points: _Optional[_Union[AdjustPointsRequest, _Mapping]] = ..., void_purchase: _Optional[_Union[VoidPurchaseRequest, _Mapping]] = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class", "error")
+    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class", "redeem_points", "reverse_redemption", "hold_points", "capture_hold", "release_hold", "extend_hold", "adjust_points", "void_purchase", "error")
     ENROLL_MEMBER_FIELD_NUMBER: _ClassVar[int]
     RECORD_PURCHASE_FIELD_NUMBER: _ClassVar[int]
     RECORD_RETURN_FIELD_NUMBER: _ClassVar[int]
     AWARD_POINTS_FIELD_NUMBER: _ClassVar[int]
     SET_EARNING_CLASS_FIELD_NUMBER: _ClassVar[int]
+    REDEEM_POINTS_FIELD_NUMBER: _ClassVar[int]
+    REVERSE_REDEMPTION_FIELD_NUMBER: _ClassVar[int]
+    HOLD_POINTS_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_HOLD_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_HOLD_FIELD_NUMBER: _ClassVar[int]
+    EXTEND_HOLD_FIELD_NUMBER: _ClassVar[int]
+    ADJUST_POINTS_FIELD_NUMBER: _ClassVar[int]
+    VOID_PURCHASE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     enroll_member: EnrollMemberResponse
     record_purchase: RecordPurchaseResponse
     record_return: RecordReturnResponse
     award_points: AwardPointsResponse
     set_earning_class: SetEarningClassResponse
+    redeem_points: RedeemPointsResponse
+    reverse_redemption: ReverseRedemptionResponse
+    hold_points: HoldPointsResponse
+    capture_hold: CaptureHoldResponse
+    release_hold: ReleaseHoldResponse
+    extend_hold: ExtendHoldResponse
+    adjust_points: AdjustPointsResponse
+    void_purchase: VoidPurchaseResponse
     error: _status_pb2.Status
-    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberResponse, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseResponse, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnResponse, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsResponse, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberResponse, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseResponse, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnResponse, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsResponse, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassResponse, _Mapping]] = ..., redeem_points: _Optional[_Union[RedeemPointsResponse, _Mapping]] = ..., reverse_redemption: _Optional[_Union[ReverseRedemptionResponse, _Mapping]] = ..., hold_points: _Optional[_Union[HoldPointsResponse, _Mapping]] = ..., capture_hold: _Optional[_Union[CaptureHoldResponse, _Mapping]] = ..., release_hold: _Optional[_Union[ReleaseHoldResponse, _Mapping]] = ..., extend_hold: _Optional[_Union[ExtendHoldResponse, _Mapping]] = ..., adjust_points: _Optional[_Union[AdjustPointsResponse, _Mapping]] = ..., void_purchase: _Optional[_Union[VoidPurchaseResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class BatchRecordRequest(_message.Message):
-    __slots__ = ("writes",)
+    __slots__ = ("writes", "all_or_none")
     WRITES_FIELD_NUMBER: _ClassVar[int]
+    ALL_OR_NONE_FIELD_NUMBER: _ClassVar[int]
     writes: _containers.RepeatedCompositeFieldContainer[Write]
-    def __init__(self, writes: _Optional[_Iterable[_Union[Write, _Mapping]]] = ...) -> None: ...
+    all_or_none: bool
+    def __init__(self, writes: _Optional[_Iterable[_Union[Write, _Mapping]]] = ..., all_or_none: _Optional[bool] = ...) -> None: ...
 
 class BatchRecordResponse(_message.Message):
     __slots__ = ("outcomes", "causal_token")
@@ -263,11 +671,29 @@ class BatchRecordResponse(_message.Message):
     causal_token: str
     def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., causal_token: _Optional[str] = ...) -> None: ...
 
+class RecordStreamRequest(_message.Message):
+    __slots__ = ("writes",)
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    writes: _containers.RepeatedCompositeFieldContainer[Write]
+    def __init__(self, writes: _Optional[_Iterable[_Union[Write, _Mapping]]] = ...) -> None: ...
+
+class RecordStreamResponse(_message.Message):
+    __slots__ = ("outcomes", "causal_token")
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    causal_token: str
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., causal_token: _Optional[str] = ...) -> None: ...
+
 class GetBalanceRequest(_message.Message):
-    __slots__ = ("member_id",)
+    __slots__ = ("member_id", "at_time", "known_at_time")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_TIME_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_AT_TIME_FIELD_NUMBER: _ClassVar[int]
     member_id: str
-    def __init__(self, member_id: _Optional[str] = ...) -> None: ...
+    at_time: _timestamp_pb2.Timestamp
+    known_at_time: _timestamp_pb2.Timestamp
+    def __init__(self, member_id: _Optional[str] = ..., at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., known_at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GetBalanceResponse(_message.Message):
     __slots__ = ("balance",)
@@ -276,14 +702,22 @@ class GetBalanceResponse(_message.Message):
     def __init__(self, balance: _Optional[_Union[_member_pb2.Balance, _Mapping]] = ...) -> None: ...
 
 class ListEntriesRequest(_message.Message):
-    __slots__ = ("member_id", "page_size", "page_token")
+    __slots__ = ("member_id", "page_size", "page_token", "kinds", "from_time", "until_time", "purchase_id")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    FROM_TIME_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_TIME_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
     member_id: str
     page_size: int
     page_token: str
-    def __init__(self, member_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    kinds: _containers.RepeatedScalarFieldContainer[_entry_pb2.EntryKind]
+    from_time: _timestamp_pb2.Timestamp
+    until_time: _timestamp_pb2.Timestamp
+    purchase_id: str
+    def __init__(self, member_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[_entry_pb2.EntryKind, str]]] = ..., from_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., purchase_id: _Optional[str] = ...) -> None: ...
 
 class ListEntriesResponse(_message.Message):
     __slots__ = ("entries", "next_page_token")
@@ -292,6 +726,36 @@ class ListEntriesResponse(_message.Message):
     entries: _containers.RepeatedCompositeFieldContainer[_entry_pb2.Entry]
     next_page_token: str
     def __init__(self, entries: _Optional[_Iterable[_Union[_entry_pb2.Entry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListLotsRequest(_message.Message):
+    __slots__ = ("member_id", "at_time")
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_TIME_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    at_time: _timestamp_pb2.Timestamp
+    def __init__(self, member_id: _Optional[str] = ..., at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListLotsResponse(_message.Message):
+    __slots__ = ("lots",)
+    LOTS_FIELD_NUMBER: _ClassVar[int]
+    lots: _containers.RepeatedCompositeFieldContainer[_lot_pb2.Lot]
+    def __init__(self, lots: _Optional[_Iterable[_Union[_lot_pb2.Lot, _Mapping]]] = ...) -> None: ...
+
+class GetLiabilityRequest(_message.Message):
+    __slots__ = ("period", "known_at_time", "with_journal")
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_AT_TIME_FIELD_NUMBER: _ClassVar[int]
+    WITH_JOURNAL_FIELD_NUMBER: _ClassVar[int]
+    period: str
+    known_at_time: _timestamp_pb2.Timestamp
+    with_journal: bool
+    def __init__(self, period: _Optional[str] = ..., known_at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., with_journal: _Optional[bool] = ...) -> None: ...
+
+class GetLiabilityResponse(_message.Message):
+    __slots__ = ("liability",)
+    LIABILITY_FIELD_NUMBER: _ClassVar[int]
+    liability: _liability_pb2.Liability
+    def __init__(self, liability: _Optional[_Union[_liability_pb2.Liability, _Mapping]] = ...) -> None: ...
 
 class SetEarningClassRequest(_message.Message):
     __slots__ = ("request_id", "member_id", "earning_class", "effective_time", "sequence")

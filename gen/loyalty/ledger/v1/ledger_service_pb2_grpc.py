@@ -48,10 +48,30 @@ class LedgerServiceStub:
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberRequest.SerializeToString,
                 response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberResponse.FromString,
                 _registered_method=True)
+        self.QuotePurchase = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/QuotePurchase',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.QuotePurchaseRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.QuotePurchaseResponse.FromString,
+                _registered_method=True)
         self.RecordPurchase = channel.unary_unary(
                 '/loyalty.ledger.v1.LedgerService/RecordPurchase',
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordPurchaseRequest.SerializeToString,
                 response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordPurchaseResponse.FromString,
+                _registered_method=True)
+        self.VoidPurchase = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/VoidPurchase',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.VoidPurchaseRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.VoidPurchaseResponse.FromString,
+                _registered_method=True)
+        self.GetPurchase = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/GetPurchase',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetPurchaseRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetPurchaseResponse.FromString,
+                _registered_method=True)
+        self.ListPurchases = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/ListPurchases',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListPurchasesRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListPurchasesResponse.FromString,
                 _registered_method=True)
         self.RecordReturn = channel.unary_unary(
                 '/loyalty.ledger.v1.LedgerService/RecordReturn',
@@ -63,10 +83,50 @@ class LedgerServiceStub:
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AwardPointsRequest.SerializeToString,
                 response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AwardPointsResponse.FromString,
                 _registered_method=True)
+        self.RedeemPoints = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/RedeemPoints',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RedeemPointsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RedeemPointsResponse.FromString,
+                _registered_method=True)
+        self.ReverseRedemption = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/ReverseRedemption',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReverseRedemptionRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReverseRedemptionResponse.FromString,
+                _registered_method=True)
+        self.HoldPoints = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/HoldPoints',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.HoldPointsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.HoldPointsResponse.FromString,
+                _registered_method=True)
+        self.CaptureHold = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/CaptureHold',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.CaptureHoldRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.CaptureHoldResponse.FromString,
+                _registered_method=True)
+        self.ReleaseHold = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/ReleaseHold',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReleaseHoldRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReleaseHoldResponse.FromString,
+                _registered_method=True)
+        self.ExtendHold = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/ExtendHold',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ExtendHoldRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ExtendHoldResponse.FromString,
+                _registered_method=True)
+        self.AdjustPoints = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/AdjustPoints',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AdjustPointsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AdjustPointsResponse.FromString,
+                _registered_method=True)
         self.BatchRecord = channel.unary_unary(
                 '/loyalty.ledger.v1.LedgerService/BatchRecord',
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.BatchRecordRequest.SerializeToString,
                 response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.BatchRecordResponse.FromString,
+                _registered_method=True)
+        self.RecordStream = channel.stream_stream(
+                '/loyalty.ledger.v1.LedgerService/RecordStream',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordStreamRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordStreamResponse.FromString,
                 _registered_method=True)
         self.GetBalance = channel.unary_unary(
                 '/loyalty.ledger.v1.LedgerService/GetBalance',
@@ -77,6 +137,16 @@ class LedgerServiceStub:
                 '/loyalty.ledger.v1.LedgerService/ListEntries',
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListEntriesRequest.SerializeToString,
                 response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
+        self.ListLots = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/ListLots',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListLotsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListLotsResponse.FromString,
+                _registered_method=True)
+        self.GetLiability = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/GetLiability',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetLiabilityRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetLiabilityResponse.FromString,
                 _registered_method=True)
         self.SetEarningClass = channel.unary_unary(
                 '/loyalty.ledger.v1.LedgerService/SetEarningClass',
@@ -126,6 +196,13 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QuotePurchase(self, request, context):
+        """Says what a purchase would give if it were recorded now. Nothing is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordPurchase(self, request, context):
         """Records a purchase and gives its points.
         """
@@ -133,8 +210,31 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VoidPurchase(self, request, context):
+        """Undoes a purchase and all that it gave, in the store that made it and on the same local day. What was entered by
+        mistake is voided; what comes back is a return.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPurchase(self, request, context):
+        """Reads one purchase with what has come back of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPurchases(self, request, context):
+        """Lists a member's purchases, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordReturn(self, request, context):
-        """Records a return and takes back its points; what is no longer there becomes debt.
+        """Records a return and takes back the points that the purchase gave for it. What is no longer there becomes debt,
+        is forgiven, or stops the return: the programme says which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,9 +247,69 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RedeemPoints(self, request, context):
+        """Spends points, those first that lapse first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReverseRedemption(self, request, context):
+        """Takes a redemption back, whole or in part. The points return to the lots they came from, with their own expiry:
+        what has lapsed since is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldPoints(self, request, context):
+        """Sets points aside for a redemption to come, for a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CaptureHold(self, request, context):
+        """Spends points of a hold, all or some of them, and as often as there are any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseHold(self, request, context):
+        """Gives points of a hold back to the member, all or some of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtendHold(self, request, context):
+        """Sets the end of a hold anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdjustPoints(self, request, context):
+        """Gives or takes points by hand. Above the programme's limits it waits until another principal approves it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def BatchRecord(self, request, context):
-        """Takes a list of writes and gives an outcome for each, in the same order. One that is refused fails alone; where
-        the ledger cannot be reached the call fails as a whole, and may be sent again as it was.
+        """Takes a list of writes and gives an outcome for each, in the same order. One that is refused fails alone, unless
+        all or none are asked for; where the ledger cannot be reached the call fails as a whole, and may be sent again as
+        it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordStream(self, request_iterator, context):
+        """Takes lists of writes one after the other and answers each list with an outcome for each of its writes. The
+        responses come in the order of the requests; the next request is read while the one before is carried out, and no
+        faster than answers are taken. A caller whose stream broke sends again what has no answer yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,6 +324,21 @@ class LedgerServiceServicer:
 
     def ListEntries(self, request, context):
         """Lists a member's entries, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLots(self, request, context):
+        """Lists a member's lots, in the order in which they would be drawn: available ones, those first that lapse first;
+        then pending, then held ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLiability(self, request, context):
+        """Reads what the programme owes its members, in points and in money, for a month or a year.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,10 +392,30 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberRequest.FromString,
                     response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberResponse.SerializeToString,
             ),
+            'QuotePurchase': grpc.unary_unary_rpc_method_handler(
+                    servicer.QuotePurchase,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.QuotePurchaseRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.QuotePurchaseResponse.SerializeToString,
+            ),
             'RecordPurchase': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordPurchase,
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordPurchaseRequest.FromString,
                     response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordPurchaseResponse.SerializeToString,
+            ),
+            'VoidPurchase': grpc.unary_unary_rpc_method_handler(
+                    servicer.VoidPurchase,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.VoidPurchaseRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.VoidPurchaseResponse.SerializeToString,
+            ),
+            'GetPurchase': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPurchase,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetPurchaseRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetPurchaseResponse.SerializeToString,
+            ),
+            'ListPurchases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPurchases,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListPurchasesRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListPurchasesResponse.SerializeToString,
             ),
             'RecordReturn': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordReturn,
@@ -232,10 +427,50 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AwardPointsRequest.FromString,
                     response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AwardPointsResponse.SerializeToString,
             ),
+            'RedeemPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedeemPoints,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RedeemPointsRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RedeemPointsResponse.SerializeToString,
+            ),
+            'ReverseRedemption': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReverseRedemption,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReverseRedemptionRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReverseRedemptionResponse.SerializeToString,
+            ),
+            'HoldPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldPoints,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.HoldPointsRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.HoldPointsResponse.SerializeToString,
+            ),
+            'CaptureHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.CaptureHold,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.CaptureHoldRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.CaptureHoldResponse.SerializeToString,
+            ),
+            'ReleaseHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseHold,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReleaseHoldRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReleaseHoldResponse.SerializeToString,
+            ),
+            'ExtendHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendHold,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ExtendHoldRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ExtendHoldResponse.SerializeToString,
+            ),
+            'AdjustPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdjustPoints,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AdjustPointsRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AdjustPointsResponse.SerializeToString,
+            ),
             'BatchRecord': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchRecord,
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.BatchRecordRequest.FromString,
                     response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.BatchRecordResponse.SerializeToString,
+            ),
+            'RecordStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.RecordStream,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordStreamRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordStreamResponse.SerializeToString,
             ),
             'GetBalance': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBalance,
@@ -246,6 +481,16 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.ListEntries,
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListEntriesRequest.FromString,
                     response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'ListLots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLots,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListLotsRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListLotsResponse.SerializeToString,
+            ),
+            'GetLiability': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLiability,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetLiabilityRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetLiabilityResponse.SerializeToString,
             ),
             'SetEarningClass': grpc.unary_unary_rpc_method_handler(
                     servicer.SetEarningClass,
@@ -342,6 +587,33 @@ class LedgerService:
             _registered_method=True)
 
     @staticmethod
+    def QuotePurchase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/QuotePurchase',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.QuotePurchaseRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.QuotePurchaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RecordPurchase(request,
             target,
             options=(),
@@ -358,6 +630,87 @@ class LedgerService:
             '/loyalty.ledger.v1.LedgerService/RecordPurchase',
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordPurchaseRequest.SerializeToString,
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordPurchaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VoidPurchase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/VoidPurchase',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.VoidPurchaseRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.VoidPurchaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPurchase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/GetPurchase',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetPurchaseRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetPurchaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPurchases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/ListPurchases',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListPurchasesRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListPurchasesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -423,6 +776,195 @@ class LedgerService:
             _registered_method=True)
 
     @staticmethod
+    def RedeemPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/RedeemPoints',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RedeemPointsRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RedeemPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReverseRedemption(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/ReverseRedemption',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReverseRedemptionRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReverseRedemptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/HoldPoints',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.HoldPointsRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.HoldPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CaptureHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/CaptureHold',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.CaptureHoldRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.CaptureHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/ReleaseHold',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReleaseHoldRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ReleaseHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/ExtendHold',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ExtendHoldRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ExtendHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdjustPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/AdjustPoints',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AdjustPointsRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.AdjustPointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def BatchRecord(request,
             target,
             options=(),
@@ -439,6 +981,33 @@ class LedgerService:
             '/loyalty.ledger.v1.LedgerService/BatchRecord',
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.BatchRecordRequest.SerializeToString,
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.BatchRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/loyalty.ledger.v1.LedgerService/RecordStream',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordStreamRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -493,6 +1062,60 @@ class LedgerService:
             '/loyalty.ledger.v1.LedgerService/ListEntries',
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListEntriesRequest.SerializeToString,
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/ListLots',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListLotsRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListLotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLiability(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/GetLiability',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetLiabilityRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetLiabilityResponse.FromString,
             options,
             channel_credentials,
             insecure,

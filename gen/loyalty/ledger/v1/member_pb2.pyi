@@ -33,11 +33,21 @@ class Member(_message.Message):
     def __init__(self, member_id: _Optional[str] = ..., status: _Optional[_Union[MemberStatus, str]] = ..., joined_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., channel: _Optional[str] = ..., earning_class: _Optional[str] = ..., balance: _Optional[_Union[Balance, _Mapping]] = ...) -> None: ...
 
 class Balance(_message.Message):
-    __slots__ = ("available_points", "debt_points", "earned_points")
+    __slots__ = ("available_points", "debt_points", "earned_points", "pending_points", "held_points", "redeemed_points", "next_expiry_time", "next_expiry_points")
     AVAILABLE_POINTS_FIELD_NUMBER: _ClassVar[int]
     DEBT_POINTS_FIELD_NUMBER: _ClassVar[int]
     EARNED_POINTS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_POINTS_FIELD_NUMBER: _ClassVar[int]
+    HELD_POINTS_FIELD_NUMBER: _ClassVar[int]
+    REDEEMED_POINTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_EXPIRY_TIME_FIELD_NUMBER: _ClassVar[int]
+    NEXT_EXPIRY_POINTS_FIELD_NUMBER: _ClassVar[int]
     available_points: int
     debt_points: int
     earned_points: int
-    def __init__(self, available_points: _Optional[int] = ..., debt_points: _Optional[int] = ..., earned_points: _Optional[int] = ...) -> None: ...
+    pending_points: int
+    held_points: int
+    redeemed_points: int
+    next_expiry_time: _timestamp_pb2.Timestamp
+    next_expiry_points: int
+    def __init__(self, available_points: _Optional[int] = ..., debt_points: _Optional[int] = ..., earned_points: _Optional[int] = ..., pending_points: _Optional[int] = ..., held_points: _Optional[int] = ..., redeemed_points: _Optional[int] = ..., next_expiry_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_expiry_points: _Optional[int] = ...) -> None: ...

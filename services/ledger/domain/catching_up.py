@@ -1,0 +1,141 @@
+"""What time does by itself to a member's points: holds run out, lots become active, lots lapse (DESIGN §4, §12.9).
+
+Whoever reads or decides at an instant applies `catch_up` first, so that a lapsed lot is gone at its instant for
+everyone; a sweeper, or the member's next write, later writes down just these events.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+from services.ledger.domain.events import LEDGER, Account, EntryKind, Event, LotKey, Posting
+from services.ledger.domain.lots import Lot, Lots, Parts, active, becoming_available, postings, total
+from services.ledger.domain.making import make
+from services.ledger.domain.state import Hold, Member, evolve_member
+from services.programme.model import ExpiryPolicy, Programme
+
+_DAY = timedelta(days=1)
+
+
+def due_time(programme: Programme, member: Member) -> datetime | None:
+    """The instant at which time next does something to a member's points; None where it never will."""
+    times: list[datetime] = [hold.expires for hold in member.holds]
+    if member.pending:
+        times.append(programme.start_of_local_day(_activation(member.pending)))
+    if member.lots:
+        lapse = _first_lapse(programme, member)
+        if lapse is not None:
+            times.append(lapse)
+    return min(times, default=None)
+
+
+def catch_up(
+    programme: Programme, member: Member, until: datetime, *, since: datetime | None = None
+) -> tuple[list[Event], Member]:
+    """What time has done up to an instant (that one included), in order, and the member after it.
+
+    Each event carries its own instant; with `since`, none an earlier one: what lapses the moment it is given
+    lapses then.
+    """
+    events: list[Event] = []
+    now = since
+    while (time := due_time(programme, member)) is not None and time <= until:
+        now = time if now is None else max(time, now)
+        event = _next(programme, member, time, now)
+        member = evolve_member(member, event)
+        events.append(event)
+    return events, member
+
+
+def next_expiry(programme: Programme, member: Member) -> tuple[datetime, int] | None:
+    """When available points lapse next if nothing happens, and how many; None where none ever will."""
+    if not member.lots:
+        return None
+    time = _first_lapse(programme, member)
+    return None if time is None else (time, total(_lapsing(programme, member, time)))
+
+
+def lapse_time(programme: Programme, key: LotKey) -> datetime | None:
+    """The first instant at which a lot is gone by its own expiry day."""
+    return None if key.expires is None else programme.start_of_local_day(key.expires + _DAY)
+
+
+def expiry_time(programme: Programme, member: Member, key: LotKey) -> datetime | None:
+    """The instant at which available points of a lot are gone if nothing happens; None where they never will be."""
+    own, inactive = lapse_time(programme, key), _inactive_from(programme, member)
+    if own is None or inactive is None:
+        return own or inactive
+    return min(own, inactive)
+
+
+def _next(programme: Programme, member: Member, time: datetime, now: datetime) -> Event:
+    for hold in sorted(member.holds, key=lambda hold: (hold.expires, hold.hold_id)):
+        if hold.expires <= time:
+            return _run_out(member, hold, now)
+    if member.pending and programme.start_of_local_day(_activation(member.pending)) <= time:
+        return _activate(programme, member, time, now)
+    return _lapse(programme, member, time, now)
+
+
+def _run_out(member: Member, hold: Hold, now: datetime) -> Event:
+    """What a hold still holds becomes available again."""
+    return make(
+        EntryKind.HOLD_EXPIRED,
+        member,
+        now,
+        postings=[*postings(Account.HELD, hold.lots, -1), *becoming_available(member.debt, tuple(hold.lots))],
+        reference=hold.hold_id,
+        expire_time=hold.expires,
+        author=LEDGER,
+    )
+
+
+def _activate(programme: Programme, member: Member, time: datetime, now: datetime) -> Event:
+    today = programme.local_day(time)
+    ready = [lot for lot in member.pending if lot.key.activates is None or lot.key.activates <= today]
+    parts = [Lot(active(lot.key), lot.points) for lot in ready]
+    return make(
+        EntryKind.POINTS_ACTIVATED,
+        member,
+        now,
+        postings=[*postings(Account.PENDING, ready, -1), *becoming_available(member.debt, parts)],
+        author=LEDGER,
+    )
+
+
+def _lapse(programme: Programme, member: Member, time: datetime, now: datetime) -> Event:
+    gone = _lapsing(programme, member, time)
+    legs = postings(Account.AVAILABLE, gone, -1)
+    return make(
+        EntryKind.POINTS_EXPIRED,
+        member,
+        now,
+        postings=[*legs, *[Posting(Account.EXPIRED, lot.points, lot.key) for lot in gone]],
+        author=LEDGER,
+    )
+
+
+def _lapsing(programme: Programme, member: Member, time: datetime) -> Parts:
+    """The lots that are gone at an instant: all where the member was inactive too long, else those past their day."""
+    inactive = _inactive_from(programme, member)
+    if inactive is not None and inactive <= time:
+        return tuple(member.lots)
+    today = programme.local_day(time)
+    return tuple([lot for lot in member.lots if lot.key.expires is not None and lot.key.expires < today])
+
+
+def _activation(pending: Lots) -> date:
+    return min(lot.key.activates or date.min for lot in pending)
+
+
+def _first_lapse(programme: Programme, member: Member) -> datetime | None:
+    # Lots stand first-expiring-first.
+    return expiry_time(programme, member, member.lots.first.key)
+
+
+def _inactive_from(programme: Programme, member: Member) -> datetime | None:
+    """The instant at which a member has been inactive too long; None where the policy does not ask."""
+    expiry = programme.expiry
+    if expiry.policy is not ExpiryPolicy.INACTIVITY or expiry.period is None:
+        return None
+    return programme.start_of_local_day(expiry.period.last_day(programme.local_day(member.activity_time)) + _DAY)

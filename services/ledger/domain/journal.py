@@ -1,0 +1,130 @@
+"""The journal: what entries move, by the day they are booked on, account, expiry month and market.
+
+An entry is booked on the local day of the later of its own time and the business time at which it was recorded, so
+that a day that business time has left never changes, and what comes late counts in the open one. What time does by
+itself is booked on the day of its instant, whenever it is written down.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+
+from services.ledger.domain.events import Account, EntryKind, Event, Posting
+from services.programme.model import Programme
+
+# What time does by itself.
+OF_TIME = frozenset({EntryKind.POINTS_ACTIVATED, EntryKind.POINTS_EXPIRED, EntryKind.HOLD_EXPIRED})
+# Where points are outstanding.
+OUTSTANDING = (Account.PENDING, Account.AVAILABLE, Account.HELD)
+# Where they come from or go to without a word about the lot; an entry has one of them at most.
+_WITHOUT_LOTS = (Account.ISSUED, Account.ADJUSTED, Account.REDEEMED)
+
+_DAY = timedelta(days=1)
+
+
+class Booked(NamedTuple):
+    """What the journal needs to know of an entry."""
+
+    kind: EntryKind
+    occurred_time: datetime
+    recorded_time: datetime
+    postings: tuple[Posting, ...]
+
+    @classmethod
+    def by_time(cls, event: Event) -> Booked:
+        """What time has done and nobody has written down yet."""
+        return cls(event.kind, event.occurred_time, event.occurred_time, event.postings)
+
+
+class Line(NamedTuple):
+    """What points are summed by. `expiry_month` is "2027-01", or empty for points without an expiry day."""
+
+    posting_day: date
+    recorded_day: date
+    account: Account
+    expiry_month: str
+    market: str
+
+
+class Journal:
+    """Books the entries of one partition, in their order. `clock` is its simulated business time; None: real time."""
+
+    def __init__(self, programme: Programme, clock: datetime | None) -> None:
+        self.sums: Counter[Line] = Counter()
+        self.clock = clock
+        # There is one market so far; it is told by its currency.
+        self._market = programme.currency
+        self._posted = Days(programme)
+        self._recorded = Days(programme)
+
+    def book(self, entry: Booked) -> None:
+        """Adds one entry."""
+        if entry.kind is EntryKind.CLOCK_ADVANCED:
+            if self.clock is not None:
+                self.clock = entry.occurred_time
+            return
+        if not entry.postings:
+            return
+        time = entry.occurred_time
+        if entry.kind not in OF_TIME:
+            time = max(time, entry.recorded_time if self.clock is None else self.clock)
+        posting_day, recorded_day = self._posted.day(time), self._recorded.day(entry.recorded_time)
+        for account, expiry_month, points in by_month(entry.postings):
+            self.sums[Line(posting_day, recorded_day, account, expiry_month, self._market)] += points
+
+
+class Days:
+    """Local days of instants that mostly lie together. A day ends for good where the next one first begins."""
+
+    def __init__(self, programme: Programme) -> None:
+        self._programme = programme
+        self._day = date.max
+        # None yet.
+        self._start = self._end = datetime.max.replace(tzinfo=UTC)
+
+    def day(self, time: datetime) -> date:
+        """The local day of an instant."""
+        if not self._start <= time < self._end:
+            start_of = self._programme.start_of_local_day
+            day = self._programme.local_day(time)
+            if time >= start_of(day + _DAY):
+                day += _DAY
+            self._day, self._start, self._end = day, start_of(day), start_of(day + _DAY)
+        return self._day
+
+
+def by_month(postings: Iterable[Posting]) -> list[tuple[Account, str, int]]:
+    """Postings by account and expiry month, so that the equation of the accounts holds in each month by itself.
+
+    Where points came from or went to follows the lots of the same entry. Debt has no lot: it goes with the lots where
+    they are of one month or nothing else moved, and stands without a month where they are of several.
+    """
+    legs: Counter[tuple[Account, str]] = Counter()
+    # What the lots of each month gained, and what of them lapsed.
+    gained: Counter[str] = Counter()
+    outside: Account | None = None
+    debt = 0
+    for account, points, lot in postings:
+        if account is Account.DEBT:
+            debt += points
+        elif account in _WITHOUT_LOTS:
+            assert outside in (None, account), "an entry issues, adjusts or redeems"
+            outside = account
+        else:
+            month = "" if lot.expires is None else lot.expires.isoformat()[:7]
+            legs[account, month] += points
+            gained[month] += points
+    if outside is None:
+        for month, points in gained.items():
+            legs[Account.DEBT, month] += points
+    else:
+        sign = -1 if outside is Account.REDEEMED else 1
+        home = next(iter(gained)) if len(gained) == 1 else ""
+        for month, points in gained.items():
+            legs[outside, month] += sign * points
+        legs[outside, home] -= sign * debt
+        legs[Account.DEBT, home] += debt
+    return [(account, month, points) for (account, month), points in legs.items() if points]

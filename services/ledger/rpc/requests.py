@@ -1,0 +1,270 @@
+"""Requests to commands, after the field rules of the contract have passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+from google.protobuf.message import Message
+from loyalty.ledger.v1 import ledger_service_pb2 as pb
+
+from services.ledger.domain import commands
+from services.ledger.domain.events import LineReturn
+from services.ledger.rpc.times import read_span, read_time
+from services.runtime.identity import Caller
+from services.runtime.status import InvalidFieldError
+
+# A hold that names no time.
+HOLD_TTL: Final = timedelta(minutes=15)
+
+_LINE_KINDS = {
+    pb.LINE_KIND_UNSPECIFIED: commands.LineKind.GOODS,
+    pb.LINE_KIND_GOODS: commands.LineKind.GOODS,
+    pb.LINE_KIND_SHIPPING: commands.LineKind.SHIPPING,
+    pb.LINE_KIND_GIFT_CARD: commands.LineKind.GIFT_CARD,
+}
+
+
+def canonical(name: bytes, request: Message) -> bytes:
+    """A request as it was sent, comparable to the letter; the method's name keeps kinds apart."""
+    return name + b"\0" + request.SerializeToString(deterministic=True)
+
+
+def first_difference(kept: bytes, sent: bytes) -> str:
+    """The first field in which two canonical requests differ, by the order of the contract."""
+    kept_name, _, kept_content = kept.partition(b"\0")
+    sent_name, _, sent_content = sent.partition(b"\0")
+    if kept_name != sent_name:
+        return "the method"
+    request_class = getattr(pb, f"{sent_name.decode()}Request")
+    before, now = (
+        {field.name: value for field, value in request_class.FromString(content).ListFields()}
+        for content in (kept_content, sent_content)
+    )
+    for field in request_class.DESCRIPTOR.fields:
+        if before.get(field.name) != now.get(field.name):
+            return str(field.name)
+    return "an unknown field"
+
+
+def _common(name: bytes, request: Any, caller: Caller) -> dict[str, Any]:
+    return {
+        "member_id": request.member_id,
+        "request_id": request.request_id,
+        "principal": caller.principal,
+        "on_behalf_of": caller.on_behalf_of,
+        "request": canonical(name, request),
+    }
+
+
+def _event(name: bytes, request: Any, caller: Caller) -> dict[str, Any]:
+    return _common(name, request, caller) | {"occurred_time": read_time(request, "occurred_time")}
+
+
+def _enroll_member(request: pb.EnrollMemberRequest, caller: Caller) -> commands.EnrollMember:
+    event = _event(b"EnrollMember", request, caller)
+    event["member_id"] = request.member_id or commands.derived_member_id(caller.principal, request.request_id)
+    return commands.EnrollMember(**event, channel=request.channel)
+
+
+def _lines(request: Any) -> tuple[commands.Line, ...]:
+    return tuple(
+        [
+            commands.Line(
+                line.sku,
+                line.name,
+                line.department,
+                line.category,
+                line.quantity or 1,
+                line.amount_minor_units,
+                _LINE_KINDS[line.kind],
+            )
+            for line in request.lines
+        ]
+    )
+
+
+def _movement(name: bytes, request: Any, caller: Caller) -> dict[str, Any]:
+    return _event(name, request, caller) | {
+        "currency": request.amount.currency_code,
+        "amount": request.amount.minor_units,
+        "lines": _lines(request),
+        "store_id": request.store_id,
+        "receipt_number": request.receipt_number,
+        "channel": request.channel,
+        "exchange_id": request.exchange_id,
+    }
+
+
+def _record_purchase(request: pb.RecordPurchaseRequest, caller: Caller) -> commands.RecordPurchase:
+    return commands.RecordPurchase(
+        **_movement(b"RecordPurchase", request, caller), purchase_id=request.purchase_id or request.request_id
+    )
+
+
+def quoted_purchase(request: pb.QuotePurchaseRequest, caller: Caller) -> commands.RecordPurchase:
+    """The purchase that a QuotePurchase request asks about. It has no id, and its request none of a caller's."""
+    return commands.RecordPurchase(
+        member_id=request.member_id,
+        request_id="~quote",
+        principal=caller.principal,
+        on_behalf_of=caller.on_behalf_of,
+        occurred_time=read_time(request, "occurred_time"),
+        request=b"",
+        purchase_id="",
+        currency=request.amount.currency_code,
+        amount=request.amount.minor_units,
+        lines=_lines(request),
+        store_id=request.store_id,
+        receipt_number="",
+        channel=request.channel,
+    )
+
+
+def _void_purchase(request: pb.VoidPurchaseRequest, caller: Caller) -> commands.VoidPurchase:
+    return commands.VoidPurchase(
+        **_event(b"VoidPurchase", request, caller),
+        purchase_id=request.purchase_id,
+        store_id=request.store_id,
+        reason=request.reason,
+    )
+
+
+def _record_return(request: pb.RecordReturnRequest, caller: Caller) -> commands.RecordReturn:
+    _check_return(request)
+    return commands.RecordReturn(
+        **_movement(b"RecordReturn", request, caller),
+        purchase_id=request.purchase_id,
+        reason=request.reason,
+        returned_lines=tuple(
+            [LineReturn(line.line_number, line.quantity, line.amount_minor_units) for line in request.returned_lines]
+        ),
+    )
+
+
+def _check_return(request: pb.RecordReturnRequest) -> None:
+    """What the contract says in words of the fields that name what comes back."""
+    if not request.returned_lines:
+        if not request.HasField("amount"):
+            raise InvalidFieldError("amount", "must be there where no returned_lines say what comes back")
+        return
+    if not request.purchase_id:
+        raise InvalidFieldError("purchase_id", "must say of which purchase the returned_lines are")
+    if request.HasField("amount") and not request.amount.minor_units:
+        raise InvalidFieldError("amount.minor_units", "must be more than zero, or the amount be left out")
+    if request.lines and not request.HasField("amount"):
+        raise InvalidFieldError("amount", "must be there where there are lines, which add up to it")
+    seen: set[int] = set()
+    for index, line in enumerate(request.returned_lines):
+        if line.line_number in seen:
+            raise InvalidFieldError(
+                f"returned_lines[{index}].line_number", f"line {line.line_number} stands in the list twice"
+            )
+        seen.add(line.line_number)
+
+
+def _award_points(request: pb.AwardPointsRequest, caller: Caller) -> commands.AwardPoints:
+    return commands.AwardPoints(
+        **_event(b"AwardPoints", request, caller),
+        points=request.points,
+        reason=request.reason,
+        note=request.note,
+        purchase_id=request.purchase_id,
+    )
+
+
+def _adjust_points(request: pb.AdjustPointsRequest, caller: Caller) -> commands.AdjustPoints:
+    return commands.AdjustPoints(
+        **_event(b"AdjustPoints", request, caller),
+        points=request.points,
+        reason=request.reason,
+        note=request.note,
+        approves=request.approves,
+    )
+
+
+def _redeem_points(request: pb.RedeemPointsRequest, caller: Caller) -> commands.RedeemPoints:
+    return commands.RedeemPoints(
+        **_event(b"RedeemPoints", request, caller),
+        points=request.points,
+        reason=request.reason,
+        note=request.note,
+        purchase_id=request.purchase_id,
+        store_id=request.store_id,
+        channel=request.channel,
+        offline=request.offline,
+    )
+
+
+def _reverse_redemption(request: pb.ReverseRedemptionRequest, caller: Caller) -> commands.ReverseRedemption:
+    return commands.ReverseRedemption(
+        **_event(b"ReverseRedemption", request, caller),
+        redemption_id=request.redemption_id,
+        points=request.points,
+        reason=request.reason,
+        note=request.note,
+    )
+
+
+def _hold_points(request: pb.HoldPointsRequest, caller: Caller) -> commands.HoldPoints:
+    return commands.HoldPoints(
+        **_event(b"HoldPoints", request, caller),
+        points=request.points,
+        ttl=read_span(request, "ttl", HOLD_TTL),
+        reason=request.reason,
+        purchase_id=request.purchase_id,
+    )
+
+
+def _capture_hold(request: pb.CaptureHoldRequest, caller: Caller) -> commands.CaptureHold:
+    return commands.CaptureHold(
+        **_event(b"CaptureHold", request, caller),
+        hold_id=request.hold_id,
+        points=request.points,
+        reason=request.reason,
+        purchase_id=request.purchase_id,
+    )
+
+
+def _release_hold(request: pb.ReleaseHoldRequest, caller: Caller) -> commands.ReleaseHold:
+    return commands.ReleaseHold(
+        **_event(b"ReleaseHold", request, caller), hold_id=request.hold_id, points=request.points
+    )
+
+
+def _extend_hold(request: pb.ExtendHoldRequest, caller: Caller) -> commands.ExtendHold:
+    return commands.ExtendHold(
+        **_event(b"ExtendHold", request, caller), hold_id=request.hold_id, ttl=read_span(request, "ttl", HOLD_TTL)
+    )
+
+
+def _set_earning_class(request: pb.SetEarningClassRequest, caller: Caller) -> commands.SetEarningClass:
+    effective_time = read_time(request, "effective_time")
+    assert effective_time is not None, "the contract requires it"
+    return commands.SetEarningClass(
+        **_common(b"SetEarningClass", request, caller),
+        occurred_time=None,
+        earning_class=request.earning_class,
+        effective_time=effective_time,
+        sequence=request.sequence,
+    )
+
+
+# Each write, by its name in a batch: how its request becomes a command. InvalidFieldError where a field breaks a rule
+# that the contract states in words.
+WRITES: Final[dict[str, Callable[[Any, Caller], commands.MemberCommand]]] = {
+    "enroll_member": _enroll_member,
+    "record_purchase": _record_purchase,
+    "record_return": _record_return,
+    "award_points": _award_points,
+    "set_earning_class": _set_earning_class,
+    "redeem_points": _redeem_points,
+    "reverse_redemption": _reverse_redemption,
+    "hold_points": _hold_points,
+    "capture_hold": _capture_hold,
+    "release_hold": _release_hold,
+    "extend_hold": _extend_hold,
+    "adjust_points": _adjust_points,
+    "void_purchase": _void_purchase,
+}

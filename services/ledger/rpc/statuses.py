@@ -1,0 +1,62 @@
+"""Errors of the ledger to statuses (docs/errors.md)."""
+
+from __future__ import annotations
+
+import grpc
+
+from services.ledger import errors
+from services.ledger.rpc.requests import first_difference
+from services.runtime.status import ErrorStatus
+
+_Code = grpc.StatusCode
+
+# Reasons of refusals that are not FAILED_PRECONDITION.
+_REFUSAL_CODES = {
+    errors.Refusal.MEMBER_EXISTS: _Code.ALREADY_EXISTS,
+    errors.Refusal.PURCHASE_EXISTS: _Code.ALREADY_EXISTS,
+    errors.Refusal.PURCHASE_UNKNOWN: _Code.NOT_FOUND,
+    errors.Refusal.REDEMPTION_UNKNOWN: _Code.NOT_FOUND,
+    errors.Refusal.HOLD_UNKNOWN: _Code.NOT_FOUND,
+    errors.Refusal.ADJUSTMENT_UNKNOWN: _Code.NOT_FOUND,
+}
+_REJECTIONS: dict[type[errors.LedgerError], tuple[grpc.StatusCode, str, str]] = {
+    # error: (code, reason, field)
+    errors.MemberUnknownError: (_Code.NOT_FOUND, "MEMBER_UNKNOWN", ""),
+    errors.NotEnrolledError: (_Code.FAILED_PRECONDITION, "NOT_ENROLLED", ""),
+    errors.PurchaseUnknownError: (_Code.NOT_FOUND, "PURCHASE_UNKNOWN", ""),
+    errors.CurrencyMismatchError: (_Code.INVALID_ARGUMENT, "CURRENCY_MISMATCH", "amount.currency_code"),
+    errors.AmountNotPositiveError: (_Code.INVALID_ARGUMENT, "INVALID_FIELD", "amount.minor_units"),
+    errors.LinesDoNotAddUpError: (_Code.INVALID_ARGUMENT, "LINES_DO_NOT_ADD_UP", "lines"),
+    errors.OccurredInFutureError: (_Code.INVALID_ARGUMENT, "OCCURRED_IN_FUTURE", "occurred_time"),
+    errors.OccurredTooEarlyError: (_Code.INVALID_ARGUMENT, "OCCURRED_TOO_EARLY", "occurred_time"),
+    errors.BatchSpansPartitionsError: (_Code.INVALID_ARGUMENT, "BATCH_SPANS_PARTITIONS", "writes"),
+    errors.BatchAbortedError: (_Code.ABORTED, "BATCH_ABORTED", ""),
+    errors.PeriodError: (_Code.INVALID_ARGUMENT, "PERIOD_INVALID", "period"),
+    errors.ClockNotSimulatedError: (_Code.FAILED_PRECONDITION, "CLOCK_NOT_SIMULATED", ""),
+    errors.PageTokenError: (_Code.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID", "page_token"),
+    errors.CursorAheadError: (_Code.OUT_OF_RANGE, "CURSOR_AHEAD_OF_LOG", ""),
+    errors.PoisonedError: (_Code.INTERNAL, "INTERNAL", ""),
+}
+
+
+def describe(error: BaseException) -> ErrorStatus | None:
+    """The status of an error of the ledger; None for one of another kind."""
+    if isinstance(error, errors.RefusedError):
+        return ErrorStatus(
+            code=_REFUSAL_CODES.get(error.refusal, _Code.FAILED_PRECONDITION),
+            reason=error.refusal.value,
+            message=str(error),
+        )
+    if isinstance(error, errors.RequestIdReusedError):
+        field = first_difference(error.kept, error.sent)
+        return ErrorStatus(
+            code=_Code.ALREADY_EXISTS,
+            reason="REQUEST_ID_REUSED",
+            message=f"{error} (first difference: {field})",
+            metadata={"field": field},
+        )
+    found = _REJECTIONS.get(type(error))  # type: ignore[arg-type]  # other errors are simply not found
+    if found is None:
+        return None
+    code, reason, field = found
+    return ErrorStatus(code=code, reason=reason, message=str(error), fields=((field, str(error)),) if field else ())

@@ -1,0 +1,56 @@
+"""How much is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Sizes of a run; they stand in its results. The loads end by themselves: all are counted, not timed."""
+
+    members: int = 100_000
+    rounds: int = 3
+    warm_up_calls: int = 1_000
+    # RecordPurchase, one call each.
+    in_flight: int = 64
+    calls: int = 10_000
+    calls_one_by_one: int = 3_000
+    connections_one_by_one: int = 16
+    paced_seconds: int = 10
+    # BatchRecord.
+    batch: int = 1_000
+    batches: int = 40
+    batches_in_flight: int = 4
+    # RecordStream, for each number of writes in a message.
+    stream_messages: tuple[tuple[int, int], ...] = ((1, 10_000), (100, 200))
+    stream_unanswered_writes: int = 1_000
+    # A member of many entries against one of few, one call at a time.
+    many_entries: int = 100_000
+    few_entries: int = 10
+    member_calls: int = 300
+    member_rounds: int = 5
+    # FULL.
+    log_entries: int = 5_000_000
+    memory_seconds: int = 600
+    memory_first_seconds: int = 60
+
+
+ORDINARY = Sizes()
+
+# To see that all of it runs; its figures mean nothing.
+SMOKE = Sizes(
+    members=500,
+    warm_up_calls=50,
+    calls=300,
+    calls_one_by_one=100,
+    paced_seconds=1,
+    batch=100,
+    batches=6,
+    stream_messages=((1, 200), (100, 4)),
+    many_entries=1_000,
+    member_calls=20,
+    log_entries=5_000,
+    memory_seconds=6,
+    memory_first_seconds=2,
+)

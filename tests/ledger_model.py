@@ -1,0 +1,652 @@
+"""The ledger's rules a second time, in plain Python: lots in a dict, time walked from instant to instant.
+
+Written from DESIGN §12 and the programme page, not from `services/ledger/domain`, whose commands are all that it
+knows of it: what both agree on is more likely to be what was meant.
+"""
+
+from __future__ import annotations
+
+import functools
+from calendar import monthrange
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from services.ledger.domain import commands
+
+DAY = timedelta(days=1)
+# A lot: the day it became active and the last day it is there; points that never expire lie in one.
+Key = tuple[date | None, date | None]
+Parts = list[tuple[Key, int]]
+FOR_EVER: Key = (None, None)
+
+MULTIPLIERS = {"guest": 10_000, "regular": 12_500}
+
+
+@dataclass(frozen=True)
+class Bonus:
+    """One bonus of a programme; `multiplier` and `points`: one of the two."""
+
+    name: str
+    multiplier: str = ""
+    points: int = 0
+    departments: tuple[str, ...] = ()
+    minimum: int = 0
+    first_purchase: bool = False
+    weekdays: tuple[str, ...] = ()
+
+    def yaml(self) -> str:
+        """The bonus as one flow mapping."""
+        keys = [f"id: {self.name}"]
+        keys += [f'multiplier: "{self.multiplier}"'] if self.multiplier else [f"points: {self.points}"]
+        keys += [f"departments: [{', '.join(self.departments)}]"] if self.departments else []
+        keys += [f'minimum: "{self.minimum // 100}.{self.minimum % 100:02}"'] if self.minimum else []
+        keys += [f"weekdays: [{', '.join(self.weekdays)}]"] if self.weekdays else []
+        keys += ["first_purchase: true"] if self.first_purchase else []
+        return "{" + ", ".join(keys) + "}"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A programme, as far as points go; money in cents, periods as `(number, "D" | "M" | "Y")`."""
+
+    zone: str = "Europe/Warsaw"
+    base: str = "goods_paid"
+    points: int = 1
+    per: int = 100
+    sign_up: int = 0
+    pending: int = 0
+    policy: str = "never"
+    period: tuple[int, str] | None = None
+    minimum: int = 1
+    step: int = 1
+    shortfall: str = "debt"
+    per_call: int | None = None
+    per_day: int | None = None
+    back_dating: int | None = None
+    bonuses: tuple[Bonus, ...] = ()
+
+    def yaml(self) -> str:
+        """The programme file that says the same."""
+        lines = [
+            "programme: modelled",
+            "currency: EUR",
+            f"time_zone: {self.zone}",
+            "earning:",
+            f"  base: {self.base}",
+            f"  points: {self.points}",
+            f'  per: "{self.per // 100}.{self.per % 100:02}"',
+            f"  sign_up_bonus: {self.sign_up}",
+        ]
+        lines += [f"  pending: P{self.pending}D"] if self.pending else []
+        lines += ["  bonuses:", *[f"    - {bonus.yaml()}" for bonus in self.bonuses]] if self.bonuses else []
+        period = f", period: P{self.period[0]}{self.period[1]}" if self.period else ""
+        lines += [
+            f"expiry: {{policy: {self.policy}{period}}}",
+            f"redemption: {{minimum: {self.minimum}, step: {self.step}}}",
+            f"returns: {{shortfall: {self.shortfall}}}",
+        ]
+        limits = {"per_call": self.per_call, "per_day": self.per_day}
+        given = [f"{name}: {limit}" for name, limit in limits.items() if limit is not None]
+        lines += [f"adjustments: {{{', '.join(given)}}}"] if given else []
+        lines += [f"back_dating: P{self.back_dating}D"] if self.back_dating else []
+        lines += [
+            "tiers:",
+            "  base: total",
+            "  window: P365D",
+            "  levels:",
+            "    - name: Guest",
+            "    - name: Regular",
+            '      from: "300.00"',
+            '      earning_multiplier: "1.25"',
+        ]
+        return "\n".join(lines) + "\n"
+
+    def local(self, at: datetime) -> date:
+        """The day on a calendar in the shop."""
+        return at.astimezone(ZoneInfo(self.zone)).date()
+
+    def last_day(self, active: date) -> date | None:
+        """The last day of points that became active on a day; None where that does not decide it."""
+        if self.period is None or self.policy == "inactivity":
+            return None
+        return later(date(active.year, 12, 31) if self.policy == "calendar_year" else active, self.period)
+
+
+def later(day: date, period: tuple[int, str]) -> date:
+    """The day so many days, months or years on; the month's last where it has no such day."""
+    number, unit = period
+    if unit == "D":
+        return day + number * DAY
+    months = day.year * 12 + day.month - 1 + number * (12 if unit == "Y" else 1)
+    year, month = months // 12, months % 12 + 1
+    return date(year, month, min(day.day, monthrange(year, month)[1]))
+
+
+@functools.cache
+def day_begins(zone: str, day: date) -> datetime:
+    """The first quarter of an hour that the calendar in the shop shows as this day, or as a later one."""
+    at = datetime(day.year, day.month, day.day, tzinfo=UTC) - timedelta(hours=15)
+    while at.astimezone(ZoneInfo(zone)).date() < day:
+        at += timedelta(minutes=15)
+    return at
+
+
+@dataclass
+class Given:
+    """What one rule of a purchase gave; `counts` names the lines, the goods ("goods") or everything ("total")."""
+
+    points: int
+    key: Key
+    counts: str | frozenset[int]
+    base: int = 0
+    rate: Fraction | None = None  # points for a cent; None: a fixed number
+    back: int = 0  # of its lines
+    taken: int = 0
+
+
+@dataclass
+class Bought:
+    """A purchase with what came back of it, or, with amount 0, what waits for it."""
+
+    occurred: datetime | None = None
+    amount: int = 0
+    goods: int = 0
+    lines: tuple[commands.Line, ...] = ()
+    store: str = ""
+    given: list[Given] = field(default_factory=list)
+    returned: int = 0
+    returned_goods: int = 0
+    pieces: dict[int, int] = field(default_factory=dict)
+    money: dict[int, int] = field(default_factory=dict)
+    voided: bool = False
+    waiting: list[commands.RecordReturn] = field(default_factory=list)
+
+
+@dataclass
+class Spent:
+    """A redemption: the parts in the order they were drawn, the debt last, and how much was given back."""
+
+    parts: Parts
+    debt: int
+    back: int = 0
+
+
+class Refused(Exception):
+    """A rule says no."""
+
+
+class Rejected(Exception):
+    """The request can not be."""
+
+
+class Model:
+    """One member, under one programme. `do` answers as the ledger would: a kind, a reason, "" or "rejected"."""
+
+    def __init__(self, rules: Rules, *, simulated: bool) -> None:
+        self.rules, self.simulated = rules, simulated
+        self.joined: datetime | None = None
+        self.activity = datetime.min.replace(tzinfo=UTC)
+        self.pending: dict[Key, int] = {}
+        self.lots: dict[Key, int] = {}
+        self.holds: dict[str, tuple[datetime, Parts]] = {}
+        self.debt = self.issued = self.redeemed = self.adjusted = self.expired = 0
+        self.gone: dict[Key, tuple[int, datetime]] = {}
+        self.purchases: dict[str, Bought] = {}
+        self.recorded = 0
+        self.redemptions: dict[str, Spent] = {}
+        self.asked: dict[str, tuple[int, str]] = {}
+        self.adjusted_on: dict[date, int] = {}
+        self.classes: list[tuple[int, str, datetime]] = []
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def next_instant(self) -> datetime | None:
+        """When time next does something by itself."""
+        instants = [expires for expires, _ in self.holds.values()]
+        instants += [self.begins(active) for active, _ in self.pending if active]
+        instants += [self.begins(last + DAY) for _, last in self.lots if last]
+        if self.lots and self.inactive_from():
+            instants.append(self.inactive_from())
+        return min(instants, default=None)
+
+    def begins(self, day: date) -> datetime:
+        return day_begins(self.rules.zone, day)
+
+    def inactive_from(self) -> Any:
+        if self.rules.policy != "inactivity" or self.rules.period is None:
+            return None
+        return self.begins(later(self.rules.local(self.activity), self.rules.period) + DAY)
+
+    def pass_time(self, until: datetime, since: datetime | None = None) -> None:
+        """Everything that falls due up to an instant; nothing of it earlier than `since`."""
+        clock = since
+        while (instant := self.next_instant()) is not None and instant <= until:
+            clock = instant if clock is None else max(clock, instant)
+            for name, (expires, parts) in sorted(self.holds.items(), key=lambda item: (item[1][0], item[0])):
+                if expires <= instant:
+                    del self.holds[name]
+                    self.make_available(parts)
+            for key in sorted(self.pending, key=draw_order):
+                if key[0] is not None and self.begins(key[0]) <= instant:
+                    self.make_available([(key if key[1] else FOR_EVER, self.pending.pop(key))])
+            inactive = self.inactive_from()
+            for key in list(self.lots):
+                past_its_day = key[1] is not None and self.begins(key[1] + DAY) <= instant
+                if past_its_day or (inactive is not None and inactive <= instant):
+                    points = self.lots.pop(key)
+                    self.expired += points
+                    self.gone[key] = (self.gone.get(key, (0, clock))[0] + points, clock)
+
+    def make_available(self, parts: Parts) -> None:
+        for key, points in parts:
+            paid = min(self.debt, points)
+            self.debt -= paid
+            if points > paid:
+                self.lots[key] = self.lots.get(key, 0) + points - paid
+
+    def draw(self, lots: dict[Key, int], points: int) -> Parts:
+        parts: Parts = []
+        for key in sorted(lots, key=draw_order):
+            part = min(lots[key], points)
+            if part:
+                parts.append((key, part))
+                take(lots, key, part)
+                points -= part
+        return parts
+
+    def fresh(self, day: date) -> Key:
+        last = self.rules.last_day(day)
+        return (day, last) if last else FOR_EVER
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def do(self, now: datetime, command: Any) -> str:
+        """Carries out a command: its kind, why it was refused, "rejected", or "" where it changes nothing."""
+        occurred = command.occurred_time or now
+        if occurred > now + (timedelta(days=2) if self.simulated else timedelta(minutes=5)):
+            return "rejected"
+        if self.rules.back_dating and not isinstance(command, commands.EnrollMember) and self.too_early(occurred, now):
+            return "rejected"
+        instant = max(now, occurred) if self.simulated else now
+        act = getattr(self, type(command).__name__)
+        if self.joined is None and not isinstance(command, commands.EnrollMember):
+            return "rejected"
+        try:
+            if isinstance(command, commands.RecordPurchase | commands.RecordReturn):
+                check_amount(command)
+            if isinstance(command, commands.SetEarningClass) and any(
+                command.sequence <= one[0] for one in self.classes
+            ):
+                return ""
+            if self.joined is not None:
+                self.pass_time(instant)
+            kind = str(act(command, occurred, instant))
+        except Rejected:
+            return "rejected"
+        except Refused as refused:
+            kind = str(refused)
+        self.pass_time(instant, since=instant)
+        return kind
+
+    def too_early(self, occurred: datetime, now: datetime) -> bool:
+        wall = occurred.astimezone(ZoneInfo(self.rules.zone))
+        assert self.rules.back_dating is not None
+        return (wall.replace(fold=0) + self.rules.back_dating * DAY).astimezone(UTC) < now
+
+    def EnrollMember(self, command: commands.EnrollMember, occurred: datetime, instant: datetime) -> str:
+        if self.joined is not None:
+            raise Refused("MEMBER_EXISTS")
+        self.joined = self.activity = occurred
+        self.issue([(self.fresh(self.rules.local(occurred)), self.rules.sign_up)])
+        return "MEMBER_JOINED"
+
+    def issue(self, parts: Parts) -> None:
+        self.issued += sum(points for _, points in parts)
+        self.make_available([(key, points) for key, points in parts if points])
+
+    def RecordPurchase(self, command: commands.RecordPurchase, occurred: datetime, instant: datetime) -> str:
+        bought = self.purchases.setdefault(command.purchase_id, Bought())
+        if bought.amount:
+            raise Refused("PURCHASE_EXISTS")
+        bought.occurred, bought.amount, bought.lines = occurred, command.amount, command.lines
+        bought.store = command.store_id
+        kinds = commands.LineKind
+        bought.goods = (
+            sum(line.amount for line in command.lines if line.kind is kinds.GOODS) if command.lines else command.amount
+        )
+        bought.given = self.earned(bought, occurred)
+        points = sum(given.points for given in bought.given)
+        active = self.rules.local(occurred) + self.rules.pending * DAY
+        key: Key = FOR_EVER
+        if points and self.rules.pending and self.begins(active) > instant:
+            key = (active, self.rules.last_day(active))
+            self.pending[key] = self.pending.get(key, 0) + points
+            self.issued += points
+        else:
+            # What pays a debt lies in no lot.
+            key = self.fresh(active) if points > self.debt else FOR_EVER
+            self.issue([(self.fresh(active), points)])
+        for given in bought.given:
+            given.key = key
+        self.recorded += 1
+        self.activity = max(self.activity, occurred)
+        for waiting in bought.waiting:
+            try:
+                self.bring_back(bought, waiting)
+            except Refused:
+                continue
+        bought.waiting = []
+        return "PURCHASE_RECORDED"
+
+    def earned(self, bought: Bought, occurred: datetime) -> list[Given]:
+        assert self.joined is not None
+        if occurred <= self.joined:
+            return []
+        rules = self.rules
+        base = bought.amount if rules.base == "total" else bought.goods
+        counts = "total" if rules.base == "total" else "goods"
+
+        def rate(multiplier: int) -> Fraction:
+            return Fraction(rules.points * multiplier, rules.per * 10_000)
+
+        in_force = [name for _, name, effective in self.classes if effective <= occurred]
+        first = rate(MULTIPLIERS[in_force[-1]] if in_force else 10_000)
+        given = [Given(int(base * first), FOR_EVER, counts, base, first)]
+        for bonus in rules.bonuses:
+            weekday = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[rules.local(occurred).weekday()]
+            if (bonus.first_purchase and self.recorded) or (bonus.weekdays and weekday not in bonus.weekdays):
+                continue
+            if base < max(bonus.minimum, 1):
+                continue
+            if not bonus.multiplier:
+                given.append(Given(bonus.points, FOR_EVER, counts))
+                continue
+            extra = rate(int(Fraction(bonus.multiplier) * 10_000) - 10_000)
+            if not bonus.departments:
+                given.append(Given(int(base * extra), FOR_EVER, counts, base, extra))
+                continue
+            lines = frozenset(
+                number
+                for number, line in enumerate(bought.lines, start=1)
+                if line.kind is commands.LineKind.GOODS and line.department in bonus.departments
+            )
+            if lines:
+                some = sum(bought.lines[number - 1].amount for number in lines)
+                given.append(Given(int(some * extra), FOR_EVER, lines, some, extra))
+        return given
+
+    def RecordReturn(self, command: commands.RecordReturn, occurred: datetime, instant: datetime) -> str:
+        if not command.purchase_id:
+            assert self.joined is not None
+            whole = not command.lines or self.rules.base == "total"
+            goods = sum(line.amount for line in command.lines if line.kind is commands.LineKind.GOODS)
+            base = 0 if occurred <= self.joined else command.amount if whole else goods
+            points = base * self.rules.points // self.rules.per
+            self.issued -= points
+            self.debt += points - sum(part for _, part in self.draw(self.lots, points))
+            return "RETURN_RECORDED"
+        bought = self.purchases.setdefault(command.purchase_id, Bought())
+        if not bought.amount:
+            bought.waiting.append(command)
+            return "RETURN_WAITING"
+        self.bring_back(bought, command)
+        return "RETURN_RECORDED"
+
+    def bring_back(self, bought: Bought, command: commands.RecordReturn) -> None:
+        amount, goods = command.amount, None
+        if command.lines:
+            goods = sum(line.amount for line in command.lines if line.kind is commands.LineKind.GOODS)
+        pieces, money = dict(bought.pieces), dict(bought.money)
+        by_line: dict[int, int] = {}
+        if command.returned_lines:
+            goods = 0
+            for number, quantity, wanted in command.returned_lines:
+                if number > len(bought.lines):
+                    raise Refused("LINE_UNKNOWN")
+                line = bought.lines[number - 1]
+                part = wanted
+                if quantity:
+                    pieces[number] = pieces.get(number, 0) + quantity
+                    part = max(line.amount * pieces[number] // line.quantity - money.get(number, 0), 0)
+                money[number] = money.get(number, 0) + part
+                if pieces.get(number, 0) > line.quantity or money[number] > line.amount:
+                    raise Refused("LINE_RETURN_EXCEEDS_PURCHASE")
+                by_line[number] = by_line.get(number, 0) + part
+                goods += part if line.kind is commands.LineKind.GOODS else 0
+            if amount and amount != sum(by_line.values()):
+                raise Refused("RETURNED_LINES_DIFFER")
+            amount = sum(by_line.values())
+        returned = bought.returned + amount
+        if not amount or returned > bought.amount:
+            raise Refused("RETURN_EXCEEDS_PURCHASE")
+        goods_back = bought.goods * returned // bought.amount if goods is None else bought.returned_goods + goods
+        if returned == bought.amount:
+            goods_back = bought.goods
+        goods_back = max(min(goods_back, bought.goods), bought.returned_goods)
+        self.take_back(bought, returned, goods_back, by_line)
+        bought.pieces, bought.money = pieces, money
+
+    def take_back(self, bought: Bought, returned: int, goods_back: int, by_line: dict[int, int]) -> None:
+        """Takes what the purchase gave for what came back, all returns together, less what they took before."""
+        takes: list[tuple[Given, int, int]] = []
+        for given in bought.given:
+            back = given.back
+            if isinstance(given.counts, frozenset):
+                if returned == bought.amount:
+                    back = given.base
+                elif by_line:
+                    back += sum(part for number, part in by_line.items() if number in given.counts)
+                else:
+                    back = max(back, given.base * returned // bought.amount)
+                back = min(back, given.base)
+                left = given.base - back
+            else:
+                left = given.base - (returned if given.counts == "total" else goods_back)
+            if returned == bought.amount:
+                keeps = 0
+            elif given.rate is None:
+                keeps = given.points * (bought.amount - returned) // bought.amount
+            else:
+                keeps = int(left * given.rate)
+            takes.append((given, back, max(given.points - keeps - given.taken, 0)))
+        lots, pending, gone = dict(self.lots), dict(self.pending), dict(self.gone)
+        missing = unissued = 0
+        for given, _, points in takes:
+            key = given.key if given.key[1] else FOR_EVER
+            part = min(points, pending.get(given.key, 0))
+            take(pending, given.key, part)
+            points -= part
+            lapsed, when = gone.get(key, (0, self.activity))
+            assert bought.occurred is not None
+            if key != FOR_EVER or when > bought.occurred:
+                part = min(points, lapsed)
+                if part:
+                    gone[key] = (lapsed - part, when)
+                unissued += part
+                points -= part
+            part = min(points, lots.get(key, 0))
+            take(lots, key, part)
+            missing += points - part
+        missing -= sum(part for _, part in self.draw(lots, missing))
+        if missing and self.rules.shortfall == "refuse":
+            raise Refused("POINTS_SPENT")
+        wanted = sum(points for _, _, points in takes)
+        if self.rules.shortfall == "debt":
+            self.debt += missing
+        else:
+            wanted -= missing
+        self.issued -= wanted
+        self.expired -= unissued
+        self.lots, self.pending, self.gone = lots, pending, gone
+        for given, back, points in takes:
+            given.back = back
+            given.taken += points
+        bought.returned, bought.returned_goods = returned, goods_back
+
+    def VoidPurchase(self, command: commands.VoidPurchase, occurred: datetime, instant: datetime) -> str:
+        bought = self.purchases.get(command.purchase_id)
+        if bought is None or not bought.amount:
+            raise Refused("PURCHASE_UNKNOWN")
+        if bought.voided:
+            raise Refused("PURCHASE_VOIDED")
+        if bought.returned == bought.amount:
+            raise Refused("RETURN_EXCEEDS_PURCHASE")
+        if bought.store != command.store_id:
+            raise Refused("VOID_OTHER_STORE")
+        assert bought.occurred is not None
+        if self.rules.local(bought.occurred) != self.rules.local(occurred):
+            raise Refused("VOID_TOO_LATE")
+        self.take_back(bought, bought.amount, bought.goods, {})
+        bought.voided = True
+        return "PURCHASE_VOIDED"
+
+    def AwardPoints(self, command: commands.AwardPoints, occurred: datetime, instant: datetime) -> str:
+        bought = self.purchases.get(command.purchase_id)
+        if command.purchase_id and (bought is None or not bought.amount):
+            raise Refused("PURCHASE_UNKNOWN")
+        if bought is not None and bought.returned == bought.amount:
+            raise Refused("PURCHASE_RETURNED")
+        key = self.fresh(self.rules.local(occurred))
+        if bought is not None:
+            lot = key if command.points > self.debt else FOR_EVER
+            bought.given.append(Given(command.points, lot, "total"))
+        self.issue([(key, command.points)])
+        return "POINTS_AWARDED"
+
+    def AdjustPoints(self, command: commands.AdjustPoints, occurred: datetime, instant: datetime) -> str:
+        day, size, rules = self.rules.local(instant), abs(command.points), self.rules
+        if command.approves:
+            if command.approves not in self.asked:
+                raise Refused("ADJUSTMENT_UNKNOWN")
+            points, principal = self.asked[command.approves]
+            if points != command.points:
+                raise Refused("ADJUSTMENT_DIFFERS")
+            if principal == command.principal:
+                raise Refused("APPROVAL_BY_SAME_PRINCIPAL")
+        elif (rules.per_call is not None and size > rules.per_call) or (
+            rules.per_day is not None and self.adjusted_on.get(day, 0) + size > rules.per_day
+        ):
+            if len(self.asked) >= 20:
+                raise Refused("TOO_MANY_ADJUSTMENTS")
+            self.asked[command.request_id] = (command.points, command.principal)
+            return "ADJUSTMENT_REQUESTED"
+        if command.points < 0:
+            self.spend(size)
+        else:
+            self.make_available([(self.fresh(day), size)])
+        self.asked.pop(command.approves, None)
+        self.adjusted += command.points
+        self.adjusted_on[day] = self.adjusted_on.get(day, 0) + size
+        return "POINTS_ADJUSTED"
+
+    def spend(self, points: int) -> Parts:
+        if points > sum(self.lots.values()):
+            raise Refused("NOT_ENOUGH_POINTS")
+        return self.draw(self.lots, points)
+
+    def check_size(self, points: int) -> None:
+        if points < self.rules.minimum:
+            raise Refused("REDEMPTION_BELOW_MINIMUM")
+        if points % self.rules.step:
+            raise Refused("REDEMPTION_NOT_IN_STEPS")
+
+    def RedeemPoints(self, command: commands.RedeemPoints, occurred: datetime, instant: datetime) -> str:
+        if command.offline:
+            parts = self.draw(self.lots, command.points)
+        else:
+            self.check_size(command.points)
+            parts = self.spend(command.points)
+        owed = command.points - sum(part for _, part in parts)
+        self.debt += owed
+        self.redeemed += command.points
+        self.activity = max(self.activity, instant)
+        self.redemptions[command.request_id] = Spent(parts, owed)
+        return "POINTS_REDEEMED"
+
+    def ReverseRedemption(self, command: commands.ReverseRedemption, occurred: datetime, instant: datetime) -> str:
+        spent = self.redemptions.get(command.redemption_id)
+        if spent is None:
+            raise Refused("REDEMPTION_UNKNOWN")
+        units = [key for key, points in spent.parts for _ in range(points)]
+        units += [self.fresh(self.rules.local(instant))] * spent.debt
+        points = command.points or len(units) - spent.back
+        if not points or points > len(units) - spent.back:
+            raise Refused("REVERSAL_EXCEEDS_REDEMPTION")
+        # Point by point, backwards.
+        back = units[::-1][spent.back : spent.back + points]
+        self.make_available([(key, 1) for key in back])
+        spent.back += points
+        self.redeemed -= points
+        return "REDEMPTION_REVERSED"
+
+    def HoldPoints(self, command: commands.HoldPoints, occurred: datetime, instant: datetime) -> str:
+        self.check_size(command.points)
+        self.holds[command.request_id] = (instant + command.ttl, self.spend(command.points))
+        return "POINTS_HELD"
+
+    def out_of_hold(self, hold_id: str, points: int) -> Parts:
+        if hold_id not in self.holds:
+            raise Refused("HOLD_UNKNOWN")
+        expires, held = self.holds[hold_id]
+        points = points or sum(part for _, part in held)
+        if points > sum(part for _, part in held):
+            raise Refused("CAPTURE_EXCEEDS_HOLD")
+        left = dict(held)
+        parts = self.draw(left, points)
+        if left:
+            self.holds[hold_id] = (expires, sorted(left.items(), key=lambda item: draw_order(item[0])))
+        else:
+            del self.holds[hold_id]
+        return parts
+
+    def CaptureHold(self, command: commands.CaptureHold, occurred: datetime, instant: datetime) -> str:
+        parts = self.out_of_hold(command.hold_id, command.points)
+        self.redeemed += sum(part for _, part in parts)
+        self.activity = max(self.activity, instant)
+        self.redemptions[command.request_id] = Spent(parts, 0)
+        return "HOLD_CAPTURED"
+
+    def ReleaseHold(self, command: commands.ReleaseHold, occurred: datetime, instant: datetime) -> str:
+        self.make_available(self.out_of_hold(command.hold_id, command.points))
+        return "HOLD_RELEASED"
+
+    def ExtendHold(self, command: commands.ExtendHold, occurred: datetime, instant: datetime) -> str:
+        if command.hold_id not in self.holds:
+            raise Refused("HOLD_UNKNOWN")
+        self.holds[command.hold_id] = (instant + command.ttl, self.holds[command.hold_id][1])
+        return "HOLD_EXTENDED"
+
+    def SetEarningClass(self, command: commands.SetEarningClass, occurred: datetime, instant: datetime) -> str:
+        if command.earning_class not in MULTIPLIERS:
+            raise Refused("EARNING_CLASS_UNKNOWN")
+        self.classes.append((command.sequence, command.earning_class, command.effective_time))
+        return "EARNING_CLASS_SET"
+
+
+def check_amount(command: commands.RecordPurchase | commands.RecordReturn) -> None:
+    """What the contract and the currency ask of an amount."""
+    named = command.returned_lines if isinstance(command, commands.RecordReturn) else ()
+    if named and not command.purchase_id:
+        raise Rejected
+    if named and not command.amount:
+        return
+    if command.currency != "EUR" or command.amount <= 0:
+        raise Rejected
+    if command.lines and sum(line.amount for line in command.lines) != command.amount:
+        raise Rejected
+
+
+def draw_order(key: Key) -> tuple[date, date]:
+    """What expires first goes first; of that, what became active first."""
+    return key[1] or date.max, key[0] or date.min
+
+
+def take(lots: dict[Key, int], key: Key, points: int) -> None:
+    """Takes points out of a lot, and an empty lot away."""
+    if points:
+        lots[key] -= points
+        if not lots[key]:
+            del lots[key]

@@ -1,0 +1,586 @@
+"""Every command in any order, beside a model in plain Python: after each step both have come to the same."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Protocol
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from services.ledger.domain import commands
+from services.ledger.domain.catching_up import catch_up
+from services.ledger.domain.commands import Line, LineKind
+from services.ledger.domain.decide import Now, decide
+from services.ledger.domain.encoding import decode_body, encode_body
+from services.ledger.domain.events import Account, EntryKind, Event, LineReturn
+from services.ledger.domain.state import (
+    Known,
+    Member,
+    Purchase,
+    Redemption,
+    evolve_lapsed,
+    evolve_member,
+    evolve_purchase,
+    evolve_redemption,
+)
+from services.ledger.domain.views import as_of
+from services.ledger.errors import RejectedError
+from services.programme import Programme, parse
+from tests.ledger_model import Bonus, Key, Model, Rules, day_begins, draw_order
+
+DAY = timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
+
+PROGRAMMES = (
+    Rules(sign_up=50, points=3, per=250),
+    Rules(policy="after", period=(3, "D"), pending=2, base="total", points=7, per=300),
+    Rules(zone="America/New_York", policy="after", period=(1, "M"), sign_up=20, shortfall="forgive", back_dating=30),
+    Rules(
+        zone="America/Santiago",
+        policy="calendar_year",
+        period=(0, "M"),
+        pending=1,
+        shortfall="refuse",
+        minimum=10,
+        step=5,
+        per_call=100,
+        per_day=150,
+    ),
+    Rules(policy="inactivity", period=(5, "D"), per_call=50, sign_up=10, shortfall="debt"),
+    Rules(policy="inactivity", period=(1, "M"), pending=1, zone="America/Santiago"),
+    Rules(
+        policy="after",
+        period=(1, "Y"),
+        per=100,
+        bonuses=(
+            Bonus("dairy-double", multiplier="2.5", departments=("DAIRY",)),
+            Bonus("first", points=37, minimum=500, first_purchase=True),
+            Bonus("weekend", multiplier="1.3333", weekdays=("sat", "sun")),
+        ),
+        per_day=120,
+        back_dating=90,
+    ),
+    Rules(
+        policy="calendar_year",
+        period=(2, "M"),
+        base="total",
+        zone="Asia/Kolkata",
+        bonuses=(Bonus("always", points=11), Bonus("meat", multiplier="3", departments=("MEAT", "DAIRY"))),
+        minimum=5,
+    ),
+)
+
+# Days before the clock changes, the leap day and the end of the year, in the zones above.
+STARTS = (
+    datetime(2024, 2, 27, 12, tzinfo=UTC),
+    datetime(2024, 3, 9, 20, tzinfo=UTC),
+    datetime(2024, 3, 30, 9, tzinfo=UTC),
+    datetime(2024, 9, 6, 3, tzinfo=UTC),
+    datetime(2024, 10, 26, 18, tzinfo=UTC),
+    datetime(2024, 12, 30, 22, tzinfo=UTC),
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is asked of a member after each step; lots in the order they are drawn, without what is empty."""
+
+    pending: tuple[tuple[Key, int], ...]
+    lots: tuple[tuple[Key, int], ...]
+    holds: Mapping[str, tuple[datetime, tuple[tuple[Key, int], ...]]]
+    debt: int
+    earned: int
+    redeemed: int
+    adjusted: int
+    expired: int
+    # Of each purchase: what came back in money, goods and points, and whether it was voided.
+    purchases: Mapping[str, tuple[int, int, int, bool]]
+
+
+class Subject(Protocol):
+    """What stands beside the model: the domain alone, or a ledger that runs."""
+
+    def perform(self, now: datetime, command: commands.MemberCommand) -> str:
+        """Carries out a command: its kind, why it was refused, "rejected", or "" where it changes nothing."""
+
+    def figures(self, now: datetime, member_id: str) -> Figures:
+        """A member's figures at an instant; raises LookupError for nobody's."""
+
+
+@functools.cache
+def programme_of(rules: Rules) -> Programme:
+    return parse(rules.yaml(), "modelled")
+
+
+class Kept:
+    """What is kept of one member: its states, and the same rebuilt from its encoded events."""
+
+    def __init__(self) -> None:
+        self.known = Known()
+        self.purchases: dict[str, Purchase] = {}
+        self.redemptions: dict[str, Redemption] = {}
+        self.details: dict[str, Mapping[str, Any]] = {}
+        self.events: list[Event] = []
+        self.rebuilt = Known()
+        self.rebuilt_purchases: dict[str, Purchase] = {}
+        self.rebuilt_redemptions: dict[str, Redemption] = {}
+        self.posted: Counter[Account] = Counter()
+
+    def member(self) -> Member:
+        if self.known.member is None:
+            raise LookupError
+        return self.known.member
+
+    def about(self, command: commands.MemberCommand) -> Known:
+        purchase_id = getattr(command, "purchase_id", "")
+        return self.known._replace(
+            purchase=self.purchases.get(purchase_id),
+            redemption=self.redemptions.get(getattr(command, "redemption_id", "")),
+            bought=self.details.get(purchase_id),
+        )
+
+    def keep(self, command: commands.MemberCommand, known: Known, events: tuple[Event, ...]) -> None:
+        self.known = known._replace(purchase=None, redemption=None, bought=None)
+        purchase_id = getattr(command, "purchase_id", "")
+        if known.purchase is not None:
+            self.purchases[purchase_id] = known.purchase
+        for event in events:
+            if event.kind is EntryKind.PURCHASE_RECORDED:
+                self.details[purchase_id] = event.detail or {}
+            if (name := redemption_of(event)) and known.redemption is not None:
+                self.redemptions[name] = known.redemption
+            self.events.append(event)
+            self.rebuild(event)
+
+    def rebuild(self, event: Event) -> None:
+        """Follows with what can be read back of an event, and with nothing else."""
+        body = encode_body(event)
+        read = Event(
+            kind=event.kind,
+            member_id=event.member_id,
+            request_id=event.request_id,
+            occurred_time=event.occurred_time,
+            purchase_id=event.purchase_id,
+            author=event.author,
+            **decode_body(body),
+        )
+        assert encode_body(read) == body
+        assert read == event._replace(detail=None)
+        if read.purchase_id:
+            purchase = evolve_purchase(self.rebuilt_purchases.get(read.purchase_id), read)
+            if purchase is not None:
+                self.rebuilt_purchases[read.purchase_id] = purchase
+        if name := redemption_of(read):
+            redemption = evolve_redemption(self.rebuilt_redemptions.get(name), read)
+            assert redemption is not None
+            self.rebuilt_redemptions[name] = redemption
+        member = evolve_member(self.rebuilt.member, read)
+        self.rebuilt = Known(member=member, lapsed=evolve_lapsed(self.rebuilt.lapsed, read))
+        after = (member.pending_points, member.available, member.held, member.debt)
+        assert after == (event.pending_after, event.available_after, event.held_after, event.debt_after)
+        assert min(after) >= 0
+        assert not (member.debt and member.available), "what is available pays debt first"
+        for posting in event.postings:
+            self.posted[posting.account] += posting.points
+        assert event.points == event.posted(Account.ISSUED), "the rules say where all points issued came from"
+        assert sum(after[:3]) - after[3] == (
+            self.posted[Account.ISSUED]
+            + self.posted[Account.ADJUSTED]
+            - self.posted[Account.REDEEMED]
+            - self.posted[Account.EXPIRED]
+        )
+
+
+def redemption_of(event: Event) -> str:
+    """The redemption that an event makes or gives back of."""
+    match event.kind:
+        case EntryKind.POINTS_REDEEMED | EntryKind.HOLD_CAPTURED:
+            return event.request_id
+        case EntryKind.REDEMPTION_REVERSED:
+            return event.reference
+        case _:
+            return ""
+
+
+class Domain:
+    """The pure rules, with a dict for a database."""
+
+    def __init__(self, rules: Rules, *, simulated: bool) -> None:
+        self._programme = programme_of(rules)
+        self._simulated = simulated
+        self._kept: dict[str, Kept] = {}
+
+    def perform(self, now: datetime, command: commands.MemberCommand) -> str:
+        kept = self._kept.get(command.member_id) or Kept()
+        before = kept.about(command)
+        try:
+            decision = decide(self._programme, Now(time=now, simulated=self._simulated), before, command)
+        except RejectedError:
+            return "rejected"
+        if not decision.events:
+            assert decision.known == before, "nothing changes"
+            return ""
+        self._kept[command.member_id] = kept
+        kept.keep(command, decision.known, decision.events)
+        # A return that waited is answered again, under its own request id, when its purchase comes.
+        answer = next(event for event in decision.events if event.request_id == command.request_id)
+        return answer.reason if answer.kind is EntryKind.REQUEST_REFUSED else answer.kind.value
+
+    def figures(self, now: datetime, member_id: str) -> Figures:
+        kept = self._kept[member_id]
+        past, member = catch_up(self._programme, kept.member(), now)
+        self._check(kept, member, now)
+        return Figures(
+            pending=tuple((tuple(lot.key), lot.points) for lot in member.pending),
+            lots=tuple((tuple(lot.key), lot.points) for lot in member.lots),
+            holds={
+                hold.hold_id: (hold.expires, tuple((tuple(lot.key), lot.points) for lot in hold.lots))
+                for hold in member.holds
+            },
+            debt=member.debt,
+            earned=member.earned,
+            redeemed=member.redeemed,
+            adjusted=kept.posted[Account.ADJUSTED],
+            expired=kept.posted[Account.EXPIRED] + sum(event.posted(Account.EXPIRED) for event in past),
+            purchases={
+                name: (bought.returned, bought.returned_goods, bought.returned_points, bought.voided)
+                for name, bought in kept.purchases.items()
+                if bought.arrived
+            },
+        )
+
+    def _check(self, kept: Kept, member: Member, now: datetime) -> None:
+        assert kept.rebuilt == kept.known
+        assert kept.rebuilt_purchases == kept.purchases
+        assert kept.rebuilt_redemptions == kept.redemptions
+        # Events may run a little ahead of the clock; at an instant after all of them nothing is left out.
+        horizon = max(now, *[event.occurred_time for event in kept.events])
+        assert as_of(self._programme, kept.events, horizon) == catch_up(self._programme, kept.member(), horizon)[1]
+        for event in kept.events[-3:]:
+            then = as_of(self._programme, kept.events, event.occurred_time)
+            if then is not None:
+                assert min(then.pending_points, then.available, then.held, then.debt) >= 0
+                assert not (then.debt and then.available)
+
+
+amounts = st.one_of(st.integers(1, 400), st.integers(1, 30_000), st.sampled_from([99, 100, 1000, 9999]))
+points = st.one_of(st.integers(1, 30), st.sampled_from([5, 10, 50, 100, 1000]))
+ttls = st.one_of(
+    st.integers(1, 120).map(lambda minutes: timedelta(minutes=minutes)),
+    st.integers(1, 50).map(lambda days: timedelta(days=days)),
+)
+stores = st.sampled_from(["s1", "s1", "s1", "s2"])
+
+
+@st.composite
+def receipts(draw: st.DrawFn) -> tuple[int, tuple[Line, ...]]:
+    if draw(st.booleans()):
+        return draw(amounts), ()
+    lines = tuple(
+        Line(
+            "sku",
+            "",
+            draw(st.sampled_from(["DAIRY", "MEAT", ""])),
+            "",
+            draw(st.integers(1, 4)),
+            draw(st.one_of(amounts, st.just(0))),
+            draw(st.sampled_from([LineKind.GOODS, LineKind.GOODS, LineKind.SHIPPING, LineKind.GIFT_CARD])),
+        )
+        for _ in range(draw(st.integers(1, 3)))
+    )
+    return sum(line.amount for line in lines), lines
+
+
+class LedgerBesideItsModel(RuleBasedStateMachine):
+    """Members under one programme, in time that only goes forward. Subclasses say what stands beside the model."""
+
+    members = ("m",)
+
+    def begin(self, rules: Rules, *, simulated: bool) -> Subject:
+        """What stands beside the model."""
+        return Domain(rules, simulated=simulated)
+
+    @initialize(rules=st.sampled_from(PROGRAMMES), start=st.sampled_from(STARTS), simulated=st.booleans())
+    def start(self, rules: Rules, start: datetime, simulated: bool) -> None:
+        self.rules, self.now, self.simulated = rules, start, simulated
+        self.subject = self.begin(rules, simulated=simulated)
+        self.models = {member: Model(rules, simulated=simulated) for member in self.members}
+        self.requests = 0
+        for member in self.members:
+            self.send(commands.EnrollMember, member, start - DAY, channel="")
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    @rule(minutes=st.integers(0, 300))
+    def minutes_pass(self, minutes: int) -> None:
+        self.now += timedelta(minutes=minutes)
+
+    @rule(days=st.sampled_from([1, 1, 2, 5, 13, 40, 200]), nudge=st.integers(-1, 1))
+    def days_pass(self, days: int, nudge: int) -> None:
+        local_day = self.rules.local(self.now) + days * DAY
+        self.now = max(self.now, day_begins(self.rules.zone, local_day) + nudge * MICROSECOND)
+
+    @rule(nudge=st.integers(-1, 1))
+    def the_next_instant_comes_at_which_time_does_something(self, nudge: int) -> None:
+        instants = [due for model in self.models.values() if (due := model.next_instant()) is not None]
+        if instants:
+            self.now = max(self.now, min(instants) + nudge * MICROSECOND)
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def send(self, kind: Any, member: str, occurred: datetime | None, **fields: Any) -> str:
+        self.requests += 1
+        fields.setdefault("principal", "p")
+        command = kind(
+            member_id=member,
+            request_id=f"r{self.requests}",
+            on_behalf_of="",
+            occurred_time=occurred,
+            request=b"",
+            **fields,
+        )
+        expected = self.models[member].do(self.now, command)
+        assert self.subject.perform(self.now, command) == expected
+        return expected
+
+    def about_now(self, data: st.DataObject) -> datetime | None:
+        """Mostly now; late by minutes or days, or a little ahead."""
+        ahead = 3 if self.simulated else 0
+        minutes = data.draw(
+            st.one_of(
+                st.none(),
+                st.none(),
+                st.integers(-600, 3),
+                st.sampled_from([-100, -20, -3, -1, ahead]).map(lambda days: 24 * 60 * days),
+            ),
+            "occurred",
+        )
+        return None if minutes is None else self.now + timedelta(minutes=minutes)
+
+    def one_of(self, data: st.DataObject, known: Iterable[str], label: str) -> str:
+        """One of those that there are, mostly one of the last, seldom one that is not there."""
+        last = list(known)[-3:]
+        return data.draw(st.sampled_from([*last, *last, *last, "nothing"]), label)
+
+    def bought(self, member: str) -> list[str]:
+        return [name for name, bought in self.models[member].purchases.items() if bought.amount]
+
+    @rule(data=st.data(), member=st.sampled_from(members), receipt=receipts(), store=stores)
+    def a_purchase(self, data: st.DataObject, member: str, receipt: tuple[int, tuple[Line, ...]], store: str) -> None:
+        waiting = [name for name, bought in self.models[member].purchases.items() if bought.waiting]
+        new = f"p{self.requests}"
+        purchase = data.draw(st.sampled_from([*waiting, *waiting, new, new, *self.bought(member)[:1]]), "purchase")
+        self.send(commands.RecordPurchase, member, self.about_now(data), **movement(*receipt, purchase, store))
+
+    @rule(data=st.data(), member=st.sampled_from(members), wanted=amounts, goods=st.booleans())
+    def a_return_by_amount(self, data: st.DataObject, member: str, wanted: int, goods: bool) -> None:
+        purchase = self.one_of(data, self.bought(member), "purchase")
+        bought = self.models[member].purchases.get(purchase)
+        rest = bought.amount - bought.returned if bought and bought.amount else 0
+        amount = data.draw(st.sampled_from([rest, rest // 2, rest // 3 + 1, wanted]), "amount")
+        lines = (Line("sku", "", "", "", 1, amount, LineKind.GOODS),) if goods else ()
+        fields = movement(amount, lines, purchase, "s1")
+        self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="")
+
+    @rule(data=st.data(), member=st.sampled_from(members))
+    def a_return_by_lines(self, data: st.DataObject, member: str) -> None:
+        purchase = self.one_of(data, self.bought(member), "purchase")
+        bought = self.models[member].purchases.get(purchase)
+        there = bought.lines if bought else ()
+        named = []
+        for _ in range(data.draw(st.integers(1, 2), "lines")):
+            number = data.draw(st.integers(1, len(there) or 3), "number")
+            line = there[number - 1] if there else Line("", "", "", "", 1, 100, LineKind.GOODS)
+            if data.draw(st.booleans(), "by pieces"):
+                named.append(LineReturn(number, data.draw(st.integers(1, line.quantity), "pieces"), 0))
+            else:
+                named.append(LineReturn(number, 0, data.draw(st.integers(1, line.amount or 1), "value")))
+        amount = data.draw(st.sampled_from([0, 0, 0, sum(one.amount for one in named)]), "amount")
+        fields = movement(amount, (), purchase, "s1")
+        self.send(
+            commands.RecordReturn, member, self.about_now(data), **fields, reason="", returned_lines=tuple(named)
+        )
+
+    @rule(data=st.data(), member=st.sampled_from(members), amount=st.integers(0, 900), goods=st.booleans())
+    def an_unlinked_return(self, data: st.DataObject, member: str, amount: int, goods: bool) -> None:
+        lines = (Line("sku", "", "", "", 1, amount, LineKind.GOODS if goods else LineKind.SHIPPING),)
+        fields = movement(amount, lines, "", "s1")
+        self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="")
+
+    @rule(data=st.data(), member=st.sampled_from(members), store=stores)
+    def a_purchase_is_voided(self, data: st.DataObject, member: str, store: str) -> None:
+        purchase = self.one_of(data, self.bought(member), "purchase")
+        self.send(
+            commands.VoidPurchase, member, self.about_now(data), purchase_id=purchase, store_id=store, reason="mistake"
+        )
+
+    @rule(data=st.data(), member=st.sampled_from(members), points=points, linked=st.booleans())
+    def an_award(self, data: st.DataObject, member: str, points: int, linked: bool) -> None:
+        purchase = self.one_of(data, self.bought(member), "purchase") if linked else ""
+        self.send(
+            commands.AwardPoints,
+            member,
+            self.about_now(data),
+            points=points,
+            reason="x",
+            note="",
+            purchase_id=purchase,
+        )
+
+    @rule(member=st.sampled_from(members), points=points, negative=st.booleans())
+    def an_adjustment(self, member: str, points: int, negative: bool) -> None:
+        points = -points if negative else points
+        self.send(commands.AdjustPoints, member, None, points=points, reason="goodwill", note="", approves="")
+
+    @precondition(lambda self: any(model.asked for model in self.models.values()))
+    @rule(data=st.data(), member=st.sampled_from(members), principal=st.sampled_from(["q", "q", "p"]))
+    def an_approval(self, data: st.DataObject, member: str, principal: str) -> None:
+        asked = self.models[member].asked
+        name = self.one_of(data, asked, "adjustment")
+        points, _ = asked.get(name, (1, ""))
+        points = data.draw(st.sampled_from([points, points, points, points + 1]), "points") or 1
+        self.send(
+            commands.AdjustPoints,
+            member,
+            None,
+            principal=principal,
+            points=points,
+            reason="goodwill",
+            note="",
+            approves=name,
+        )
+
+    def some(self, data: st.DataObject, member: str, points: int) -> int:
+        """A number of points: any, or what is there."""
+        there = sum(self.models[member].lots.values())
+        return data.draw(st.sampled_from([there or 1, there // 2 or 1, there // 10 * 10 or 10, points]), "points")
+
+    @rule(data=st.data(), member=st.sampled_from(members), points=points, offline=st.booleans())
+    def a_redemption(self, data: st.DataObject, member: str, points: int, offline: bool) -> None:
+        self.send(
+            commands.RedeemPoints,
+            member,
+            self.about_now(data),
+            points=self.some(data, member, points),
+            reason="discount",
+            note="",
+            purchase_id="",
+            store_id="",
+            channel="",
+            offline=offline,
+        )
+
+    @precondition(lambda self: any(model.redemptions for model in self.models.values()))
+    @rule(data=st.data(), member=st.sampled_from(members), points=st.one_of(points, st.just(0)))
+    def a_reversal(self, data: st.DataObject, member: str, points: int) -> None:
+        redemption = self.one_of(data, self.models[member].redemptions, "redemption")
+        self.send(
+            commands.ReverseRedemption,
+            member,
+            self.about_now(data),
+            redemption_id=redemption,
+            points=points,
+            reason="",
+            note="",
+        )
+
+    @rule(data=st.data(), member=st.sampled_from(members), points=points, ttl=ttls)
+    def a_hold(self, data: st.DataObject, member: str, points: int, ttl: timedelta) -> None:
+        points = self.some(data, member, points)
+        self.send(
+            commands.HoldPoints, member, self.about_now(data), points=points, ttl=ttl, reason="", purchase_id=""
+        )
+
+    @precondition(lambda self: any(model.holds for model in self.models.values()))
+    @rule(data=st.data(), member=st.sampled_from(members), points=st.one_of(points, st.just(0)))
+    def a_capture(self, data: st.DataObject, member: str, points: int) -> None:
+        hold = self.one_of(data, self.models[member].holds, "hold")
+        self.send(
+            commands.CaptureHold,
+            member,
+            self.about_now(data),
+            hold_id=hold,
+            points=points,
+            reason="",
+            purchase_id="",
+        )
+
+    @precondition(lambda self: any(model.holds for model in self.models.values()))
+    @rule(data=st.data(), member=st.sampled_from(members), points=st.one_of(points, st.just(0)))
+    def a_release(self, data: st.DataObject, member: str, points: int) -> None:
+        hold = self.one_of(data, self.models[member].holds, "hold")
+        self.send(commands.ReleaseHold, member, self.about_now(data), hold_id=hold, points=points)
+
+    @precondition(lambda self: any(model.holds for model in self.models.values()))
+    @rule(data=st.data(), member=st.sampled_from(members), ttl=ttls)
+    def an_extension(self, data: st.DataObject, member: str, ttl: timedelta) -> None:
+        hold = self.one_of(data, self.models[member].holds, "hold")
+        self.send(commands.ExtendHold, member, self.about_now(data), hold_id=hold, ttl=ttl)
+
+    @rule(
+        data=st.data(),
+        member=st.sampled_from(members),
+        name=st.sampled_from(["regular", "guest", "regular", "unknown"]),
+        older=st.booleans(),
+        days=st.integers(-3, 3),
+    )
+    def a_class(self, data: st.DataObject, member: str, name: str, older: bool, days: int) -> None:
+        self.send(
+            commands.SetEarningClass,
+            member,
+            self.about_now(data),
+            earning_class=name,
+            effective_time=self.now + days * DAY,
+            sequence=1 if older else self.requests + 1,
+        )
+
+    # --- what holds after each ----------------------------------------------------------------------------------
+
+    @invariant()
+    def both_have_come_to_the_same(self) -> None:
+        for member, model in getattr(self, "models", {}).items():
+            model.pass_time(self.now)
+            assert self.subject.figures(self.now, member) == figures_of(model)
+
+
+def movement(amount: int, lines: tuple[Line, ...], purchase: str, store: str) -> dict[str, Any]:
+    return {
+        "currency": "EUR",
+        "amount": amount,
+        "lines": lines,
+        "purchase_id": purchase,
+        "store_id": store,
+        "receipt_number": "",
+        "channel": "",
+    }
+
+
+def figures_of(model: Model) -> Figures:
+    def ordered(lots: dict[tuple[date | None, date | None], int]) -> tuple[tuple[Key, int], ...]:
+        return tuple((key, lots[key]) for key in sorted(lots, key=draw_order))
+
+    return Figures(
+        pending=ordered(model.pending),
+        lots=ordered(model.lots),
+        holds={name: (expires, tuple(parts)) for name, (expires, parts) in model.holds.items()},
+        debt=model.debt,
+        earned=model.issued,
+        redeemed=model.redeemed,
+        adjusted=model.adjusted,
+        expired=model.expired,
+        purchases={
+            name: (bought.returned, bought.returned_goods, sum(given.taken for given in bought.given), bought.voided)
+            for name, bought in model.purchases.items()
+            if bought.amount
+        },
+    )
+
+
+TestTheDomain = LedgerBesideItsModel.TestCase
+TestTheDomain.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, print_blob=True)
