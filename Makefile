@@ -26,7 +26,7 @@ demo: setup
 test: setup
 	$(BIN)/pytest -n auto --dist worksteal
 
-# How fast the ledger is, beside its references (docs/benchmarks.md): about six minutes; FULL=1 adds half an hour.
+# How fast the ledger is, beside its references (docs/benchmarks.md): FULL=1 adds what takes long.
 bench: setup
 	$(BIN)/python -m tests.benchmarks $(if $(FULL),--full)
 

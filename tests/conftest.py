@@ -136,12 +136,13 @@ async def start_ledger(database: Database, folder: Path, token_file: Path) -> As
             partitions: int = 16,
             lanes: int = 1,
             name: str = "ledger",
+            database_url: str = "",
             own: contextlib.AsyncExitStack | None = None,
         ) -> Any:
             listen = f"unix:{folder}/{name}.sock"
             config = LedgerConfig(
                 listen=listen,
-                database_url=database.dsn("loyalty_ledger"),
+                database_url=database_url or database.dsn("loyalty_ledger"),
                 programme=programme,
                 token_file=token_file,
                 clock=clock,

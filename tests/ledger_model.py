@@ -193,7 +193,7 @@ class Model:
         self.lots: dict[Key, int] = {}
         self.holds: dict[str, tuple[datetime, Parts]] = {}
         self.debt = self.issued = self.redeemed = self.adjusted = self.expired = 0
-        self.gone: dict[Key, tuple[int, datetime]] = {}
+        self.gone: dict[Key, int] = {}
         self.purchases: dict[str, Bought] = {}
         self.recorded = 0
         self.redemptions: dict[str, Spent] = {}
@@ -220,11 +220,9 @@ class Model:
             return None
         return self.begins(later(self.rules.local(self.activity), self.rules.period) + DAY)
 
-    def pass_time(self, until: datetime, since: datetime | None = None) -> None:
-        """Everything that falls due up to an instant; nothing of it earlier than `since`."""
-        clock = since
+    def pass_time(self, until: datetime) -> None:
+        """Everything that falls due up to an instant."""
         while (instant := self.next_instant()) is not None and instant <= until:
-            clock = instant if clock is None else max(clock, instant)
             for name, (expires, parts) in sorted(self.holds.items(), key=lambda item: (item[1][0], item[0])):
                 if expires <= instant:
                     del self.holds[name]
@@ -238,7 +236,9 @@ class Model:
                 if past_its_day or (inactive is not None and inactive <= instant):
                     points = self.lots.pop(key)
                     self.expired += points
-                    self.gone[key] = (self.gone.get(key, (0, clock))[0] + points, clock)
+                    # What lapses by inactivity is remembered by the day of the last activity.
+                    name = key if key != FOR_EVER else (self.rules.local(self.activity), None)
+                    self.gone[name] = self.gone.get(name, 0) + points
 
     def make_available(self, parts: Parts) -> None:
         for key, points in parts:
@@ -288,7 +288,7 @@ class Model:
             return "rejected"
         except Refused as refused:
             kind = str(refused)
-        self.pass_time(instant, since=instant)
+        self.pass_time(instant)
         return kind
 
     def too_early(self, occurred: datetime, now: datetime) -> bool:
@@ -459,14 +459,14 @@ class Model:
             part = min(points, pending.get(given.key, 0))
             take(pending, given.key, part)
             points -= part
-            lapsed, when = gone.get(key, (0, self.activity))
             assert bought.occurred is not None
-            if key != FOR_EVER or when > bought.occurred:
-                part = min(points, lapsed)
-                if part:
-                    gone[key] = (lapsed - part, when)
-                unissued += part
-                points -= part
+            since = self.rules.local(bought.occurred)
+            for name in sorted(gone, key=draw_order):
+                if name == key or (key == FOR_EVER and not name[1] and name[0] and name[0] >= since):
+                    part = min(points, gone[name])
+                    gone[name] -= part
+                    unissued += part
+                    points -= part
             part = min(points, lots.get(key, 0))
             take(lots, key, part)
             missing += points - part

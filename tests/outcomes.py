@@ -16,7 +16,7 @@ from services.cli.remote import Services
 from services.runtime.causality import format_token
 
 # Where it stands among others of its partition, when it was written down, and what is computed from that.
-_OF_THE_ENTRY = ("offset", "recorded_time", "hash", "detail_commitment")
+OF_THE_ENTRY = ("offset", "recorded_time", "hash", "detail_commitment")
 _OF_THE_CHANGE = ("offset", "ledger_offset", "ledger_offset_processed")
 _SECONDS = 60
 
@@ -43,7 +43,7 @@ async def outcome_of(rewards: Any, services: Services) -> Outcome:
         for entry in response.entries:
             requests[entry.partition, entry.offset] = entry.request_id
             heads[entry.partition] = entry.offset
-            for name in _OF_THE_ENTRY:
+            for name in OF_THE_ENTRY:
                 entry.ClearField(name)
             entries[entry.member_id or f"the clock of partition {entry.partition}"].append(entry)
     changes: dict[str, list[tuple[str, Any]]] = defaultdict(list)

@@ -77,7 +77,7 @@ def import_history(
 
 
 def export(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="standings, members, entries or purchases.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="standings, members, entries, purchases or journal.")],
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The CSV file; it is whole or not there.")],
     data: Data = DEFAULT_DIRECTORY,
     at: Annotated[
@@ -89,12 +89,18 @@ def export(
             "(default: what the installation's clock shows).",
         ),
     ] = None,
+    period: Annotated[
+        str | None,
+        typer.Option(
+            "--period", metavar="PERIOD", help="Of the journal: a month, 2026-10, or a year (default: the open month)."
+        ),
+    ] = None,
 ) -> None:
-    """Write what is true of an instant into a CSV file."""
+    """Write what is true of an instant, or the journal of a period, into a CSV file."""
     from services.cli import exporting
 
     with _interruptible(f"interrupted; {output} is as it was"):
-        exporting.export(what, data=data, at=at, output=output)
+        exporting.export(what, data=data, at=at, output=output, period=period)
 
 
 def advance(

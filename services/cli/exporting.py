@@ -1,8 +1,8 @@
 """`loyalty export`: what is true of an instant, as a CSV file.
 
 UTF-8, quoted as RFC 4180 has it, lines end with "\\n", the first one names the columns. Money in minor units, times in
-UTC. All of it comes over the public RPCs: standings from tiers, everything else is told by the entries that occurred up
-to the instant, in the order of the log.
+UTC. All of it comes over the public RPCs: standings from tiers, the journal of a period from the ledger; everything
+else is told by the entries that occurred up to the instant, in the order of the log.
 """
 
 from __future__ import annotations
@@ -106,8 +106,18 @@ PURCHASE_COLUMNS: Final = (
     "partition",
     "offset",
 )
+JOURNAL_COLUMNS: Final = (
+    "posting_day",
+    "movement",
+    "market",
+    "expiry_month",
+    "points",
+    "value_minor_units",
+    "currency_code",
+)
 
 _PAGE: Final = 1000
+_FOLDING_SECONDS: Final = 300.0
 _PURCHASE: Final = entry_pb2.ENTRY_KIND_PURCHASE_RECORDED
 _BACK: Final = {entry_pb2.ENTRY_KIND_RETURN_RECORDED: "return", entry_pb2.ENTRY_KIND_PURCHASE_VOIDED: "void"}
 _AVAILABLE: Final = entry_pb2.ACCOUNT_AVAILABLE
@@ -134,6 +144,8 @@ class Moment:
     heads: Mapping[int, int]
     members: int
     currency: str
+    # Of the journal: a month or a year; empty: the open month.
+    period: str = ""
 
     @property
     def causal_token(self) -> str:
@@ -155,10 +167,14 @@ class Lines:
         self.count += 1
 
 
-def export(what: str, *, data: Path, at: str | None, output: Path) -> None:
+def export(what: str, *, data: Path, at: str | None, output: Path, period: str | None = None) -> None:
     """Writes a file and says how many lines it has. Raises CommandError, and the file is then as it was."""
     if what not in _EXPORTS:
         raise UsageError(f"there is no export of {what}; known are {', '.join(_EXPORTS)}")
+    if what == "journal" and at is not None:
+        raise UsageError("the journal is that of a --period, whole; --at is for the other exports")
+    if what != "journal" and period is not None:
+        raise UsageError(f"--period is for the journal; {what} are those of an instant, which --at names")
     there = installation.find(data)
     refuse_over("--output", output, data=there.directory)
     rules = installation.load_programme(there.programme)
@@ -168,12 +184,18 @@ def export(what: str, *, data: Path, at: str | None, output: Path) -> None:
         whole_file(output) as file,
         installation.running(there.directory, say=lambda text: console.print(f"  {text}", style="dim")) as up,
     ):
-        count = uvloop.run(_export(what, up, rules, at_time, file, console))
+        count = uvloop.run(_export(what, up, rules, at_time, period or "", file, console))
     print(f"{count:,} lines in {output}")
 
 
 async def _export(
-    what: str, up: Connection, rules: Programme, at_time: datetime | None, file: TextIO, console: Console
+    what: str,
+    up: Connection,
+    rules: Programme,
+    at_time: datetime | None,
+    period: str,
+    file: TextIO,
+    console: Console,
 ) -> int:
     columns, unit, write = _EXPORTS[what]
     lines = Lines(file, columns)
@@ -184,6 +206,7 @@ async def _export(
             heads={one.partition: one.last_offset for one in log.partitions},
             members=sum(one.members for one in log.partitions),
             currency=rules.currency,
+            period=period,
         )
         total = moment.members if unit == "members" else sum(moment.heads.values())
         with _shown(console, unit, total) as progressed:
@@ -440,6 +463,31 @@ def _room() -> Iterator[None]:
         ) from None
 
 
+# --- the journal ----------------------------------------------------------------------------------------------------
+
+
+async def _write_journal(services: Services, moment: Moment, lines: Lines, progressed: Progressed) -> None:
+    request = ledger.GetLiabilityRequest(period=moment.period, with_journal=True)
+    # The first to ask folds what the ledger has not come to yet.
+    response = await call(services.ledger.GetLiability, request, seconds=_FOLDING_SECONDS)
+    for line in response.liability.journal:
+        lines.add(journal_row(line))
+    progressed(sum(moment.heads.values()))
+
+
+def journal_row(line: Any) -> Row:
+    """A line of the journal by JOURNAL_COLUMNS."""
+    return (
+        line.date,
+        line.movement,
+        line.market,
+        line.expiry_month,
+        line.points,
+        line.value.minor_units if line.HasField("value") else "",
+        line.value.currency_code,
+    )
+
+
 # --- what there is --------------------------------------------------------------------------------------------------
 
 
@@ -450,6 +498,7 @@ _EXPORTS: Final[Mapping[str, tuple[Row, str, Write]]] = {
     "members": (MEMBER_COLUMNS, "entries", _write_members),
     "entries": (ENTRY_COLUMNS, "entries", _write_entries),
     "purchases": (PURCHASE_COLUMNS, "entries", _write_purchases),
+    "journal": (JOURNAL_COLUMNS, "entries", _write_journal),
 }
 
 

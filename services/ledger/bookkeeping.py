@@ -22,7 +22,7 @@ from services.runtime.clock import SIMULATED_START, ClockMode, MachineClock
 from services.runtime.database import TRY_AGAIN, Connection, Pool, keep_going, transact
 
 _FOLDED_AT_ONCE = 2000
-_FOLD_SECONDS = 2.0
+_FOLD_SECONDS = 5.0
 _CAUGHT_UP_AT_ONCE = 500
 # Beyond the offset of any entry.
 _LAST = 2**62
@@ -154,7 +154,7 @@ class Bookkeeping:
 
     async def _sums(self, connection: Connection, span: Span, known: _Known) -> Counter[Sum]:
         sums: Counter[Sum] = Counter()
-        first, last = span.period.first, span.period.last
+        first, last = span.period.first, span.last_booked
         for key, points in await store.sum_journal(connection, first, last, known.recorded_before):
             sums[key] += points
         for partition, end in known.ends.items():

@@ -19,6 +19,7 @@ from services.ledger.domain.encoding import (
     request_digest,
 )
 from services.ledger.domain.events import Account, Entry, EntryKind, Event
+from services.ledger.domain.journal import Journal
 from services.ledger.domain.state import (
     LapsedLots,
     Member,
@@ -30,6 +31,7 @@ from services.ledger.domain.state import (
 )
 from services.programme import load
 from services.programme.model import Programme
+from services.runtime.clock import SIMULATED_START, ClockMode
 from services.runtime.command import CheckReport
 from services.runtime.database import Connection, connect
 
@@ -66,6 +68,7 @@ async def check(config: Config) -> CheckReport:
             if installation is not None:
                 for head in await store.read_heads(connection):
                     await _check_partition(connection, installation.partitions, head, programme, findings, checked)
+                    await _check_journal(connection, installation, head.partition, programme, findings, checked)
     finally:
         await connection.close()
     if findings.count > len(findings.found):
@@ -235,6 +238,31 @@ def _compare_states(
     for key in rebuilt.keys() | stored.keys():
         if rebuilt.get(key) != stored.get(key):
             findings.differ(f"state of a {what}", f"partition {partition}, {key}", rebuilt.get(key), stored.get(key))
+
+
+async def _check_journal(
+    connection: Connection,
+    installation: store.Installation,
+    partition: int,
+    programme: Programme,
+    findings: _Findings,
+    checked: Counter[str],
+) -> None:
+    """The journal is what the entries that it has come to add up to."""
+    # There is none before the ledger first starts.
+    place = (await store.read_journal_cursors(connection)).get(partition)
+    folded = place.entry_offset if place else 0
+    journal = Journal(programme, SIMULATED_START if installation.clock_mode is ClockMode.SIMULATED else None)
+    after = 0
+    while entries := await store.read_booked(connection, partition, after, folded, _CHUNK):
+        for _, entry in entries:
+            journal.book(entry)
+        after = entries[-1][0]
+    stored = await store.read_journal_for_check(connection, partition)
+    for line in journal.sums.keys() | stored.keys():
+        where = f"partition {partition}, {', '.join(map(str, line))}"
+        findings.compare("line of the journal", where, journal.sums.get(line, 0), stored.get(line, 0))
+    checked["journal_lines"] += len(stored)
 
 
 async def _check_requests(

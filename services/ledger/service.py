@@ -116,15 +116,27 @@ class Advanced:
     replayed: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
-    """One command in a lane, with its home and what came of it."""
+    """One command in a lane, with its home, what it is about, and what came of it."""
 
     command: Command
     partition: int
     # All that are done together or not at all; None: done by itself.
     group: object | None = None
     outcome: Outcome | None = None
+    member: store.MemberKey = field(init=False)
+    purchase: store.PurchaseKey | None = None
+    redemption: store.RedemptionKey | None = None
+
+    def __post_init__(self) -> None:
+        command = self.command
+        self.member = store.MemberKey(self.partition, command.member_id)
+        if isinstance(command, RecordPurchase | RecordReturn | VoidPurchase | AwardPoints):
+            if command.purchase_id:
+                self.purchase = store.PurchaseKey(self.partition, command.member_id, command.purchase_id)
+        elif isinstance(command, ReverseRedemption):
+            self.redemption = store.RedemptionKey(self.partition, command.member_id, command.redemption_id)
 
 
 @dataclass(slots=True)
@@ -154,7 +166,7 @@ class _Batch:
     changed_members: set[store.MemberKey] = field(default_factory=set)
     changed_purchases: set[store.PurchaseKey] = field(default_factory=set)
     changed_redemptions: set[store.RedemptionKey] = field(default_factory=set)
-    new_lapsed: dict[tuple[store.MemberKey, str, str], tuple[int, datetime]] = field(default_factory=dict)
+    new_lapsed: dict[tuple[store.MemberKey, str, str], int] = field(default_factory=dict)
     new_classes: list[tuple[store.MemberKey, EarningClass]] = field(default_factory=list)
 
     def fork(self) -> _Batch:
@@ -606,8 +618,8 @@ class Lane:
                 stored_purchases=batch.stored_purchases,
                 redemptions={key: batch.redemptions[key] for key in batch.changed_redemptions},
                 lapsed=[
-                    store.LapsedRow(*key, activates, expires, points, time)
-                    for (key, activates, expires), (points, time) in batch.new_lapsed.items()
+                    store.LapsedRow(*key, activates, expires, points)
+                    for (key, activates, expires), points in batch.new_lapsed.items()
                 ],
                 earning_classes=batch.new_classes,
             ),
@@ -623,20 +635,19 @@ class Lane:
         redemptions: dict[store.RedemptionKey, None] = {}
         for job in jobs:
             command = job.command
-            member_key = store.MemberKey(job.partition, command.member_id)
             if not isinstance(command, CatchUp):
-                requests[store.RequestKey(*member_key, command.request_id)] = None
+                requests[store.RequestKey(*job.member, command.request_id)] = None
             if isinstance(command, AdvanceClock):
                 continue
-            members[member_key] = None
-            if (purchase_key := _purchase_key(job)) is not None:
-                purchases[purchase_key] = None
+            members[job.member] = None
+            if job.purchase is not None:
+                purchases[job.purchase] = None
                 if isinstance(command, RecordReturn | VoidPurchase):
-                    returning[member_key] = None
+                    returning[job.member] = None
                     if isinstance(command, VoidPurchase) or command.returned_lines:
-                        bought[purchase_key] = None
-            elif isinstance(command, ReverseRedemption):
-                redemptions[store.RedemptionKey(*member_key, command.redemption_id)] = None
+                        bought[job.purchase] = None
+            elif job.redemption is not None:
+                redemptions[job.redemption] = None
         known = await store.read_purchases(connection, list(purchases))
         # A purchase that is waited for is followed by its returns.
         returning |= {
@@ -677,7 +688,7 @@ class Lane:
     def _settle(self, batch: _Batch, job: _Job) -> Outcome:
         command = job.command
         if isinstance(command, CatchUp):
-            self._catch_up(batch, job, command)
+            self._catch_up(batch, job)
             return Answer(entry=None)
         key = store.RequestKey(job.partition, command.member_id, command.request_id)
         kept = batch.requests.get(key)
@@ -696,11 +707,9 @@ class Lane:
             last_offset = entry.offset
             if own:
                 first = entry
-                purchase_key = _purchase_key(job)
-                if purchase_key is not None and event.kind is EntryKind.PURCHASE_RECORDED:
-                    batch.purchases[purchase_key] = store.StoredPurchase(
-                        batch.purchases[purchase_key].purchase, entry.offset
-                    )
+                if job.purchase is not None and event.kind is EntryKind.PURCHASE_RECORDED:
+                    bought = batch.purchases[job.purchase].purchase
+                    batch.purchases[job.purchase] = store.StoredPurchase(bought, entry.offset)
         kept = store.KeptRequest(request=command.request, entry=first, last_offset=last_offset)
         batch.requests[key] = kept
         batch.new_requests.append(
@@ -716,16 +725,12 @@ class Lane:
         if isinstance(command, AdvanceClock):
             moved = decide_clock(head.business_time, command.to_time, command.request_id)
             return [moved] if moved else []
-        member_key = store.MemberKey(job.partition, command.member_id)
-        purchase_key = _purchase_key(job)
-        redemption_key = (
-            store.RedemptionKey(*member_key, command.redemption_id) if isinstance(command, ReverseRedemption) else None
-        )
+        member_key, purchase_key = job.member, job.purchase
         stored = batch.purchases.get(purchase_key) if purchase_key else None
         known = Known(
             member=batch.members.get(member_key),
             purchase=stored.purchase if stored else None,
-            redemption=batch.redemptions.get(redemption_key) if redemption_key else None,
+            redemption=batch.redemptions.get(job.redemption) if job.redemption else None,
             lapsed=batch.lapsed.get(member_key, {}),
             bought=batch.bought.get(purchase_key) if purchase_key else None,
         )
@@ -747,14 +752,16 @@ class Lane:
                 batch.new_classes.append((member_key, after.member.classes[-1]))
         return decision.events
 
-    def _catch_up(self, batch: _Batch, job: _Job, command: CatchUp) -> None:
+    def _catch_up(self, batch: _Batch, job: _Job) -> None:
         """Writes down what time has done to a member's points."""
-        key = store.MemberKey(job.partition, command.member_id)
-        member = batch.members.get(key)
-        if member is None:
+        key = job.member
+        known = Known(member=batch.members.get(key), lapsed=batch.lapsed.get(key, {}))
+        if known.member is None:
             return
-        events, member = catch_up(self._programme, member, self._now(batch.heads[job.partition]).time)
-        self._note(batch, key, events, Known(member=member))
+        events, _ = catch_up(self._programme, known.member, self._now(batch.heads[job.partition]).time)
+        for event in events:
+            known = known.after(event)
+        self._note(batch, key, events, known)
         for event in events:
             self._append(batch, job.partition, event, LEDGER, b"", b"")
 
@@ -769,10 +776,7 @@ class Lane:
             for account, points, lot in event.postings:
                 if account is Account.EXPIRED:
                     row = (key, *encode_lot(lot))
-                    before, time = batch.new_lapsed.get(row, (0, event.occurred_time))
-                    if points > 0:
-                        time = max(time, event.occurred_time)
-                    batch.new_lapsed[row] = (before + points, time)
+                    batch.new_lapsed[row] = batch.new_lapsed.get(row, 0) + points
 
     def _now(self, head: store.Head) -> Now:
         if self._clock_mode is ClockMode.SIMULATED:
@@ -845,14 +849,6 @@ class Lane:
         )
         batch.entries.append(entry)
         return entry
-
-
-def _purchase_key(job: _Job) -> store.PurchaseKey | None:
-    """The purchase that a command is about."""
-    command = job.command
-    if isinstance(command, RecordPurchase | RecordReturn | VoidPurchase | AwardPoints) and command.purchase_id:
-        return store.PurchaseKey(job.partition, command.member_id, command.purchase_id)
-    return None
 
 
 def _middle(jobs: Sequence[_Job]) -> int:

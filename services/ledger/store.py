@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from services.ledger.domain.encoding import (
     canonical_json,
     decode_body,
+    decode_legs,
     decode_lot,
-    decode_postings,
     decode_rule,
     encode_lot,
     encode_rule,
@@ -29,7 +29,6 @@ from services.ledger.domain.state import (
     EarningClass,
     Grant,
     Hold,
-    Lapsed,
     LapsedLots,
     Member,
     Purchase,
@@ -155,7 +154,6 @@ class LapsedRow(NamedTuple):
     activates: str
     expires: str
     points: int
-    lapsed_time: datetime
 
 
 class StoredPurchase(NamedTuple):
@@ -316,11 +314,9 @@ async def read_lapsed_lots(connection: Connection, keys: Sequence[MemberKey]) ->
     """The lapsed lots of each of the members."""
     if not keys:
         return {}
-    found: dict[MemberKey, dict[LotKey, Lapsed]] = {key: {} for key in keys}
+    found: dict[MemberKey, dict[LotKey, int]] = {key: {} for key in keys}
     for row in await connection.fetch(SQL["read_lapsed_lots"], *zip(*keys, strict=True)):
-        found[MemberKey(row["partition"], row["member_id"])][_lapsed_key(row)] = Lapsed(
-            row["points"], row["lapsed_time"]
-        )
+        found[MemberKey(row["partition"], row["member_id"])][_lapsed_key(row)] = row["points"]
     return dict(found)
 
 
@@ -489,11 +485,11 @@ async def read_redemptions_for_check(connection: Connection, partition: int) -> 
     return {(row["member_id"], row["redemption_id"]): _redemption(row) for row in rows}
 
 
-async def read_lapsed_lots_for_check(connection: Connection, partition: int) -> dict[str, dict[LotKey, Lapsed]]:
+async def read_lapsed_lots_for_check(connection: Connection, partition: int) -> dict[str, dict[LotKey, int]]:
     """All lapsed lots of one partition, by member."""
-    found: dict[str, dict[LotKey, Lapsed]] = {}
+    found: dict[str, dict[LotKey, int]] = {}
     for row in await connection.fetch(SQL["read_lapsed_lots_for_check"], partition):
-        found.setdefault(row["member_id"], {})[_lapsed_key(row)] = Lapsed(row["points"], row["lapsed_time"])
+        found.setdefault(row["member_id"], {})[_lapsed_key(row)] = row["points"]
     return found
 
 
@@ -571,6 +567,16 @@ async def find_recorded(connection: Connection, partition: int, before: datetime
     return LogPlace(entry_offset=offset, clock=clock or SIMULATED_START)
 
 
+async def read_journal_for_check(connection: Connection, partition: int) -> dict[Line, int]:
+    """The journal of one partition."""
+    return {
+        Line(row["posting_day"], row["recorded_day"], Account(row["account"]), row["expiry_month"], row["market"]): row[
+            "points"
+        ]
+        for row in await connection.fetch(SQL["read_journal_for_check"], partition)
+    }
+
+
 async def list_due_members(
     connection: Connection, partition: int, until: datetime, after: tuple[datetime, str], limit: int
 ) -> list[tuple[datetime, str]]:
@@ -609,7 +615,7 @@ def _booked(row: Mapping[str, Any]) -> Booked:
         kind=EntryKind(row["kind"]),
         occurred_time=row["occurred_time"],
         recorded_time=row["recorded_time"],
-        postings=decode_postings(json.loads(postings)) if postings else (),
+        legs=decode_legs(json.loads(postings)) if postings else (),
     )
 
 

@@ -20,6 +20,8 @@ from tests.benchmarks.stack import PARTITIONS, PROGRAMME, ROOT, BenchmarkError, 
 
 # Above this others work on the machine, and figures say little.
 _BUSY = 0.5
+# A table that is cut off says nothing, so it is as wide on every terminal.
+_WIDTH = 175
 
 
 def main() -> int:
@@ -36,7 +38,7 @@ def main() -> int:
     if unknown := set(chosen) - parts.keys():
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     sizes = SMOKE if options.smoke else ORDINARY
-    console = Console()
+    console = Console(width=_WIDTH)
     before = machine()
     if before["load_before"] > _BUSY:
         console.print(f"The machine is busy (load {before['load_before']}): figures of now say little.")

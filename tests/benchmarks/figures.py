@@ -170,20 +170,21 @@ def unary(bench: Bench) -> list[Figure]:
             ledger.append(bench.calls(bench.ledger, sizes.calls).rate)
             echo.append(bench.calls(echoing, sizes.calls, echo=True).rate)
             one_by_one.append(bench.calls(plain, sizes.calls_one_by_one).rate)
-    peak = statistics.median(ledger)
-    p99 = [bench.paced(peak / 2).p99_ms for _ in range(sizes.rounds)]
+    half = statistics.median(ledger) / 2
+    bench.say(f"unary: {half:,.0f} calls/s, half of the peak")
+    p99 = [bench.paced(half).p99_ms for _ in range(sizes.rounds)]
     name = f"RecordPurchase, {sizes.in_flight} in flight"
     return [
-        Figure(name=f"{name}; bare echo", unit="calls/s", values=ledger, references=echo, at_least=0.5, aim=0.65),
+        Figure(name=f"{name} / bare echo", unit="calls/s", values=ledger, references=echo, at_least=0.5, aim=0.65),
         Figure(
-            name=f"{name}; one transaction per RPC",
+            name=f"{name} / one transaction per RPC",
             unit="calls/s",
             values=ledger,
             references=one_by_one,
             at_least=2.5,
             aim=4,
         ),
-        Figure(name=f"RecordPurchase at {peak / 2:,.0f} calls/s, p99", unit="ms", values=p99, at_least=40, aim=15),
+        Figure(name="RecordPurchase at half the peak load, p99", unit="ms", values=p99, at_least=40, aim=15),
     ]
 
 
@@ -203,7 +204,7 @@ def batch(bench: Bench) -> list[Figure]:
         )
     name = f"BatchRecord of {sizes.batch:,}"
     return [
-        Figure(name=f"{name}; COPY", unit="entries/s", values=recorded, references=copied, at_least=0.2, aim=0.4),
+        Figure(name=f"{name} / COPY", unit="entries/s", values=recorded, references=copied, at_least=0.2, aim=0.4),
         Figure(name=name, unit="purchases/s", values=recorded, at_least=8_000, aim=15_000),
     ]
 
@@ -221,7 +222,7 @@ def stream(bench: Bench) -> list[Figure]:
                 echo.append(bench.stream(echoing, size, messages, echo=True).rate)
             figures.append(
                 Figure(
-                    name=f"RecordStream, {size} a message; echo stream",
+                    name=f"RecordStream, {size} a message / echo stream",
                     unit="purchases/s",
                     values=recorded,
                     references=echo,
@@ -233,7 +234,7 @@ def stream(bench: Bench) -> list[Figure]:
 
 
 def feed(bench: Bench) -> list[Figure]:
-    """StreamEntries from where all had joined, to the end of the log; a fresh ledger holds nothing of it."""
+    """StreamEntries of all purchases so far, from where all had joined to the end of the log."""
     if bench.heads() == bench.joined:
         bench.batches(bench.ledger, bench.sizes.batches)
     rates = []
@@ -257,7 +258,7 @@ def member(bench: Bench) -> list[Figure]:
             balances[place].append(bench.balances(name).median_ms)
         for place, name in enumerate(("many", few)):
             purchases[place].append(bench.member_calls(name).median_ms)
-    between = f"{sizes.many_entries:,} entries against {sizes.few_entries}"
+    between = f"a member with {sizes.many_entries:,} entries / {sizes.few_entries}"
     return [
         Figure(
             name=f"RecordPurchase, {between}",
@@ -294,7 +295,7 @@ def memory(bench: Bench) -> list[Figure]:
     late = [mib for _, mib in readings]
     return [
         Figure(
-            name=f"memory after {sizes.memory_seconds} s of load; after {sizes.memory_first_seconds} s",
+            name=f"memory after {sizes.memory_seconds} s of load / after {sizes.memory_first_seconds} s",
             unit="MiB",
             values=late[-_READINGS:],
             references=early[-_READINGS:],
@@ -307,16 +308,17 @@ def memory(bench: Bench) -> list[Figure]:
 def log_size(bench: Bench) -> list[Figure]:
     """A ledger with a long log, made through BatchRecord, against one where all members have joined and none bought."""
     sizes, stack = bench.sizes, bench.stack
+    missing = sizes.log_entries - sum(bench.heads().values())
+    while missing > 0:
+        bench.say(f"log_size: {missing:,} entries to go")
+        missing -= bench.batches(bench.ledger, min(_BATCHES_TO_FILL, -(-missing // sizes.batch))).done
     stack.create_database(EMPTY)
-    with stack.ledger(EMPTY) as empty:
+    calls: tuple[list[float], list[float]] = ([], [])
+    batches: tuple[list[float], list[float]] = ([], [])
+    # Both are fresh processes.
+    with stack.ledger(DATABASE) as long, stack.ledger(EMPTY) as empty:
         join(stack, empty, sizes)
-        missing = sizes.log_entries - sum(bench.heads().values())
-        while missing > 0:
-            bench.say(f"{missing:,} entries to go")
-            missing -= bench.batches(bench.ledger, min(_BATCHES_TO_FILL, -(-missing // sizes.batch))).done
-        ledgers = (bench.ledger, empty)
-        calls: tuple[list[float], list[float]] = ([], [])
-        batches: tuple[list[float], list[float]] = ([], [])
+        ledgers = (long, empty)
         for ledger in ledgers:
             bench.calls(ledger, sizes.warm_up_calls)
         for _ in range(sizes.rounds):
@@ -326,7 +328,7 @@ def log_size(bench: Bench) -> list[Figure]:
                 batches[place].append(bench.batches(ledger, sizes.batches).rate)
     return [
         Figure(
-            name=f"{name} with {sizes.log_entries:,} entries; empty",
+            name=f"{name}, a log of {sizes.log_entries:,} entries / empty",
             unit="purchases/s",
             values=rates[0],
             references=rates[1],

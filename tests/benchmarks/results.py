@@ -90,19 +90,20 @@ class Results:
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def show(self, console: Console) -> None:
-        """Prints them as a table."""
+        """Prints them as a table; it needs a console of about 170 columns."""
         table = Table(title="medians of the rounds; in brackets the least and the most")
-        table.add_column("figure")
-        for heading in ("value", "reference", "ratio", "at least", "aim"):
-            table.add_column(heading, justify="right")
-        table.add_column("reached")
+        table.add_column("figure / reference", no_wrap=True)
+        for heading in ("value", "reference", "unit", "ratio", "at least", "aim"):
+            table.add_column(heading, justify="left" if heading == "unit" else "right", no_wrap=True)
+        table.add_column("reached", no_wrap=True)
         for figure in self.figures:
             table.add_row(
                 figure.name,
-                f"{_spread(figure.values)} {figure.unit}",
+                _spread(figure.values),
                 _spread(figure.references),
+                figure.unit,
                 "" if figure.ratio is None else f"{figure.ratio:.2f} x",
-                *(f"{bound:g}{'' if figure.ratio is None else ' x'}" for bound in (figure.at_least, figure.aim)),
+                *(f"{bound:,}{'' if figure.ratio is None else ' x'}" for bound in (figure.at_least, figure.aim)),
                 figure.verdict,
             )
         console.print(table)

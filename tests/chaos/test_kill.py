@@ -12,9 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
@@ -28,6 +26,7 @@ from services.cli.installation import Connection, connection
 from services.runtime.causality import format_token, merge, parse_token
 from services.runtime.channels import open_channel
 from tests.conftest import PROGRAMMES
+from tests.till import until_answered
 
 LOYALTY = Path(sys.executable).parent / "loyalty"
 MEMBERS = 40
@@ -68,22 +67,6 @@ def stack() -> Iterator[Connection]:
 def pid_of(directory: Path, child: str) -> int:
     state = json.loads((directory / "run" / "state.json").read_text())
     return int(state["children"][child]["pid"])
-
-
-async def until_answered(call: Any, request: Any) -> Any:
-    """As a till does it: the same request again until there is an answer."""
-    for _ in range(300):
-        try:
-            return await call(request, timeout=10)
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in {
-                grpc.StatusCode.UNAVAILABLE,
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                grpc.StatusCode.CANCELLED,
-            }:
-                raise
-            await asyncio.sleep(0.1)  # what a till does between tries
-    raise AssertionError("no answer within the time that a restart may take")
 
 
 def batch_of(number: int) -> pb.BatchRecordRequest:

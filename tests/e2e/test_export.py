@@ -168,6 +168,40 @@ def test_purchases_and_returns_add_up(shop: Connection, tmp_path: Path) -> None:
     assert balances == {"b-green": 30_150, "A-owes": -15_000}
 
 
+def test_the_journal_of_a_period_says_what_moved_on_each_day(shop: Connection, tmp_path: Path) -> None:
+    lines = exported("journal", shop, tmp_path, "--period", "2024-02")
+    assert lines == [
+        "posting_day,movement,market,expiry_month,points,value_minor_units,currency_code",
+        # Two sign-up bonuses and two purchases, less a return: of its 200 points 50 were not there.
+        "2024-02-01,issued,USD,2025-02,350,350,USD",
+        "2024-02-01,debt,USD,2025-02,50,50,USD",
+        # What came late is booked on the day it came.
+        "2024-02-10,issued,USD,2025-02,101,101,USD",
+    ]
+    assert exported("journal", shop, tmp_path) == lines
+    assert exported("journal", shop, tmp_path, "--period", "2024") == lines
+    assert exported("journal", shop, tmp_path, "--period", "2023") == lines[:1]
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "sentence"),
+    [
+        ("journal", ("--period", "2024-03"), "that has begun"),
+        ("journal", ("--period", "march"), "period"),
+        ("journal", ("--at", "2024-02-01"), "--period"),
+        ("members", ("--period", "2024-02"), "--at"),
+    ],
+)
+def test_a_period_that_is_none_or_belongs_elsewhere_is_refused(
+    shop: Connection, tmp_path: Path, what: str, more: tuple[str, ...], sentence: str
+) -> None:
+    output = tmp_path / "refused.csv"
+    done = loyalty("export", what, "--data", str(shop.installation.directory), "--output", str(output), *more)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert not output.exists()
+
+
 async def test_entries_are_the_whole_log_in_its_order_up_to_the_instant(shop: Connection, tmp_path: Path) -> None:
     lines = exported("entries", shop, tmp_path)
     async with reach(shop) as services:

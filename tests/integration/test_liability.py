@@ -22,6 +22,8 @@ from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
 
 from services.ledger import store
+from services.ledger.check import check
+from services.ledger.config import Config
 from services.ledger.rpc import LedgerServicer, describe
 from services.ledger.service import Ledger
 from services.programme import parse
@@ -129,6 +131,17 @@ class Shop:
             balance = (await self.rpc.GetBalance(pb.GetBalanceRequest(member_id=member_id), timeout=10)).balance
             debt += balance.debt_points
         return lots, debt
+
+    async def members_sum_at(self, time: Timestamp) -> tuple[int, int]:
+        """The points of all members, and their debt, at an instant and as known then."""
+        points = debt = 0
+        for member_id in self.members:
+            request = pb.GetBalanceRequest(member_id=member_id, at_time=time, known_at_time=time)
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                balance = (await self.rpc.GetBalance(request, timeout=10)).balance
+                points += balance.pending_points + balance.available_points + balance.held_points
+                debt += balance.debt_points
+        return points, debt
 
     async def equals_the_members(self) -> Any:
         """Compares the open month with the sum over the members; the liability."""
@@ -366,6 +379,30 @@ async def test_the_answer_of_yesterday_can_be_had_again(database: Database, fold
         )
 
 
+async def test_known_at_an_instant_is_what_was_recorded_by_it_and_no_later(database: Database, folder: Path) -> None:
+    async with shop(database, folder) as made:
+        await made.write("EnrollMember", "anna")
+        for _ in range(3):
+            await made.write("AwardPoints", "anna", points=10, reason="visit")
+        entries = (await made.rpc.ListEntries(pb.ListEntriesRequest(member_id="anna"), timeout=5)).entries
+        recorded = entries[1].recorded_time.ToDatetime(UTC)
+        assert (await made.liability(known_at=recorded)).issued.points == 20
+        assert (await made.liability(known_at=recorded - timedelta(microseconds=1))).issued.points == 10
+
+
+async def test_what_lapsed_the_moment_it_was_given_later_was_not_known(database: Database, folder: Path) -> None:
+    async with shop(database, folder, simulated=True) as made:
+        await made.write("EnrollMember", "anna", local("2026-10-01T12:00"))
+        await made.write("AwardPoints", "anna", local("2026-10-01T12:00"), points=10, reason="visit")
+        await made.at(local("2027-01-05T00:00"))
+        before, answer = made.now, await made.liability()
+        assert (answer.expired.points, answer.closing.points) == (10, 0)
+        # The clock stands still, and what was known lapses in the log as well, before what comes late.
+        await made.write("AwardPoints", "anna", local("2026-12-20T12:00"), points=77, reason="visit")
+        assert (await made.liability()).expired.points == 87
+        assert await made.liability(known_at=before) == answer
+
+
 async def test_a_batch_that_is_being_committed_counts_before_a_period_is_called_closed(
     database: Database, folder: Path
 ) -> None:
@@ -505,7 +542,7 @@ class Life:
                     reason="mistake",
                 )
             case 8:
-                await made.write("AdjustPoints", member_id, time, points=points - 250, reason="goodwill")
+                await made.write("AdjustPoints", member_id, time, points=points - 250 or 1, reason="goodwill")
 
 
 @pytest.mark.parametrize("rules", [BOOKS, INACTIVITY], ids=["calendar_year", "inactivity"])
@@ -522,7 +559,7 @@ async def test_at_every_instant_it_equals_the_members_and_what_was_closed_or_kno
     previous: Any = None
     async with shop(database, folder, rules, simulated=simulated) as made:
         life = Life(made, seed)
-        for number in range(220):
+        for number in range(160):
             if some.random() < 0.35:
                 business += some.choice([HOUR, DAY, 3 * DAY, 9 * DAY])
                 await made.at(business)
@@ -532,9 +569,8 @@ async def test_at_every_instant_it_equals_the_members_and_what_was_closed_or_kno
             if some.random() < 0.15:
                 await made.ledger.books.fold()
             if number % 9 == 0:
-                known.append((made.now, await made.equals_the_members()))
-                # Nothing that happens from here on was recorded by then.
-                made.tick()
+                answer = await made.equals_the_members()
+                known.append((made.now if simulated else answer.as_of_time.ToDatetime(UTC), answer))
                 for text in ("2026-10", "2026-12", "2027-01", "2026"):
                     if business >= local("2027-01-01T00:00") or text in ("2026-10", "2026"):
                         with contextlib.suppress(grpc.aio.AioRpcError):
@@ -550,4 +586,41 @@ async def test_at_every_instant_it_equals_the_members_and_what_was_closed_or_kno
             found = await made.liability(month)
             assert previous is None or found.opening == previous.closing
             previous = found
+            if found.closed and not simulated:
+                assert await made.members_sum_at(found.as_of_time) == (found.closing.points, found.debt_points)
     assert "2026-10" in closed
+
+
+async def test_the_check_rebuilds_the_journal_and_names_what_differs(
+    database: Database, folder: Path, token_file: Path
+) -> None:
+    rules = folder / "books.yaml"
+    rules.write_text(BOOKS)
+    config = Config(
+        listen="",
+        database_url=database.dsn("loyalty_ledger"),
+        programme=rules,
+        token_file=token_file,
+        clock=ClockMode.SIMULATED,
+    )
+    async with shop(database, folder, simulated=True) as made:
+        business = local("2026-10-01T12:00")
+        life = Life(made, 7)
+        for _ in range(40):
+            business += DAY
+            await made.at(business)
+            await life.step(business)
+        await made.ledger.books.fold()
+        # What is not folded yet is no difference.
+        await made.write("EnrollMember", "anna", business)
+        await made.write("AwardPoints", "anna", business, points=10, reason="welcome")
+    report = await check(config)
+    assert report.differences == ()
+    assert report.checked["journal_lines"] > 0
+    owner = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        await owner.execute("UPDATE ledger.journal SET points = points + 1 WHERE account = 'issued'")
+    finally:
+        await owner.close()
+    report = await check(config)
+    assert {difference["what"] for difference in report.differences} == {"line of the journal"}

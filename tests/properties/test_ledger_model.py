@@ -110,7 +110,7 @@ class Subject(Protocol):
         """Carries out a command: its kind, why it was refused, "rejected", or "" where it changes nothing."""
 
     def figures(self, now: datetime, member_id: str) -> Figures:
-        """A member's figures at an instant; raises LookupError for nobody's."""
+        """A member's figures at an instant."""
 
 
 @functools.cache
@@ -133,8 +133,7 @@ class Kept:
         self.posted: Counter[Account] = Counter()
 
     def member(self) -> Member:
-        if self.known.member is None:
-            raise LookupError
+        assert self.known.member is not None
         return self.known.member
 
     def about(self, command: commands.MemberCommand) -> Known:
@@ -145,9 +144,8 @@ class Kept:
             bought=self.details.get(purchase_id),
         )
 
-    def keep(self, command: commands.MemberCommand, known: Known, events: tuple[Event, ...]) -> None:
+    def keep(self, known: Known, events: Iterable[Event], purchase_id: str = "") -> None:
         self.known = known._replace(purchase=None, redemption=None, bought=None)
-        purchase_id = getattr(command, "purchase_id", "")
         if known.purchase is not None:
             self.purchases[purchase_id] = known.purchase
         for event in events:
@@ -227,10 +225,21 @@ class Domain:
             assert decision.known == before, "nothing changes"
             return ""
         self._kept[command.member_id] = kept
-        kept.keep(command, decision.known, decision.events)
+        kept.keep(decision.known, decision.events, getattr(command, "purchase_id", ""))
         # A return that waited is answered again, under its own request id, when its purchase comes.
         answer = next(event for event in decision.events if event.request_id == command.request_id)
         return answer.reason if answer.kind is EntryKind.REQUEST_REFUSED else answer.kind.value
+
+    def change(self, now: datetime, rules: Rules) -> None:
+        """Another programme holds from now on."""
+        for kept in self._kept.values():
+            # What the old programme has brought about is written down under it.
+            events, _ = catch_up(self._programme, kept.member(), now)
+            known = kept.known
+            for event in events:
+                known = known.after(event)
+            kept.keep(known, events)
+        self._programme = programme_of(rules)
 
     def figures(self, now: datetime, member_id: str) -> Figures:
         kept = self._kept[member_id]
@@ -262,11 +271,10 @@ class Domain:
         # Events may run a little ahead of the clock; at an instant after all of them nothing is left out.
         horizon = max(now, *[event.occurred_time for event in kept.events])
         assert as_of(self._programme, kept.events, horizon) == catch_up(self._programme, kept.member(), horizon)[1]
-        for event in kept.events[-3:]:
-            then = as_of(self._programme, kept.events, event.occurred_time)
-            if then is not None:
-                assert min(then.pending_points, then.available, then.held, then.debt) >= 0
-                assert not (then.debt and then.available)
+        then = as_of(self._programme, kept.events, kept.events[-1].occurred_time)
+        if then is not None:
+            assert min(then.pending_points, then.available, then.held, then.debt) >= 0
+            assert not (then.debt and then.available)
 
 
 amounts = st.one_of(st.integers(1, 400), st.integers(1, 30_000), st.sampled_from([99, 100, 1000, 9999]))
@@ -276,6 +284,7 @@ ttls = st.one_of(
     st.integers(1, 50).map(lambda days: timedelta(days=days)),
 )
 stores = st.sampled_from(["s1", "s1", "s1", "s2"])
+members = st.runner().flatmap(lambda machine: st.sampled_from(machine.members))
 
 
 @st.composite
@@ -300,11 +309,11 @@ def receipts(draw: st.DrawFn) -> tuple[int, tuple[Line, ...]]:
 class LedgerBesideItsModel(RuleBasedStateMachine):
     """Members under one programme, in time that only goes forward. Subclasses say what stands beside the model."""
 
-    members = ("m",)
+    members: tuple[str, ...] = ("m",)
 
     def begin(self, rules: Rules, *, simulated: bool) -> Subject:
         """What stands beside the model."""
-        return Domain(rules, simulated=simulated)
+        raise NotImplementedError
 
     @initialize(rules=st.sampled_from(PROGRAMMES), start=st.sampled_from(STARTS), simulated=st.booleans())
     def start(self, rules: Rules, start: datetime, simulated: bool) -> None:
@@ -313,24 +322,31 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         self.models = {member: Model(rules, simulated=simulated) for member in self.members}
         self.requests = 0
         for member in self.members:
-            self.send(commands.EnrollMember, member, start - DAY, channel="")
+            self.send(commands.EnrollMember, member, start - 3 * DAY, channel="")
+            for days in range(3):
+                at = start - days * DAY
+                self.send(commands.AwardPoints, member, at, points=20 + days, reason="x", note="", purchase_id="")
 
     # --- time ---------------------------------------------------------------------------------------------------
 
     @rule(minutes=st.integers(0, 300))
     def minutes_pass(self, minutes: int) -> None:
-        self.now += timedelta(minutes=minutes)
+        self.pass_time(self.now + timedelta(minutes=minutes))
 
     @rule(days=st.sampled_from([1, 1, 2, 5, 13, 40, 200]), nudge=st.integers(-1, 1))
     def days_pass(self, days: int, nudge: int) -> None:
         local_day = self.rules.local(self.now) + days * DAY
-        self.now = max(self.now, day_begins(self.rules.zone, local_day) + nudge * MICROSECOND)
+        self.pass_time(day_begins(self.rules.zone, local_day) + nudge * MICROSECOND)
 
     @rule(nudge=st.integers(-1, 1))
     def the_next_instant_comes_at_which_time_does_something(self, nudge: int) -> None:
         instants = [due for model in self.models.values() if (due := model.next_instant()) is not None]
         if instants:
-            self.now = max(self.now, min(instants) + nudge * MICROSECOND)
+            self.pass_time(min(instants) + nudge * MICROSECOND)
+
+    def pass_time(self, until: datetime) -> None:
+        """Time goes on, and never back."""
+        self.now = max(self.now, until)
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -346,8 +362,12 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
             **fields,
         )
         expected = self.models[member].do(self.now, command)
-        assert self.subject.perform(self.now, command) == expected
+        self.carry_out(command, expected)
         return expected
+
+    def carry_out(self, command: commands.MemberCommand, expected: str) -> None:
+        """Has a command carried out beside the model, which has answered."""
+        assert self.subject.perform(self.now, command) == expected
 
     def about_now(self, data: st.DataObject) -> datetime | None:
         """Mostly now; late by minutes or days, or a little ahead."""
@@ -371,14 +391,14 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
     def bought(self, member: str) -> list[str]:
         return [name for name, bought in self.models[member].purchases.items() if bought.amount]
 
-    @rule(data=st.data(), member=st.sampled_from(members), receipt=receipts(), store=stores)
+    @rule(data=st.data(), member=members, receipt=receipts(), store=stores)
     def a_purchase(self, data: st.DataObject, member: str, receipt: tuple[int, tuple[Line, ...]], store: str) -> None:
         waiting = [name for name, bought in self.models[member].purchases.items() if bought.waiting]
         new = f"p{self.requests}"
         purchase = data.draw(st.sampled_from([*waiting, *waiting, new, new, *self.bought(member)[:1]]), "purchase")
         self.send(commands.RecordPurchase, member, self.about_now(data), **movement(*receipt, purchase, store))
 
-    @rule(data=st.data(), member=st.sampled_from(members), wanted=amounts, goods=st.booleans())
+    @rule(data=st.data(), member=members, wanted=amounts, goods=st.booleans())
     def a_return_by_amount(self, data: st.DataObject, member: str, wanted: int, goods: bool) -> None:
         purchase = self.one_of(data, self.bought(member), "purchase")
         bought = self.models[member].purchases.get(purchase)
@@ -388,7 +408,7 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         fields = movement(amount, lines, purchase, "s1")
         self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="")
 
-    @rule(data=st.data(), member=st.sampled_from(members))
+    @rule(data=st.data(), member=members)
     def a_return_by_lines(self, data: st.DataObject, member: str) -> None:
         purchase = self.one_of(data, self.bought(member), "purchase")
         bought = self.models[member].purchases.get(purchase)
@@ -403,24 +423,22 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
                 named.append(LineReturn(number, 0, data.draw(st.integers(1, line.amount or 1), "value")))
         amount = data.draw(st.sampled_from([0, 0, 0, sum(one.amount for one in named)]), "amount")
         fields = movement(amount, (), purchase, "s1")
-        self.send(
-            commands.RecordReturn, member, self.about_now(data), **fields, reason="", returned_lines=tuple(named)
-        )
+        self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="", returned_lines=tuple(named))
 
-    @rule(data=st.data(), member=st.sampled_from(members), amount=st.integers(0, 900), goods=st.booleans())
+    @rule(data=st.data(), member=members, amount=st.integers(0, 900), goods=st.booleans())
     def an_unlinked_return(self, data: st.DataObject, member: str, amount: int, goods: bool) -> None:
         lines = (Line("sku", "", "", "", 1, amount, LineKind.GOODS if goods else LineKind.SHIPPING),)
         fields = movement(amount, lines, "", "s1")
         self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="")
 
-    @rule(data=st.data(), member=st.sampled_from(members), store=stores)
+    @rule(data=st.data(), member=members, store=stores)
     def a_purchase_is_voided(self, data: st.DataObject, member: str, store: str) -> None:
         purchase = self.one_of(data, self.bought(member), "purchase")
         self.send(
             commands.VoidPurchase, member, self.about_now(data), purchase_id=purchase, store_id=store, reason="mistake"
         )
 
-    @rule(data=st.data(), member=st.sampled_from(members), points=points, linked=st.booleans())
+    @rule(data=st.data(), member=members, points=points, linked=st.booleans())
     def an_award(self, data: st.DataObject, member: str, points: int, linked: bool) -> None:
         purchase = self.one_of(data, self.bought(member), "purchase") if linked else ""
         self.send(
@@ -433,13 +451,13 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
             purchase_id=purchase,
         )
 
-    @rule(member=st.sampled_from(members), points=points, negative=st.booleans())
+    @rule(member=members, points=points, negative=st.booleans())
     def an_adjustment(self, member: str, points: int, negative: bool) -> None:
         points = -points if negative else points
         self.send(commands.AdjustPoints, member, None, points=points, reason="goodwill", note="", approves="")
 
     @precondition(lambda self: any(model.asked for model in self.models.values()))
-    @rule(data=st.data(), member=st.sampled_from(members), principal=st.sampled_from(["q", "q", "p"]))
+    @rule(data=st.data(), member=members, principal=st.sampled_from(["q", "q", "p"]))
     def an_approval(self, data: st.DataObject, member: str, principal: str) -> None:
         asked = self.models[member].asked
         name = self.one_of(data, asked, "adjustment")
@@ -461,7 +479,7 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         there = sum(self.models[member].lots.values())
         return data.draw(st.sampled_from([there or 1, there // 2 or 1, there // 10 * 10 or 10, points]), "points")
 
-    @rule(data=st.data(), member=st.sampled_from(members), points=points, offline=st.booleans())
+    @rule(data=st.data(), member=members, points=points, offline=st.booleans())
     def a_redemption(self, data: st.DataObject, member: str, points: int, offline: bool) -> None:
         self.send(
             commands.RedeemPoints,
@@ -477,7 +495,7 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: any(model.redemptions for model in self.models.values()))
-    @rule(data=st.data(), member=st.sampled_from(members), points=st.one_of(points, st.just(0)))
+    @rule(data=st.data(), member=members, points=st.one_of(points, st.just(0)))
     def a_reversal(self, data: st.DataObject, member: str, points: int) -> None:
         redemption = self.one_of(data, self.models[member].redemptions, "redemption")
         self.send(
@@ -490,15 +508,13 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
             note="",
         )
 
-    @rule(data=st.data(), member=st.sampled_from(members), points=points, ttl=ttls)
+    @rule(data=st.data(), member=members, points=points, ttl=ttls)
     def a_hold(self, data: st.DataObject, member: str, points: int, ttl: timedelta) -> None:
         points = self.some(data, member, points)
-        self.send(
-            commands.HoldPoints, member, self.about_now(data), points=points, ttl=ttl, reason="", purchase_id=""
-        )
+        self.send(commands.HoldPoints, member, self.about_now(data), points=points, ttl=ttl, reason="", purchase_id="")
 
     @precondition(lambda self: any(model.holds for model in self.models.values()))
-    @rule(data=st.data(), member=st.sampled_from(members), points=st.one_of(points, st.just(0)))
+    @rule(data=st.data(), member=members, points=st.one_of(points, st.just(0)))
     def a_capture(self, data: st.DataObject, member: str, points: int) -> None:
         hold = self.one_of(data, self.models[member].holds, "hold")
         self.send(
@@ -512,20 +528,20 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: any(model.holds for model in self.models.values()))
-    @rule(data=st.data(), member=st.sampled_from(members), points=st.one_of(points, st.just(0)))
+    @rule(data=st.data(), member=members, points=st.one_of(points, st.just(0)))
     def a_release(self, data: st.DataObject, member: str, points: int) -> None:
         hold = self.one_of(data, self.models[member].holds, "hold")
         self.send(commands.ReleaseHold, member, self.about_now(data), hold_id=hold, points=points)
 
     @precondition(lambda self: any(model.holds for model in self.models.values()))
-    @rule(data=st.data(), member=st.sampled_from(members), ttl=ttls)
+    @rule(data=st.data(), member=members, ttl=ttls)
     def an_extension(self, data: st.DataObject, member: str, ttl: timedelta) -> None:
         hold = self.one_of(data, self.models[member].holds, "hold")
         self.send(commands.ExtendHold, member, self.about_now(data), hold_id=hold, ttl=ttl)
 
     @rule(
         data=st.data(),
-        member=st.sampled_from(members),
+        member=members,
         name=st.sampled_from(["regular", "guest", "regular", "unknown"]),
         older=st.booleans(),
         days=st.integers(-3, 3),
@@ -582,5 +598,22 @@ def figures_of(model: Model) -> Figures:
     )
 
 
-TestTheDomain = LedgerBesideItsModel.TestCase
-TestTheDomain.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, print_blob=True)
+class DomainBesideItsModel(LedgerBesideItsModel):
+    """The rules alone; with them the programme may change at any time."""
+
+    subject: Domain
+
+    def begin(self, rules: Rules, *, simulated: bool) -> Domain:
+        return Domain(rules, simulated=simulated)
+
+    @rule(rules=st.sampled_from(PROGRAMMES))
+    def another_programme_holds(self, rules: Rules) -> None:
+        self.subject.change(self.now, rules)
+        for model in self.models.values():
+            model.pass_time(self.now)
+            model.rules = rules
+        self.rules = rules
+
+
+TestTheDomain = DomainBesideItsModel.TestCase
+TestTheDomain.settings = settings(max_examples=250, stateful_step_count=40, deadline=None, print_blob=True)

@@ -11,7 +11,15 @@ from loyalty.ledger.v1 import ledger_service_pb2
 from loyalty.type.v1 import error_reason_pb2
 
 from services.ledger.domain.events import Account, EntryKind
-from services.ledger.errors import REFUSAL_MESSAGES, Refusal
+from services.ledger.errors import (
+    REFUSAL_MESSAGES,
+    PoisonedError,
+    Refusal,
+    RefusedError,
+    RejectedError,
+    RequestIdReusedError,
+)
+from services.ledger.rpc import describe
 from services.runtime import contract
 from services.runtime.interceptors import PATTERNS
 from tests.conftest import ROOT
@@ -34,6 +42,26 @@ def test_every_reason_that_the_code_gives_is_in_the_contract() -> None:
     given.discard("CANCELLED")  # logged, never sent: the caller is gone
     assert given <= REASONS
     assert set(REFUSAL_MESSAGES) == set(Refusal)
+
+
+def test_every_error_of_the_ledger_has_the_code_of_the_table_and_refusals_alone_are_kept() -> None:
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \| `([A-Z_]+)` \| (yes|no) \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE
+    )
+    table = {reason: (code, kept) for reason, code, kept in rows}
+    for refusal in Refusal:
+        status = describe(RefusedError(refusal))
+        assert status is not None
+        assert table[refusal] == (status.code.name, "yes")
+    refusals = {refusal.value for refusal in Refusal}
+    for error in [*RejectedError.__subclasses__(), PoisonedError]:
+        if error is RequestIdReusedError:
+            status = describe(RequestIdReusedError(kept=b"AwardPoints\0", sent=b"RecordReturn\0"))
+        else:
+            status = describe(error())
+        assert status is not None, error
+        # A read finds no purchase of that id either, and keeps nothing.
+        assert table[status.reason] == (status.code.name, "yes" if status.reason in refusals else "no")
 
 
 @pytest.mark.parametrize("service", sorted(contract.SERVICES))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.ledger.domain.events import Account, EntryKind, LotKey, Posting
-from services.ledger.domain.journal import Booked, Days, Journal, Line, by_month
+from services.ledger.domain.journal import Booked, Days, Journal, Leg, Line, by_month
 from services.ledger.domain.liability import Liability, Movement, Period, Span, Sum, liability
 from services.ledger.errors import PeriodError
 from services.programme import Programme, parse
@@ -43,7 +43,7 @@ def instant(text: str) -> datetime:
 
 
 def entry(occurred: datetime, recorded: datetime, kind: EntryKind = EntryKind.POINTS_AWARDED) -> Booked:
-    return Booked(kind, occurred, recorded, (Posting(Account.AVAILABLE, 5), Posting(Account.ISSUED, 5)))
+    return Booked(kind, occurred, recorded, (Leg(Account.AVAILABLE, 5), Leg(Account.ISSUED, 5)))
 
 
 def booked_day(*entries: Booked, clock: datetime | None = None) -> date:
@@ -104,7 +104,8 @@ def test_days_are_found_in_any_order() -> None:
 
 
 def months(*postings: tuple[Account, int] | tuple[Account, int, LotKey]) -> dict[tuple[str, str], int]:
-    return {(account.value, month): points for account, month, points in by_month([Posting(*one) for one in postings])}
+    legs = by_month([Leg.of(Posting(*one)) for one in postings])
+    return {(account.value, month): points for account, points, month in legs}
 
 
 def test_what_is_issued_lies_in_the_month_in_which_its_lot_lapses() -> None:
@@ -161,14 +162,16 @@ def test_debt_goes_with_the_lots_of_one_month_and_else_stands_alone() -> None:
     ],
 )
 def test_the_equation_holds_in_every_month_by_itself_and_no_point_is_lost(postings: list[Any]) -> None:
-    booked = by_month([Posting(*one) for one in postings])
-    for month in {month for _, month, _ in booked}:
-        of = Counter({account: points for account, its, points in booked if its == month})
+    booked = by_month([Leg.of(Posting(*one)) for one in postings])
+    for month in {leg.expiry_month for leg in booked}:
+        of = Counter({leg.account: leg.points for leg in booked if leg.expiry_month == month})
         outstanding = of[Account.PENDING] + of[Account.AVAILABLE] + of[Account.HELD]
         came = of[Account.ISSUED] + of[Account.ADJUSTED] - of[Account.REDEEMED] - of[Account.EXPIRED]
         assert outstanding == came + of[Account.DEBT], month
     for account in Account:
-        assert sum(p for a, _, p in booked if a is account) == sum(one[1] for one in postings if one[0] is account)
+        assert sum(leg.points for leg in booked if leg.account is account) == sum(
+            one[1] for one in postings if one[0] is account
+        )
 
 
 def test_entries_of_one_day_account_and_month_are_one_line() -> None:
@@ -221,8 +224,6 @@ def test_a_period_that_has_not_begun_or_never_will_be_is_refused(text: str) -> N
 
 
 # --- money ----------------------------------------------------------------------------------------------------------
-
-OCTOBER = date(2026, 10, 1)
 
 
 def reckon(rules: Programme, *booked: tuple[str, Account, str, int], period: str = "2026-10") -> Liability:
@@ -296,6 +297,14 @@ def test_the_opening_is_what_the_period_before_closed_with() -> None:
     assert november.opening.points == 1033
     year = reckon(rules, *booked, period="2026")
     assert (year.opening.points, year.movements[Movement.ISSUED].points, year.closing.points) == (0, 1034, 1034)
+
+
+def test_what_runs_ahead_of_the_clock_is_in_the_open_period_until_it_closes() -> None:
+    ahead = {Sum(date(2026, 11, 1), account, "", "PLN"): 5 for account in (Account.AVAILABLE, Account.ISSUED)}
+    for now, points in (("2026-10-31T23:59", 5), ("2026-11-01T00:00", 0)):
+        result = liability(programme(), Span.of(programme(), "2026-10", instant(now)), ahead)
+        assert (result.movements[Movement.ISSUED].points, result.closing.points) == (points, points)
+        assert [line.day for line in result.journal] == [date(2026, 10, 31)] * (points > 0)
 
 
 def test_without_a_value_there_is_no_money() -> None:

@@ -65,6 +65,16 @@ def test_of_lots_that_expire_together_the_one_that_became_active_first_is_drawn_
     assert shop.redeem(5).postings[0].lot == LotKey(date(2026, 5, 2), date(2026, 12, 31))
 
 
+def test_points_that_expire_are_drawn_before_those_that_never_do() -> None:
+    shop = Shop(programme(), local(2026, 5, 1, 9))
+    shop.award(10)
+    shop.programme = programme(A_YEAR)
+    shop.award(20)
+    assert shop.lots == [("2027-05-01", 20), ("", 10)]
+    shop.redeem(25)
+    assert shop.lots == [("", 5)]
+
+
 def test_every_debit_names_the_lots_it_drew_from() -> None:
     shop = Shop(programme(A_YEAR), local(2026, 5, 10, 9))
     shop.award(10, at=local(2026, 5, 2, 9))
@@ -110,6 +120,7 @@ def test_points_last_through_their_last_local_day_and_are_gone_at_its_end(
     shop.now = gone
     assert shop.member.available == 0
     assert shop.redeem(1).reason == "NOT_ENOUGH_POINTS"
+    assert shop.balance == (0, 0, 0, 0)
     lapsed = next(event for event in shop.events if event.kind is EntryKind.POINTS_EXPIRED)
     assert (lapsed.occurred_time, lapsed.author, lapsed.request_id) == (gone, LEDGER, "")
     assert lapsed.posted(Account.EXPIRED) == 10
@@ -303,6 +314,18 @@ def test_a_member_as_of_a_business_time_has_what_late_events_say_of_it() -> None
     then = as_of(shop.programme, shop.events, local(2026, 5, 2))
     assert then is not None
     assert (then.available, then.debt) == (10, 0)
+
+
+def test_as_of_a_business_time_points_that_were_there_pay_what_was_owed() -> None:
+    shop = Shop(programme(), local(2026, 5, 10, 9), joined=local(2026, 1, 1))
+    shop.award(10, at=local(2026, 5, 1, 9))
+    shop.hold(6)
+    shop.bring_back(1000, purchase_id="", at=local(2026, 5, 9, 9))
+    assert shop.balance == (0, 0, 6, 6)
+    # On the 9th nothing was held yet.
+    then = as_of(shop.programme, shop.events, local(2026, 5, 9, 12))
+    assert then is not None
+    assert (then.available, then.held, then.debt) == (0, 0, 0)
 
 
 def test_nobody_is_a_member_before_joining_whatever_came_late() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 
-from services.ledger.domain.events import LEDGER, Account, EntryKind, Event, LotKey, Posting
+from services.ledger.domain.events import LEDGER, UNDATED, Account, EntryKind, Event, LotKey, Posting
 from services.ledger.domain.lots import Lot, Lots, Parts, active, becoming_available, postings, total
 from services.ledger.domain.making import make
 from services.ledger.domain.state import Hold, Member, evolve_member
@@ -110,9 +110,17 @@ def _lapse(programme: Programme, member: Member, time: datetime, now: datetime) 
         EntryKind.POINTS_EXPIRED,
         member,
         now,
-        postings=[*legs, *[Posting(Account.EXPIRED, lot.points, lot.key) for lot in gone]],
+        postings=[
+            *legs,
+            *[Posting(Account.EXPIRED, lot.points, _lapsed_as(programme, member, lot.key)) for lot in gone],
+        ],
         author=LEDGER,
     )
+
+
+def _lapsed_as(programme: Programme, member: Member, key: LotKey) -> LotKey:
+    """The lot that lapsed; undated points go by the day of the last activity, so that a return can tell which went."""
+    return key if key != UNDATED else LotKey(programme.local_day(member.activity_time), None)
 
 
 def _lapsing(programme: Programme, member: Member, time: datetime) -> Parts:

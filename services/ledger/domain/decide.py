@@ -119,8 +119,10 @@ def _check_time(programme: Programme, now: Now, occurred: datetime, command: Mem
             f"occurred_time {occurred.isoformat()} lies in the future: the clock stands at {now.time.isoformat()}"
         )
     limit = programme.back_dating
-    # Members bring the time they joined with them, however long ago that was.
-    if limit is None or occurred >= now.time or isinstance(command, EnrollMember):
+    if limit is None or occurred >= now.time:
+        return
+    # Members bring the time they joined with them, and what was spent offline is never refused (§12.11).
+    if isinstance(command, EnrollMember) or (isinstance(command, RedeemPoints) and command.offline):
         return
     if limit.end(occurred, programme.zone) < now.time:
         raise OccurredTooEarlyError(

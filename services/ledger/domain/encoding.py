@@ -21,10 +21,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from services.ledger.domain.events import UNDATED, Account, Event, Flag, LineReturn, LotKey, Posting, RulePoints
+from services.ledger.domain.journal import Leg, month_of
 
 VERSION = b"loyalty-entry-1"
 GENESIS = bytes(32)
 
+_ACCOUNTS = {account.value: account for account in Account}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LENGTHS = struct.Struct(">15I")
@@ -107,7 +109,9 @@ def decode_body(body: str) -> dict[str, Any]:
         "currency": read.get("currency", ""),
         "amount": read.get("amount", 0),
         "goods_paid": read.get("goods_paid"),
-        "postings": decode_postings(read.get("postings", ())),
+        "postings": tuple(
+            Posting(Account(account), points, decode_lot(*lot)) for account, points, *lot in read.get("postings", ())
+        ),
         "rules": tuple(decode_rule(rule) for rule in read.get("rules", ())),
         "pending_after": read.get("pending", 0),
         "available_after": read.get("available", 0),
@@ -129,9 +133,9 @@ def decode_body(body: str) -> dict[str, Any]:
     }
 
 
-def decode_postings(encoded: Sequence[Sequence[Any]]) -> tuple[Posting, ...]:
-    """The postings of a body from their arrays."""
-    return tuple([Posting(Account(account), points, decode_lot(*lot)) for account, points, *lot in encoded])
+def decode_legs(encoded: Sequence[Sequence[Any]]) -> list[Leg]:
+    """The postings of a body as the journal needs them; the days of their lots are not looked at."""
+    return [Leg(_ACCOUNTS[account], points, month_of(lot[1]) if lot else "") for account, points, *lot in encoded]
 
 
 def encode_lot(lot: LotKey) -> tuple[str, str]:

@@ -70,7 +70,8 @@ UNDATED = LotKey(None, None)
 class Posting(NamedTuple):
     """Points added to an account (negative: taken away), and the lot they lie in.
 
-    Pending, available and held points lie in lots; expired ones name the lot that lapsed.
+    Pending, available and held points lie in lots; expired ones name the lot that lapsed, or, where undated points
+    lapsed by inactivity, the day of the member's last activity.
     """
 
     account: Account

@@ -7,8 +7,7 @@ itself is booked on the day of its instant, whenever it is written down.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
@@ -25,22 +24,41 @@ _WITHOUT_LOTS = (Account.ISSUED, Account.ADJUSTED, Account.REDEEMED)
 _DAY = timedelta(days=1)
 
 
+class Leg(NamedTuple):
+    """A posting as far as the journal goes. `expiry_month` is "2027-01", or empty for points without an expiry day."""
+
+    account: Account
+    points: int
+    expiry_month: str = ""
+
+    @classmethod
+    def of(cls, posting: Posting) -> Leg:
+        """The leg of a posting."""
+        expires = posting.lot.expires
+        return cls(posting.account, posting.points, "" if expires is None else month_of(expires.isoformat()))
+
+
+def month_of(day: str) -> str:
+    """The month of a day, `2027-01` of `2027-01-31`; empty where there is none."""
+    return day[:7]
+
+
 class Booked(NamedTuple):
     """What the journal needs to know of an entry."""
 
     kind: EntryKind
     occurred_time: datetime
     recorded_time: datetime
-    postings: tuple[Posting, ...]
+    legs: Sequence[Leg]
 
     @classmethod
     def by_time(cls, event: Event) -> Booked:
         """What time has done and nobody has written down yet."""
-        return cls(event.kind, event.occurred_time, event.occurred_time, event.postings)
+        return cls(event.kind, event.occurred_time, event.occurred_time, [Leg.of(one) for one in event.postings])
 
 
 class Line(NamedTuple):
-    """What points are summed by. `expiry_month` is "2027-01", or empty for points without an expiry day."""
+    """What points are summed by."""
 
     posting_day: date
     recorded_day: date
@@ -53,7 +71,7 @@ class Journal:
     """Books the entries of one partition, in their order. `clock` is its simulated business time; None: real time."""
 
     def __init__(self, programme: Programme, clock: datetime | None) -> None:
-        self.sums: Counter[Line] = Counter()
+        self.sums: dict[Line, int] = {}
         self.clock = clock
         # There is one market so far; it is told by its currency.
         self._market = programme.currency
@@ -66,14 +84,15 @@ class Journal:
             if self.clock is not None:
                 self.clock = entry.occurred_time
             return
-        if not entry.postings:
+        if not entry.legs:
             return
         time = entry.occurred_time
         if entry.kind not in OF_TIME:
             time = max(time, entry.recorded_time if self.clock is None else self.clock)
         posting_day, recorded_day = self._posted.day(time), self._recorded.day(entry.recorded_time)
-        for account, expiry_month, points in by_month(entry.postings):
-            self.sums[Line(posting_day, recorded_day, account, expiry_month, self._market)] += points
+        for account, points, expiry_month in by_month(entry.legs):
+            line = Line(posting_day, recorded_day, account, expiry_month, self._market)
+            self.sums[line] = self.sums.get(line, 0) + points
 
 
 class Days:
@@ -96,35 +115,35 @@ class Days:
         return self._day
 
 
-def by_month(postings: Iterable[Posting]) -> list[tuple[Account, str, int]]:
-    """Postings by account and expiry month, so that the equation of the accounts holds in each month by itself.
+def by_month(legs: Iterable[Leg]) -> list[Leg]:
+    """Legs by account and expiry month, so that the equation of the accounts holds in each month by itself.
 
     Where points came from or went to follows the lots of the same entry. Debt has no lot: it goes with the lots where
     they are of one month or nothing else moved, and stands without a month where they are of several.
     """
-    legs: Counter[tuple[Account, str]] = Counter()
+    summed: dict[tuple[Account, str], int] = {}
     # What the lots of each month gained, and what of them lapsed.
-    gained: Counter[str] = Counter()
+    gained: dict[str, int] = {}
     outside: Account | None = None
     debt = 0
-    for account, points, lot in postings:
+    for account, points, month in legs:
         if account is Account.DEBT:
             debt += points
         elif account in _WITHOUT_LOTS:
             assert outside in (None, account), "an entry issues, adjusts or redeems"
             outside = account
         else:
-            month = "" if lot.expires is None else lot.expires.isoformat()[:7]
-            legs[account, month] += points
-            gained[month] += points
+            summed[account, month] = summed.get((account, month), 0) + points
+            gained[month] = gained.get(month, 0) + points
     if outside is None:
         for month, points in gained.items():
-            legs[Account.DEBT, month] += points
+            summed[Account.DEBT, month] = points
     else:
         sign = -1 if outside is Account.REDEEMED else 1
-        home = next(iter(gained)) if len(gained) == 1 else ""
         for month, points in gained.items():
-            legs[outside, month] += sign * points
-        legs[outside, home] -= sign * debt
-        legs[Account.DEBT, home] += debt
-    return [(account, month, points) for (account, month), points in legs.items() if points]
+            summed[outside, month] = sign * points
+        if debt:
+            home = next(iter(gained)) if len(gained) == 1 else ""
+            summed[outside, home] = summed.get((outside, home), 0) - sign * debt
+            summed[Account.DEBT, home] = debt
+    return [Leg(account, points, month) for (account, month), points in summed.items() if points]

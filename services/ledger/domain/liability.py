@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from calendar import monthrange
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -78,6 +79,11 @@ class Span:
     closed: bool
     # The local day whose point value the closing figures are reckoned with.
     value_day: date
+
+    @property
+    def last_booked(self) -> date:
+        """The last day of what counts: an open period has all there is, a closed one what was booked by its end."""
+        return self.period.last if self.closed else date.max
 
     @classmethod
     def of(cls, programme: Programme, text: str, now: datetime) -> Span:
@@ -163,7 +169,7 @@ class Liability:
 
 
 def liability(programme: Programme, span: Span, sums: Mapping[Sum, int]) -> Liability:
-    """The liability of a period from the sums of all that was booked up to its last day."""
+    """The liability of a period from the sums of all that was booked up to `span.last_booked`."""
     return _Reckoning(programme, span, sums).liability()
 
 
@@ -171,7 +177,11 @@ class _Reckoning:
     def __init__(self, programme: Programme, span: Span, sums: Mapping[Sum, int]) -> None:
         self._policy = programme.liability
         self._span = span
-        self._sums = {key: points for key, points in sums.items() if key.posting_day <= span.period.last}
+        self._sums: Counter[Sum] = Counter()
+        for key, points in sums.items():
+            if key.posting_day <= span.last_booked:
+                # What runs ahead of the clock beyond the end is there already.
+                self._sums[key._replace(posting_day=min(key.posting_day, span.period.last))] += points
 
     def liability(self) -> Liability:
         """All of it."""

@@ -264,7 +264,7 @@ def _taken_back(
     assert member is not None
     assert purchase is not None
     rules = [_rule_back(purchase, grant, back) for grant in purchase.grants]
-    taking = _Taking(known)
+    taking = _Taking(programme, known)
     for grant, rule in zip(purchase.grants, rules, strict=True):
         taking.take(grant.lot, -rule.points)
     shortfall = taking.take_from_others()
@@ -328,9 +328,12 @@ def _rule_back(purchase: Purchase, grant: Grant, back: _Back) -> RulePoints:
 class _Taking:
     """Takes points back: pending ones; what lapsed already is only un-issued; then their lot, and other lots."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, programme: Programme, known: Known) -> None:
         assert known.member is not None
-        self._known = known
+        assert known.purchase is not None
+        assert known.purchase.occurred_time is not None
+        self._day = programme.local_day(known.purchase.occurred_time)
+        self._lapsed = dict(known.lapsed)
         self._pending = dict(known.member.pending)
         self._lots = dict(known.member.lots)
         self._taken: dict[tuple[Account, LotKey], int] = {}
@@ -341,7 +344,8 @@ class _Taking:
         settled = active(lot)
         # What is pending has not lapsed.
         points -= self._draw(Account.PENDING, lot, min(points, self._pending.get(lot, 0)))
-        points -= self._draw(Account.EXPIRED, settled, min(points, self._lapsed(settled)))
+        for lapsed in self._lapsed_lots(settled):
+            points -= self._draw(Account.EXPIRED, lapsed, min(points, self._lapsed[lapsed]))
         points -= self._draw(Account.AVAILABLE, settled, min(points, self._lots.get(settled, 0)))
         self._missing += points
 
@@ -355,21 +359,20 @@ class _Taking:
         """The postings of all that was taken."""
         return [Posting(account, -points, lot) for (account, lot), points in self._taken.items()]
 
-    def _lapsed(self, lot: LotKey) -> int:
-        """The points of a lot that lapsed after the purchase and were not set against a return yet."""
-        lapsed = self._known.lapsed.get(lot)
-        bought = self._known.purchase
-        if lapsed is None or bought is None or bought.occurred_time is None:
-            return 0
-        # Undated points lie in one lot: what lapsed before the purchase was none of its.
-        if lot == UNDATED and lapsed.time <= bought.occurred_time:
-            return 0
-        return lapsed.points + -self._taken.get((Account.EXPIRED, lot), 0)
+    def _lapsed_lots(self, lot: LotKey) -> list[LotKey]:
+        """Under which lots the points of a lot would have lapsed: undated ones by inactivity since the purchase."""
+        if lot != UNDATED:
+            return [lot] if lot in self._lapsed else []
+        return sorted(
+            key for key in self._lapsed if key.expires is None and key.activates and key.activates >= self._day
+        )
 
     def _draw(self, account: Account, lot: LotKey, points: int) -> int:
         if points <= 0:
             return 0
-        if account is Account.PENDING:
+        if account is Account.EXPIRED:
+            self._lapsed[lot] -= points
+        elif account is Account.PENDING:
             self._pending[lot] -= points
         elif account is Account.AVAILABLE:
             self._lots[lot] -= points

@@ -164,14 +164,8 @@ class Redemption:
         return total(self.parts) + self.debt
 
 
-class Lapsed(NamedTuple):
-    """Points of one lot that lapsed, less those set against a return since, and when the last of them did."""
-
-    points: int
-    time: datetime
-
-
-LapsedLots = Mapping[LotKey, Lapsed]
+# Points of each lot that lapsed, less those set against a return since.
+LapsedLots = Mapping[LotKey, int]
 
 
 def evolve_member(member: Member | None, event: Event) -> Member:
@@ -383,9 +377,7 @@ def evolve_lapsed(lapsed: LapsedLots, event: Event) -> LapsedLots:
         return lapsed
     after = dict(lapsed)
     for lot, points in expired:
-        known = after.get(lot)
-        time = event.occurred_time if points > 0 or known is None else known.time
-        after[lot] = Lapsed((known.points if known else 0) + points, time)
+        after[lot] = after.get(lot, 0) + points
     return after
 
 

@@ -37,13 +37,16 @@ def _without_later_debt(programme: Programme, member: Member, time: datetime) ->
 
 
 def _without_negative(member: Member) -> Member:
-    owed = member.debt - sum(lot.points for lot in (*member.lots, *member.pending) if lot.points < 0)
+    held = [lot for hold in member.holds for lot in hold.lots]
+    owed = member.debt - sum(lot.points for lot in (*member.lots, *member.pending, *held) if lot.points < 0)
     if not owed:
         return member
     there = Lots.of(lot for lot in member.lots if lot.points > 0)
     taken = there.drawn(owed)
+    holds = [hold._replace(lots=Lots.of(lot for lot in hold.lots if lot.points > 0)) for hold in member.holds]
     return member._replace(
         lots=Lots.of((*there, *(Lot(key, -points) for key, points in taken))),
         pending=Lots.of(lot for lot in member.pending if lot.points > 0),
+        holds=tuple([hold for hold in holds if hold.lots]),
         debt=owed - total(taken),
     )

@@ -26,6 +26,8 @@ _REQUESTS_IN_FLIGHT: Final = 8
 _WRITES_IN_FLIGHT: Final = 4000
 # Writes of a request, by the contract; a stream hands the ledger as many at once.
 _WRITES_AT_ONCE: Final = 1000
+# Writes read or answered before other tasks of the process get their turn.
+_BETWEEN_TURNS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +52,13 @@ class Recorder:
 
     async def batch(self, request: pb.BatchRecordRequest, caller: Caller) -> pb.BatchRecordResponse:
         """An outcome for each write."""
-        writes = self._taken_in(request.writes, pb.BatchRecordResponse(), caller)
+        writes = await self._taken_in(request.writes, pb.BatchRecordResponse(), caller)
         if request.all_or_none and len(writes.commands) < writes.writes:
             outcomes: list[Outcome] = [BatchAbortedError() for _ in writes.commands]
         else:
             outcomes = await self._ledger.record_all(writes.commands, all_or_none=request.all_or_none)
             _check(outcomes)
-        self._answer(writes, outcomes)
+        await self._answer(writes, outcomes)
         response: pb.BatchRecordResponse = writes.response
         return response
 
@@ -68,7 +70,9 @@ class Recorder:
         What comes while writes are carried out is read ahead and handed over together, after them: so writes of a
         member keep their order, also where some of them fail for want of a database.
         """
-        ahead = _Ahead(self._taken_in(request.writes, pb.RecordStreamResponse(), caller) async for request in requests)
+        ahead = _Ahead(
+            await self._taken_in(request.writes, pb.RecordStreamResponse(), caller) async for request in requests
+        )
         reading = asyncio.create_task(ahead.read())
         lists: list[_List] = []
         recording: asyncio.Task[list[Outcome]] | None = None
@@ -82,7 +86,7 @@ class Recorder:
                 recording = asyncio.create_task(self._ledger.record_all(commands)) if lists else None
                 place = 0
                 for writes in done:
-                    self._answer(writes, outcomes[place : (place := place + len(writes.commands))])
+                    await self._answer(writes, outcomes[place : (place := place + len(writes.commands))])
                     yield writes.response
                     ahead.answered(writes)
                 if not done and not lists:
@@ -95,10 +99,12 @@ class Recorder:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    def _taken_in(self, writes: Sequence[pb.Write], response: Any, caller: Caller) -> _List:
+    async def _taken_in(self, writes: Sequence[pb.Write], response: Any, caller: Caller) -> _List:
         commands: list[MemberCommand] = []
         open_: list[tuple[str, pb.Outcome]] = []
-        for write in writes:
+        for number, write in enumerate(writes, start=1):
+            if number % _BETWEEN_TURNS == 0:
+                await asyncio.sleep(0)
             outcome = response.outcomes.add()
             kind = write.WhichOneof("write")
             problem = self._validator.check(getattr(write, kind) if kind else write)
@@ -114,9 +120,11 @@ class Recorder:
             open_.append((kind, outcome))
         return _List(response=response, writes=len(writes), commands=commands, open=open_)
 
-    def _answer(self, writes: _List, outcomes: Iterable[Outcome]) -> None:
+    async def _answer(self, writes: _List, outcomes: Iterable[Outcome]) -> None:
         offsets: dict[int, int] = {}
-        for (kind, message), outcome in zip(writes.open, outcomes, strict=True):
+        for number, ((kind, message), outcome) in enumerate(zip(writes.open, outcomes, strict=True), start=1):
+            if number % _BETWEEN_TURNS == 0:
+                await asyncio.sleep(0)
             if isinstance(outcome, Answer):
                 self._messages.answer(kind, getattr(message, kind), outcome)
                 if outcome.entry is not None:

@@ -76,7 +76,7 @@ JOIN ledger.redemptions r USING (partition, member_id, redemption_id);
 
 -- name: read_lapsed_lots
 -- The lots of some members that lapsed and were not set against returns whole.
-SELECT l.partition, l.member_id, l.activates, l.expires, l.points, l.lapsed_time
+SELECT l.partition, l.member_id, l.activates, l.expires, l.points
 FROM unnest($1::integer[], $2::text[]) AS named (partition, member_id)
 JOIN ledger.lapsed_lots l USING (partition, member_id);
 
@@ -121,11 +121,23 @@ SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigi
 ON CONFLICT (partition, member_id, redemption_id) DO UPDATE SET reversed = excluded.reversed;
 
 -- name: upsert_lapsed_lots
--- Adds what lapsed in a batch, or was set against returns (negative), to what lapsed before.
-INSERT INTO ledger.lapsed_lots AS l (partition, member_id, activates, expires, points, lapsed_time)
-SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[])
-ON CONFLICT (partition, member_id, activates, expires) DO UPDATE
-SET points = l.points + excluded.points, lapsed_time = greatest(l.lapsed_time, excluded.lapsed_time);
+-- Adds what lapsed in a batch, or was set against returns (negative), to what lapsed before. An upsert would have the
+-- table's CHECK look at what is added, not at the sum.
+WITH new (partition, member_id, activates, expires, points) AS (
+    SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+), known AS (
+    UPDATE ledger.lapsed_lots l
+    SET points = l.points + n.points
+    FROM new n
+    WHERE l.partition = n.partition AND l.member_id = n.member_id
+        AND l.activates = n.activates AND l.expires = n.expires
+    RETURNING l.partition, l.member_id, l.activates, l.expires
+)
+INSERT INTO ledger.lapsed_lots (partition, member_id, activates, expires, points)
+SELECT n.partition, n.member_id, n.activates, n.expires, n.points
+FROM new n
+LEFT JOIN known k USING (partition, member_id, activates, expires)
+WHERE k.partition IS NULL;
 
 -- name: advance_partitions
 -- Moves the heads of the partitions on to the end of a batch.
@@ -226,7 +238,7 @@ SELECT member_id, redemption_id, parts, debt, reversed FROM ledger.redemptions W
 
 -- name: read_lapsed_lots_for_check
 -- All lapsed lots of one partition.
-SELECT partition, member_id, activates, expires, points, lapsed_time
+SELECT partition, member_id, activates, expires, points
 FROM ledger.lapsed_lots WHERE partition = $1::integer;
 
 -- name: create_journal_cursors
@@ -324,3 +336,8 @@ SELECT due_time, member_id FROM ledger.members
 WHERE partition = $1::integer AND due_time <= $2::timestamptz AND (due_time, member_id) > ($3::timestamptz, $4::text)
 ORDER BY due_time, member_id
 LIMIT $5::integer;
+
+-- name: read_journal_for_check
+-- The journal of one partition.
+SELECT posting_day, recorded_day, account, expiry_month, market, points
+FROM ledger.journal WHERE partition = $1::integer;

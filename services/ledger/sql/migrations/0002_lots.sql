@@ -97,7 +97,6 @@ CREATE TABLE ledger.lapsed_lots (
     activates text NOT NULL,
     expires text NOT NULL,
     points bigint NOT NULL CHECK (points >= 0),
-    lapsed_time timestamptz NOT NULL,
     PRIMARY KEY (partition, member_id, activates, expires)
 );
 

@@ -1,0 +1,22 @@
+"""A caller as a till is one: the same request again until there is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+
+_AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+
+
+async def until_answered(call: Any, request: Any) -> Any:
+    """The answer; a refusal is raised. However often the service is away meanwhile, it is asked again."""
+    for _ in range(300):
+        try:
+            return await call(request, timeout=10)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _AGAIN:
+                raise
+            await asyncio.sleep(0.1)  # what a till does between tries
+    raise AssertionError("no answer within the time that a restart may take")
