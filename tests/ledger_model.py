@@ -268,7 +268,9 @@ class Model:
         occurred = command.occurred_time or now
         if occurred > now + (timedelta(days=2) if self.simulated else timedelta(minutes=5)):
             return "rejected"
-        if self.rules.back_dating and not isinstance(command, commands.EnrollMember) and self.too_early(occurred, now):
+        # Members bring the day they joined with them; what was spent offline is spent.
+        late = isinstance(command, commands.EnrollMember) or getattr(command, "offline", False)
+        if self.rules.back_dating and not late and self.too_early(occurred, now):
             return "rejected"
         instant = max(now, occurred) if self.simulated else now
         act = getattr(self, type(command).__name__)

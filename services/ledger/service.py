@@ -44,7 +44,7 @@ from services.ledger.domain.encoding import (
     request_digest,
 )
 from services.ledger.domain.events import LEDGER, Account, Author, Entry, EntryKind, Event
-from services.ledger.domain.state import EarningClass, Known, LapsedLots, Member, Redemption
+from services.ledger.domain.state import Known, LapsedLots, Member, Redemption
 from services.ledger.domain.views import as_of
 from services.ledger.errors import (
     BatchAbortedError,
@@ -167,7 +167,6 @@ class _Batch:
     changed_purchases: set[store.PurchaseKey] = field(default_factory=set)
     changed_redemptions: set[store.RedemptionKey] = field(default_factory=set)
     new_lapsed: dict[tuple[store.MemberKey, str, str], int] = field(default_factory=dict)
-    new_classes: list[tuple[store.MemberKey, EarningClass]] = field(default_factory=list)
 
     def fork(self) -> _Batch:
         """A copy to try on; what lies in it is never changed in place."""
@@ -621,49 +620,41 @@ class Lane:
                     store.LapsedRow(*key, activates, expires, points)
                     for (key, activates, expires), points in batch.new_lapsed.items()
                 ],
-                earning_classes=batch.new_classes,
             ),
         )
         return batch.entries
 
     async def _read(self, connection: Connection, heads: dict[int, store.Head], jobs: Sequence[_Job]) -> _Batch:
-        members: dict[store.MemberKey, None] = {}
-        requests: dict[store.RequestKey, None] = {}
-        purchases: dict[store.PurchaseKey, None] = {}
         bought: dict[store.PurchaseKey, None] = {}
         returning: dict[store.MemberKey, None] = {}
         redemptions: dict[store.RedemptionKey, None] = {}
+        named: list[store.Named] = []
         for job in jobs:
             command = job.command
-            if not isinstance(command, CatchUp):
-                requests[store.RequestKey(*job.member, command.request_id)] = None
-            if isinstance(command, AdvanceClock):
-                continue
-            members[job.member] = None
-            if job.purchase is not None:
-                purchases[job.purchase] = None
-                if isinstance(command, RecordReturn | VoidPurchase):
-                    returning[job.member] = None
-                    if isinstance(command, VoidPurchase) or command.returned_lines:
-                        bought[job.purchase] = None
+            request_id = "" if isinstance(command, CatchUp) else command.request_id
+            named.append(store.Named(*job.member, request_id, job.purchase.purchase_id if job.purchase else ""))
+            if job.purchase is not None and isinstance(command, RecordReturn | VoidPurchase):
+                returning[job.member] = None
+                if isinstance(command, VoidPurchase) or command.returned_lines:
+                    bought[job.purchase] = None
             elif job.redemption is not None:
                 redemptions[job.redemption] = None
-        known = await store.read_purchases(connection, list(purchases))
+        read = await store.read_batch(connection, named)
         # A purchase that is waited for is followed by its returns.
         returning |= {
             store.MemberKey(key.partition, key.member_id): None
-            for key, stored in known.items()
+            for key, stored in read.purchases.items()
             if stored.purchase.waiting
         }
         return _Batch(
             heads=dict(heads),
-            members=await store.read_members(connection, list(members)),
-            requests=await store.read_requests(connection, list(requests)),
-            purchases=known,
+            members=read.members,
+            requests=read.requests,
+            purchases=read.purchases,
             redemptions=await store.read_redemptions(connection, list(redemptions)),
             lapsed=await store.read_lapsed_lots(connection, list(returning)),
             bought=await store.read_details(connection, list(bought)),
-            stored_purchases=frozenset(known),
+            stored_purchases=frozenset(read.purchases),
         )
 
     def _try(self, batch: _Batch, job: _Job) -> bool:
@@ -747,9 +738,6 @@ class Lane:
         for event in decision.events:
             if purchase_key and event.kind is EntryKind.PURCHASE_RECORDED:
                 batch.bought[purchase_key] = event.detail or {}
-            elif event.kind is EntryKind.EARNING_CLASS_SET:
-                assert after.member is not None
-                batch.new_classes.append((member_key, after.member.classes[-1]))
         return decision.events
 
     def _catch_up(self, batch: _Batch, job: _Job) -> None:

@@ -200,7 +200,6 @@ class Writes:
     lapsed: Sequence[LapsedRow]
     # Those of the purchases that have a row already.
     stored_purchases: Collection[PurchaseKey]
-    earning_classes: Sequence[tuple[MemberKey, EarningClass]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,44 +243,50 @@ async def read_head(connection: Connection, partition: int) -> Head:
 
 
 async def read_members(connection: Connection, keys: Sequence[MemberKey]) -> dict[MemberKey, Member]:
-    """Those of the members that exist, with their earning classes."""
+    """Those of the members that exist."""
     if not keys:
         return {}
-    partitions, ids = zip(*keys, strict=True)
-    rows = await connection.fetch(SQL["read_members"], partitions, ids)
-    classes = _classes_by_member(await connection.fetch(SQL["read_earning_classes"], partitions, ids))
-    return {
-        MemberKey(row["partition"], row["member_id"]): _member(row, classes.get(row["member_id"], ())) for row in rows
-    }
+    rows = await connection.fetch(SQL["read_members"], *zip(*keys, strict=True))
+    return {MemberKey(row["partition"], row["member_id"]): _member(row["member_id"], row) for row in rows}
 
 
-async def read_requests(connection: Connection, keys: Sequence[RequestKey]) -> dict[RequestKey, KeptRequest]:
-    """Those of the requests that were made before."""
-    if not keys:
-        return {}
-    rows = await connection.fetch(SQL["read_requests"], *zip(*keys, strict=True))
-    return {
-        RequestKey(row["home"], row["asked_for"], row["asked_as"]): KeptRequest(
-            request=row["request"],
-            entry=None if row["entry_offset"] is None else read_entry(row),
-            last_offset=row["last_offset"],
-        )
-        for row in rows
-    }
+class Named(NamedTuple):
+    """What a command is about; an empty request or purchase id is none."""
+
+    partition: int
+    member_id: str
+    request_id: str
+    purchase_id: str
 
 
-async def read_purchases(connection: Connection, keys: Sequence[PurchaseKey]) -> dict[PurchaseKey, StoredPurchase]:
-    """Those of the purchases that are known, or waited for."""
-    if not keys:
-        return {}
-    rows = await connection.fetch(SQL["read_purchases"], *zip(*keys, strict=True))
-    homes = _homes(keys)
-    return {
-        PurchaseKey(homes[row["member_id"]], row["member_id"], row["purchase_id"]): StoredPurchase(
-            purchase=_purchase(row), entry_offset=row["entry_offset"]
-        )
-        for row in rows
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What the commands of a batch are about, as far as it is known."""
+
+    members: dict[MemberKey, Member]
+    requests: dict[RequestKey, KeptRequest]
+    purchases: dict[PurchaseKey, StoredPurchase]
+
+
+async def read_batch(connection: Connection, named: Sequence[Named]) -> Read:
+    """Members, earlier requests and purchases of the commands of a batch."""
+    read = Read(members={}, requests={}, purchases={})
+    rows = await connection.fetch(SQL["read_batch"], *zip(*named, strict=True))
+    for (partition, member_id, request_id, purchase_id), row in zip(named, rows, strict=True):
+        key = MemberKey(partition, member_id)
+        if row["member_known"] and key not in read.members:
+            read.members[key] = _member(member_id, row)
+        if row["request"] is not None:
+            read.requests[RequestKey(partition, member_id, request_id)] = KeptRequest(
+                request=row["request"],
+                entry=None if row["entry_offset"] is None else read_entry(row),
+                last_offset=row["last_offset"],
+            )
+        if row["bought_id"] is not None:
+            read.purchases[PurchaseKey(partition, member_id, purchase_id)] = StoredPurchase(
+                _purchase(purchase_id, row["bought_time"], row), row["bought_offset"]
+            )
+    return read
 
 
 async def read_details(
@@ -334,11 +339,6 @@ async def write(connection: Connection, writes: Writes) -> None:
     if writes.members:
         rows = [_member_row(key, member, due) for key, (member, due) in writes.members.items()]
         await connection.execute(SQL["upsert_members"], *zip(*rows, strict=True))
-    if writes.earning_classes:
-        classes = [
-            (key.partition, key.member_id, c.sequence, c.name, c.effective_time) for key, c in writes.earning_classes
-        ]
-        await connection.execute(SQL["insert_earning_classes"], *zip(*classes, strict=True))
     new: list[PurchaseRow] = []
     changed: list[PurchaseRow] = []
     for purchase_key, purchase in writes.purchases.items():
@@ -419,7 +419,7 @@ async def list_purchases(
     )
     return [
         ListedPurchase(
-            purchase=_purchase(row),
+            purchase=_purchase(row["purchase_id"], row["occurred_time"], row),
             entry_offset=row["entry_offset"],
             body=decode_body(row["body"]),
             detail=json.loads(row["detail"] or "{}"),
@@ -454,11 +454,10 @@ class CheckedMember:
 
 async def read_members_for_check(connection: Connection, partition: int) -> dict[str, CheckedMember]:
     """All members of one partition."""
-    classes = _classes_by_member(await connection.fetch(SQL["read_earning_classes_for_check"], partition))
     rows = await connection.fetch(SQL["read_members_for_check"], partition)
     return {
         row["member_id"]: CheckedMember(
-            member=_member(row, classes.get(row["member_id"], ())),
+            member=_member(row["member_id"], row),
             pending=row["pending"],
             available=row["available"],
             held=row["held"],
@@ -473,7 +472,7 @@ async def read_purchases_for_check(connection: Connection, partition: int) -> di
     rows = await connection.fetch(SQL["read_purchases_for_check"], partition)
     return {
         (row["member_id"], row["purchase_id"]): StoredPurchase(
-            purchase=_purchase(row), entry_offset=row["entry_offset"]
+            purchase=_purchase(row["purchase_id"], row["occurred_time"], row), entry_offset=row["entry_offset"]
         )
         for row in rows
     }
@@ -623,9 +622,9 @@ def _homes(keys: Iterable[PurchaseKey | RedemptionKey]) -> dict[str, int]:
     return {key.member_id: key.partition for key in keys}
 
 
-def _member(row: Mapping[str, Any], classes: tuple[EarningClass, ...]) -> Member:
+def _member(member_id: str, row: Mapping[str, Any]) -> Member:
     return Member(
-        member_id=row["member_id"],
+        member_id=member_id,
         joined_time=row["joined_time"],
         channel=row["channel"],
         pending=Lots(row["pending_lots"], row["pending"]),
@@ -639,7 +638,7 @@ def _member(row: Mapping[str, Any], classes: tuple[EarningClass, ...]) -> Member
         adjusted_day=row["adjusted_day"],
         adjusted=row["adjusted"],
         awaited=_decode_awaited(row["awaited"]),
-        classes=classes,
+        classes=_decode_classes(row["classes"]),
     )
 
 
@@ -663,22 +662,32 @@ def _member_row(key: MemberKey, member: Member, due: datetime | None) -> tuple[A
         member.adjusted_day,
         member.adjusted,
         canonical_json(member.awaited) if member.awaited else "[]",
+        _encode_classes(member.classes),
         due,
     )
 
 
-def _classes_by_member(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[EarningClass, ...]]:
-    classes: dict[str, tuple[EarningClass, ...]] = {}
-    for row in rows:
-        one = EarningClass(sequence=row["sequence"], name=row["name"], effective_time=row["effective_time"])
-        classes[row["member_id"]] = (*classes.get(row["member_id"], ()), one)
-    return classes
+def _encode_classes(classes: tuple[EarningClass, ...]) -> str:
+    if not classes:
+        return "[]"
+    return canonical_json([(c.sequence, c.name, to_microseconds(c.effective_time)) for c in classes])
 
 
-def _purchase(row: Mapping[str, Any]) -> Purchase:
+def _decode_classes(text: str) -> tuple[EarningClass, ...]:
+    if text == "[]":
+        return ()
+    return tuple(
+        [
+            EarningClass(sequence=sequence, name=name, effective_time=from_microseconds(effective))
+            for sequence, name, effective in json.loads(text)
+        ]
+    )
+
+
+def _purchase(purchase_id: str, occurred: datetime | None, row: Mapping[str, Any]) -> Purchase:
     return Purchase(
-        purchase_id=row["purchase_id"],
-        occurred_time=row["occurred_time"],
+        purchase_id=purchase_id,
+        occurred_time=occurred,
         amount=row["amount"],
         goods_paid=row["goods_paid"],
         grants=_decode_grants(row["grants"]),

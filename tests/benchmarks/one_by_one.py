@@ -50,13 +50,12 @@ _LOCK = (
 )
 _REQUEST = "SELECT 1 FROM ledger.requests WHERE partition = $1 AND member_id = $2 AND request_id = $3"
 _MEMBER = "SELECT * FROM ledger.members WHERE partition = $1 AND member_id = $2"
-_CLASSES = "SELECT * FROM ledger.earning_classes WHERE partition = $1 AND member_id = $2 ORDER BY sequence"
 _PURCHASE = "SELECT * FROM ledger.purchases WHERE partition = $1 AND member_id = $2 AND purchase_id = $3"
 _CHANGE_MEMBER = """
     UPDATE ledger.members
     SET joined_time = $3, channel = $4, pending = $5, available = $6, held = $7, debt = $8, earned = $9, redeemed = $10,
         purchases = $11, activity_time = $12, pending_lots = $13, lots = $14, holds = $15, adjusted_day = $16,
-        adjusted = $17, awaited = $18, due_time = $19
+        adjusted = $17, awaited = $18, classes = $19, due_time = $20
     WHERE partition = $1 AND member_id = $2"""
 _ADVANCE = """
     UPDATE ledger.partitions SET last_offset = $2, head_hash = $3, recorded_time = $4 WHERE partition = $1"""
@@ -99,10 +98,7 @@ class OneByOne:
         assert await connection.fetchval(_REQUEST, *member_key, command.request_id) is None
         known = Known(
             # What lies in the rows is the ledger's own, so it is read and written as the ledger does.
-            member=store._member(
-                await connection.fetchrow(_MEMBER, *member_key),
-                store._classes_by_member(await connection.fetch(_CLASSES, *member_key)).get(command.member_id, ()),
-            )
+            member=store._member(command.member_id, await connection.fetchrow(_MEMBER, *member_key))
         )
         assert await connection.fetchrow(_PURCHASE, *purchase_key) is None
         decision = decide(self._programme, Now(time=now), known, command)

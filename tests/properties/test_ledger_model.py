@@ -284,7 +284,7 @@ ttls = st.one_of(
     st.integers(1, 50).map(lambda days: timedelta(days=days)),
 )
 stores = st.sampled_from(["s1", "s1", "s1", "s2"])
-members = st.runner().flatmap(lambda machine: st.sampled_from(machine.members))
+anyone = st.runner().flatmap(lambda machine: st.sampled_from(machine.members))
 
 
 @st.composite
@@ -391,14 +391,14 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
     def bought(self, member: str) -> list[str]:
         return [name for name, bought in self.models[member].purchases.items() if bought.amount]
 
-    @rule(data=st.data(), member=members, receipt=receipts(), store=stores)
+    @rule(data=st.data(), member=anyone, receipt=receipts(), store=stores)
     def a_purchase(self, data: st.DataObject, member: str, receipt: tuple[int, tuple[Line, ...]], store: str) -> None:
         waiting = [name for name, bought in self.models[member].purchases.items() if bought.waiting]
         new = f"p{self.requests}"
         purchase = data.draw(st.sampled_from([*waiting, *waiting, new, new, *self.bought(member)[:1]]), "purchase")
         self.send(commands.RecordPurchase, member, self.about_now(data), **movement(*receipt, purchase, store))
 
-    @rule(data=st.data(), member=members, wanted=amounts, goods=st.booleans())
+    @rule(data=st.data(), member=anyone, wanted=amounts, goods=st.booleans())
     def a_return_by_amount(self, data: st.DataObject, member: str, wanted: int, goods: bool) -> None:
         purchase = self.one_of(data, self.bought(member), "purchase")
         bought = self.models[member].purchases.get(purchase)
@@ -408,7 +408,7 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         fields = movement(amount, lines, purchase, "s1")
         self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="")
 
-    @rule(data=st.data(), member=members)
+    @rule(data=st.data(), member=anyone)
     def a_return_by_lines(self, data: st.DataObject, member: str) -> None:
         purchase = self.one_of(data, self.bought(member), "purchase")
         bought = self.models[member].purchases.get(purchase)
@@ -425,20 +425,20 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         fields = movement(amount, (), purchase, "s1")
         self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="", returned_lines=tuple(named))
 
-    @rule(data=st.data(), member=members, amount=st.integers(0, 900), goods=st.booleans())
+    @rule(data=st.data(), member=anyone, amount=st.integers(0, 900), goods=st.booleans())
     def an_unlinked_return(self, data: st.DataObject, member: str, amount: int, goods: bool) -> None:
         lines = (Line("sku", "", "", "", 1, amount, LineKind.GOODS if goods else LineKind.SHIPPING),)
         fields = movement(amount, lines, "", "s1")
         self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="")
 
-    @rule(data=st.data(), member=members, store=stores)
+    @rule(data=st.data(), member=anyone, store=stores)
     def a_purchase_is_voided(self, data: st.DataObject, member: str, store: str) -> None:
         purchase = self.one_of(data, self.bought(member), "purchase")
         self.send(
             commands.VoidPurchase, member, self.about_now(data), purchase_id=purchase, store_id=store, reason="mistake"
         )
 
-    @rule(data=st.data(), member=members, points=points, linked=st.booleans())
+    @rule(data=st.data(), member=anyone, points=points, linked=st.booleans())
     def an_award(self, data: st.DataObject, member: str, points: int, linked: bool) -> None:
         purchase = self.one_of(data, self.bought(member), "purchase") if linked else ""
         self.send(
@@ -451,13 +451,13 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
             purchase_id=purchase,
         )
 
-    @rule(member=members, points=points, negative=st.booleans())
+    @rule(member=anyone, points=points, negative=st.booleans())
     def an_adjustment(self, member: str, points: int, negative: bool) -> None:
         points = -points if negative else points
         self.send(commands.AdjustPoints, member, None, points=points, reason="goodwill", note="", approves="")
 
     @precondition(lambda self: any(model.asked for model in self.models.values()))
-    @rule(data=st.data(), member=members, principal=st.sampled_from(["q", "q", "p"]))
+    @rule(data=st.data(), member=anyone, principal=st.sampled_from(["q", "q", "p"]))
     def an_approval(self, data: st.DataObject, member: str, principal: str) -> None:
         asked = self.models[member].asked
         name = self.one_of(data, asked, "adjustment")
@@ -479,7 +479,7 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         there = sum(self.models[member].lots.values())
         return data.draw(st.sampled_from([there or 1, there // 2 or 1, there // 10 * 10 or 10, points]), "points")
 
-    @rule(data=st.data(), member=members, points=points, offline=st.booleans())
+    @rule(data=st.data(), member=anyone, points=points, offline=st.booleans())
     def a_redemption(self, data: st.DataObject, member: str, points: int, offline: bool) -> None:
         self.send(
             commands.RedeemPoints,
@@ -495,7 +495,7 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: any(model.redemptions for model in self.models.values()))
-    @rule(data=st.data(), member=members, points=st.one_of(points, st.just(0)))
+    @rule(data=st.data(), member=anyone, points=st.one_of(points, st.just(0)))
     def a_reversal(self, data: st.DataObject, member: str, points: int) -> None:
         redemption = self.one_of(data, self.models[member].redemptions, "redemption")
         self.send(
@@ -508,13 +508,13 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
             note="",
         )
 
-    @rule(data=st.data(), member=members, points=points, ttl=ttls)
+    @rule(data=st.data(), member=anyone, points=points, ttl=ttls)
     def a_hold(self, data: st.DataObject, member: str, points: int, ttl: timedelta) -> None:
         points = self.some(data, member, points)
         self.send(commands.HoldPoints, member, self.about_now(data), points=points, ttl=ttl, reason="", purchase_id="")
 
     @precondition(lambda self: any(model.holds for model in self.models.values()))
-    @rule(data=st.data(), member=members, points=st.one_of(points, st.just(0)))
+    @rule(data=st.data(), member=anyone, points=st.one_of(points, st.just(0)))
     def a_capture(self, data: st.DataObject, member: str, points: int) -> None:
         hold = self.one_of(data, self.models[member].holds, "hold")
         self.send(
@@ -528,20 +528,20 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: any(model.holds for model in self.models.values()))
-    @rule(data=st.data(), member=members, points=st.one_of(points, st.just(0)))
+    @rule(data=st.data(), member=anyone, points=st.one_of(points, st.just(0)))
     def a_release(self, data: st.DataObject, member: str, points: int) -> None:
         hold = self.one_of(data, self.models[member].holds, "hold")
         self.send(commands.ReleaseHold, member, self.about_now(data), hold_id=hold, points=points)
 
     @precondition(lambda self: any(model.holds for model in self.models.values()))
-    @rule(data=st.data(), member=members, ttl=ttls)
+    @rule(data=st.data(), member=anyone, ttl=ttls)
     def an_extension(self, data: st.DataObject, member: str, ttl: timedelta) -> None:
         hold = self.one_of(data, self.models[member].holds, "hold")
         self.send(commands.ExtendHold, member, self.about_now(data), hold_id=hold, ttl=ttl)
 
     @rule(
         data=st.data(),
-        member=members,
+        member=anyone,
         name=st.sampled_from(["regular", "guest", "regular", "unknown"]),
         older=st.booleans(),
         days=st.integers(-3, 3),

@@ -33,32 +33,33 @@ SELECT partition, last_offset, head_hash, recorded_time, business_time, members
 FROM ledger.partitions WHERE partition = $1::integer;
 
 -- name: read_members
--- The members that a batch names.
+-- Some members.
 SELECT m.partition, m.member_id, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
-       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.pending, m.available
+       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.pending,
+       m.available
 FROM unnest($1::integer[], $2::text[]) AS named (partition, member_id)
 JOIN ledger.members m USING (partition, member_id);
 
--- name: read_earning_classes
--- The earning classes of some members, ascending by sequence.
-SELECT c.member_id, c.sequence, c.name, c.effective_time
-FROM unnest($1::integer[], $2::text[]) AS named (partition, member_id)
-JOIN ledger.earning_classes c USING (partition, member_id)
-ORDER BY c.member_id, c.sequence;
-
--- name: read_requests
--- The requests of a batch that were made before, with the entries that answer them.
-SELECT r.partition AS home, r.member_id AS asked_for, r.request_id AS asked_as, r.request, r.last_offset, e.*
-FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_id, request_id)
-JOIN ledger.requests r USING (partition, member_id, request_id)
-LEFT JOIN ledger.entries e ON e.partition = r.partition AND e.entry_offset = r.entry_offset;
-
--- name: read_purchases
--- The purchases that a batch names.
-SELECT p.member_id, p.purchase_id, p.occurred_time, p.amount, p.goods_paid, p.grants, p.returned, p.returned_goods,
-       p.returned_lines, p.voided, p.waiting, p.entry_offset
-FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_id, purchase_id)
-JOIN ledger.purchases p USING (partition, member_id, purchase_id);
+-- name: read_batch
+-- What the commands of a batch are about, a row for each: its member, its request where it was made before, with the
+-- entry that answers it, and the purchase it names. One statement: the way there and back costs more than what it reads.
+SELECT m.partition IS NOT NULL AS member_known, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
+       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.pending,
+       m.available,
+       r.request, r.last_offset,
+       e.partition, e.entry_offset, e.kind, e.member_id, e.request_id, e.principal, e.on_behalf_of, e.occurred_time,
+       e.recorded_time, e.programme_version, e.purchase_id, e.body, e.detail_commitment, e.request_hash, e.hash,
+       p.purchase_id AS bought_id, p.occurred_time AS bought_time, p.amount, p.goods_paid, p.grants, p.returned,
+       p.returned_goods, p.returned_lines, p.voided, p.waiting, p.entry_offset AS bought_offset
+FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+    AS named (partition, member_id, request_id, purchase_id, place)
+LEFT JOIN ledger.members m ON m.partition = named.partition AND m.member_id = named.member_id
+LEFT JOIN ledger.requests r
+    ON r.partition = named.partition AND r.member_id = named.member_id AND r.request_id = named.request_id
+LEFT JOIN ledger.entries e ON e.partition = r.partition AND e.entry_offset = r.entry_offset
+LEFT JOIN ledger.purchases p
+    ON p.partition = named.partition AND p.member_id = named.member_id AND p.purchase_id = named.purchase_id
+ORDER BY named.place;
 
 -- name: read_details
 -- What can be forgotten of some purchases, and whether there ever was any.
@@ -84,22 +85,17 @@ JOIN ledger.lapsed_lots l USING (partition, member_id);
 -- Writes the members as they stand after a batch.
 INSERT INTO ledger.members (
     partition, member_id, joined_time, channel, pending, available, held, debt, earned, redeemed, purchases,
-    activity_time, pending_lots, lots, holds, adjusted_day, adjusted, awaited, due_time)
+    activity_time, pending_lots, lots, holds, adjusted_day, adjusted, awaited, classes, due_time)
 SELECT * FROM unnest(
     $1::integer[], $2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
     $9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::text[], $14::text[], $15::json[],
-    $16::date[], $17::bigint[], $18::json[], $19::timestamptz[])
+    $16::date[], $17::bigint[], $18::json[], $19::json[], $20::timestamptz[])
 ON CONFLICT (partition, member_id) DO UPDATE
 SET pending = excluded.pending, available = excluded.available, held = excluded.held, debt = excluded.debt,
     earned = excluded.earned, redeemed = excluded.redeemed, purchases = excluded.purchases,
     activity_time = excluded.activity_time, pending_lots = excluded.pending_lots, lots = excluded.lots,
     holds = excluded.holds, adjusted_day = excluded.adjusted_day, adjusted = excluded.adjusted,
-    awaited = excluded.awaited, due_time = excluded.due_time;
-
--- name: insert_earning_classes
--- Adds earning classes.
-INSERT INTO ledger.earning_classes (partition, member_id, sequence, name, effective_time)
-SELECT * FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[]);
+    awaited = excluded.awaited, classes = excluded.classes, due_time = excluded.due_time;
 
 -- name: update_purchases
 -- Writes purchases that were known before as they stand after a batch.
@@ -217,14 +213,9 @@ FROM ledger.requests WHERE partition = $1::integer;
 -- name: read_members_for_check
 -- All members of one partition.
 SELECT m.partition, m.member_id, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
-       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.pending, m.available, m.held, m.due_time
+       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.pending,
+       m.available, m.held, m.due_time
 FROM ledger.members m WHERE m.partition = $1::integer;
-
--- name: read_earning_classes_for_check
--- All earning classes of one partition.
-SELECT member_id, sequence, name, effective_time
-FROM ledger.earning_classes WHERE partition = $1::integer
-ORDER BY member_id, sequence;
 
 -- name: read_purchases_for_check
 -- All purchases of one partition.

@@ -19,14 +19,24 @@ ALTER TABLE ledger.members
     ADD COLUMN adjusted bigint NOT NULL DEFAULT 0,
     -- Adjustments that await approval: [adjustment id, points, principal].
     ADD COLUMN awaited json NOT NULL DEFAULT '[]',
+    -- Earning classes, ascending: [sequence, name, microseconds from which it holds].
+    ADD COLUMN classes json NOT NULL DEFAULT '[]',
     -- When time next does something to the points by itself.
     ADD COLUMN due_time timestamptz;
 
 UPDATE ledger.members m
 SET lots = CASE WHEN m.available > 0 THEN m.available::text ELSE '' END,
     purchases = coalesce(b.purchases, 0),
-    activity_time = greatest(m.joined_time, b.latest)
+    activity_time = greatest(m.joined_time, b.latest),
+    classes = coalesce(c.classes, '[]')
 FROM ledger.members o
+LEFT JOIN (
+    SELECT partition, member_id,
+        json_agg(json_build_array(sequence, name, (extract(epoch FROM effective_time) * 1000000)::bigint)
+                 ORDER BY sequence) AS classes
+    FROM ledger.earning_classes
+    GROUP BY partition, member_id
+) c USING (partition, member_id)
 LEFT JOIN (
     SELECT partition, member_id, count(*) AS purchases, max(occurred_time) AS latest
     FROM ledger.entries WHERE kind = 'PURCHASE_RECORDED'
@@ -35,6 +45,9 @@ LEFT JOIN (
 WHERE m.partition = o.partition AND m.member_id = o.member_id;
 
 ALTER TABLE ledger.members ALTER COLUMN activity_time DROP DEFAULT;
+
+-- squawk-ignore ban-drop-table
+DROP TABLE ledger.earning_classes;
 
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX members_due ON ledger.members (partition, due_time) WHERE due_time IS NOT NULL;
