@@ -55,7 +55,7 @@ MEMBERS = 12
 # Where the clock stands in each chapter: for the second, what was pending becomes active and a hold runs out; for the
 # third, all of it lapses.
 TIMES = ("1970-01-02T12:00:00Z", "1970-01-04T12:00:00Z", "1971-02-01T12:00:00Z")
-KILLS = 8
+KILLS = 12
 
 
 class Step(NamedTuple):

@@ -9,7 +9,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc, lot_pb2
 from loyalty.type.v1.money_pb2 import Money
@@ -38,7 +38,7 @@ from services.runtime.identity import DevelopmentTokens
 from services.runtime.server import Service, running
 from tests.conftest import SECRET, Database, fresh_database
 from tests.ledger_model import Key, Model, Rules
-from tests.properties.test_ledger_model import Figures, LedgerBesideItsModel, figures_of
+from tests.properties.test_ledger_model import PROGRAMMES, STARTS, Figures, LedgerBesideItsModel, figures_of, movement
 
 # The members below live in both.
 PARTITIONS = 2
@@ -65,6 +65,8 @@ KINDS = {
 }
 # What the contract has no field for, or another one.
 _NOT_SENT = {"principal", "on_behalf_of", "request", "currency", "amount", "lines", "returned_lines"}
+
+MOVEMENTS = ("issued", "redeemed", "expired", "adjusted", "debt_change")
 
 Command = commands.MemberCommand
 
@@ -128,14 +130,10 @@ def kind_of(command: Command, response: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owed:
-    """What the programme owes: points by state and expiry month, debt, and all that ever moved."""
+    """What the programme owes: points by state and expiry month, and debt."""
 
     outstanding: Counter[tuple[str, str]]
     debt: int
-    issued: int
-    redeemed: int
-    expired: int
-    adjusted: int
 
 
 class Served:
@@ -296,13 +294,12 @@ class Served:
 
     async def _figures(self, now: datetime, member_id: str) -> Figures:
         await self._move_to(now)
-        balance, lots, purchases = [
-            await self._call(method, member_id=member_id) for method in ("GetBalance", "ListLots", "ListPurchases")
-        ]
-        balance = balance.balance
+        methods = ("GetBalance", "ListLots", "ListPurchases")
+        answers = await asyncio.gather(*[self._call(method, member_id=member_id) for method in methods])
+        balance, lots, purchases = answers[0].balance, answers[1].lots, answers[2].purchases
         holds: dict[str, tuple[datetime, list[tuple[Key, int]]]] = {}
         free: dict[int, list[tuple[Key, int]]] = {lot_pb2.LOT_STATE_PENDING: [], lot_pb2.LOT_STATE_AVAILABLE: []}
-        for lot in lots.lots:
+        for lot in lots:
             part = ((day_of(lot.activation_date), day_of(lot.expiry_date)), lot.points)
             if lot.state == lot_pb2.LOT_STATE_HELD:
                 expires = lot.hold_expire_time.ToDatetime(UTC)
@@ -326,12 +323,12 @@ class Served:
             expired=balance.earned_points + adjusted - balance.redeemed_points - there,
             purchases={
                 bought.purchase_id: (bought.returned_amount.minor_units, 0, bought.returned_points, bought.voided)
-                for bought in purchases.purchases
+                for bought in purchases
             },
         )
 
     def owed(self, now: datetime) -> Owed:
-        """What GetLiability shows: what is outstanding of the open month, what moved of all years until now."""
+        """What is outstanding, as GetLiability shows it."""
         return self._runner.run(self._owed(now))
 
     async def _owed(self, now: datetime) -> Owed:
@@ -342,21 +339,22 @@ class Served:
             for state in ("pending", "available", "held"):
                 outstanding[state, row.expiry_month] += getattr(row, f"{state}_points")
         assert outstanding.total() == found.closing.points
+        return Owed(outstanding=+outstanding, debt=found.debt_points)
+
+    def moved(self, now: datetime) -> Counter[str]:
+        """What all years together moved, as GetLiability shows it."""
+        return self._runner.run(self._moved(now))
+
+    async def _moved(self, now: datetime) -> Counter[str]:
         moved: Counter[str] = Counter()
-        first, last = self._rules.local(self._started).year, self._rules.local(now).year
-        for year in range(first, last + 1):
-            of_year = (await self._call("GetLiability", period=str(year))).liability
-            for movement in ("issued", "redeemed", "expired", "adjusted"):
-                moved[movement] += getattr(of_year, movement).points
-        assert of_year.closing == found.closing
-        return Owed(
-            outstanding=+outstanding,
-            debt=found.debt_points,
-            issued=moved["issued"],
-            redeemed=moved["redeemed"],
-            expired=moved["expired"],
-            adjusted=moved["adjusted"],
-        )
+        closing = 0
+        for year in range(self._rules.local(self._started).year, self._rules.local(now).year + 1):
+            found = (await self._call("GetLiability", period=str(year))).liability
+            assert found.opening.points == closing
+            closing = found.closing.points
+            for name in MOVEMENTS:
+                moved[name] += getattr(found, name).points
+        return moved
 
     def differences(self) -> tuple[Any, ...]:
         """What the check of the whole ledger finds."""
@@ -377,14 +375,16 @@ def owed_to(models: Sequence[Model]) -> Owed:
         for state, parts in (("pending", model.pending.items()), ("available", model.lots.items()), ("held", held)):
             for (_, expires), points in parts:
                 outstanding[state, expires.isoformat()[:7] if expires else ""] += points
-    return Owed(
-        outstanding=outstanding,
-        debt=sum(model.debt for model in models),
-        issued=sum(model.issued for model in models),
-        redeemed=sum(model.redeemed for model in models),
-        expired=sum(model.expired for model in models),
-        adjusted=sum(model.adjusted for model in models),
-    )
+    return Owed(outstanding=outstanding, debt=sum(model.debt for model in models))
+
+
+def moved_by(models: Sequence[Model]) -> Counter[str]:
+    """What members gained and lost, all in all."""
+    figures = [(one.issued, one.redeemed, one.expired, one.adjusted, one.debt) for one in models]
+    return Counter(dict(zip(MOVEMENTS, map(sum, zip(*figures, strict=True)), strict=True)))
+
+
+sizes = st.sampled_from([1, 1, 2, 5])
 
 
 class ServiceBesideItsModel(LedgerBesideItsModel):
@@ -401,6 +401,31 @@ class ServiceBesideItsModel(LedgerBesideItsModel):
         self._gathered: list[tuple[Command, str]] = []
         self._at_once, self._streamed = 1, False
         self._last: tuple[Command, str] | None = None
+
+    @initialize(
+        rules=st.sampled_from(PROGRAMMES),
+        start=st.sampled_from(STARTS),
+        simulated=st.booleans(),
+        at_once=sizes,
+        streamed=st.booleans(),
+    )
+    def start(self, rules: Rules, start: datetime, simulated: bool, at_once: int, streamed: bool) -> None:
+        """Both have bought, spent and set aside something: so most commands have something to be about."""
+        self._at_once, self._streamed = 100, streamed
+        super().start(rules, start, simulated)
+        lines = (
+            commands.Line("sku", "", "DAIRY", "", 2, 5000, commands.LineKind.GOODS),
+            commands.Line("sku", "", "MEAT", "", 3, 3001, commands.LineKind.GOODS),
+            commands.Line("sku", "", "", "", 1, 1500, commands.LineKind.SHIPPING),
+        )
+        spent = {"reason": "discount", "note": "", "purchase_id": "", "store_id": "", "channel": "", "offline": False}
+        held = {"reason": "", "purchase_id": ""}
+        for member in self.members:
+            self.send(commands.RecordPurchase, member, None, **movement(9501, lines, "p0", "s1"))
+            self.send(commands.RedeemPoints, member, None, points=10, **spent)
+            self.send(commands.HoldPoints, member, None, points=20, ttl=timedelta(days=2), **held)
+        self._send_gathered()
+        self._at_once = at_once
 
     def begin(self, rules: Rules, *, simulated: bool) -> Served:
         database = self._stack.enter_context(fresh_database(self._cluster))
@@ -440,7 +465,7 @@ class ServiceBesideItsModel(LedgerBesideItsModel):
         self._send_gathered()
         super().pass_time(until)
 
-    @rule(at_once=st.sampled_from([1, 2, 5]), streamed=st.booleans())
+    @rule(at_once=sizes, streamed=st.booleans())
     def from_now_on_so_many_go_together(self, at_once: int, streamed: bool) -> None:
         self._send_gathered()
         self._at_once, self._streamed = at_once, streamed
@@ -477,6 +502,7 @@ class ServiceBesideItsModel(LedgerBesideItsModel):
             if hasattr(self, "models"):
                 self._send_gathered()
                 self.both_have_come_to_the_same()
+                assert self.subject.moved(self.now) == moved_by(list(self.models.values()))
                 assert self.subject.differences() == ()
 
 
@@ -485,7 +511,7 @@ def test_the_ledger_that_serves_comes_to_what_the_model_says(cluster: Cluster, f
         run_state_machine_as_test(
             lambda: ServiceBesideItsModel(cluster, runner, folder, token_file),  # type: ignore[arg-type, return-value]
             settings=settings(
-                max_examples=16,
+                max_examples=24,
                 stateful_step_count=25,
                 deadline=None,
                 print_blob=True,

@@ -529,7 +529,7 @@ def test_the_demo_says_all_it_means() -> None:
     assert DEMO.expiry == Expiry(policy=ExpiryPolicy.AFTER, period=Window(years=1))
     assert DEMO.redemption == Redemption(minimum=500, step=100)
     assert DEMO.liability == Liability(
-        values=(PointValue(from_day=date(2000, 1, 1), points=100, minor_units=1_00),), breakage_bp=1000
+        values=(PointValue(from_day=date(1990, 1, 1), points=100, minor_units=1_00),), breakage_bp=1000
     )
 
 

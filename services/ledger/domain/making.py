@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from services.ledger.domain.commands import Command
-from services.ledger.domain.events import Account, EntryKind, Event, Posting
+from services.ledger.domain.events import Account, Author, EntryKind, Event, Posting
 from services.ledger.domain.state import Member
 from services.ledger.errors import Refusal
 
@@ -55,22 +55,45 @@ def answer(
     **more: Any,
 ) -> Event:
     """The event that answers a command, or its refusal where a balance would leave its range."""
-    event = make(kind, member, occurred, postings=postings, request_id=command.request_id, **more)
+    return bounded(member, make(kind, member, occurred, postings=postings, request_id=command.request_id, **more))
+
+
+def bounded(member: Member, event: Event) -> Event:
+    """The event, or its refusal where a balance would leave its range."""
     if max(event.pending_after, event.available_after, event.held_after, event.debt_after) <= MAX_POINTS:
         return event
-    return refuse(command, member, Refusal.BALANCE_OUT_OF_RANGE, occurred)
+    return refused(
+        member,
+        Refusal.BALANCE_OUT_OF_RANGE,
+        event.occurred_time,
+        request_id=event.request_id,
+        purchase_id=event.purchase_id,
+        author=event.author,
+    )
 
 
-def refuse(
-    command: Command, member: Member, refusal: Refusal, occurred: datetime, *, request_id: str = "", **more: Any
+def refuse(command: Command, member: Member, refusal: Refusal, occurred: datetime) -> Event:
+    """The entry that keeps a refusal as the answer to a command."""
+    purchase_id = getattr(command, "purchase_id", "")
+    return refused(member, refusal, occurred, request_id=command.request_id, purchase_id=purchase_id)
+
+
+def refused(
+    member: Member,
+    refusal: Refusal,
+    occurred: datetime,
+    *,
+    request_id: str,
+    purchase_id: str = "",
+    author: Author | None = None,
 ) -> Event:
-    """The entry that keeps a refusal as the answer to a command, or to an earlier request that waited for it."""
+    """The entry that keeps a refusal as the answer to a request, also to one that waited."""
     return make(
         EntryKind.REQUEST_REFUSED,
         member,
         occurred,
-        request_id=request_id or command.request_id,
-        purchase_id=getattr(command, "purchase_id", ""),
+        request_id=request_id,
+        purchase_id=purchase_id,
         reason=refusal.value,
-        **more,
+        author=author,
     )

@@ -20,7 +20,7 @@ from services.ledger.domain.events import (
     RulePoints,
 )
 from services.ledger.domain.lots import active, postings, total
-from services.ledger.domain.making import answer, make, refuse
+from services.ledger.domain.making import answer, bounded, make, refuse, refused
 from services.ledger.domain.state import Grant, Known, Member, Purchase, WaitingReturn
 from services.ledger.errors import LinesDoNotAddUpError, Refusal
 from services.programme.model import Base, Programme, Shortfall, points_for
@@ -89,13 +89,12 @@ def linked_return(programme: Programme, known: Known, waiting: WaitingReturn, **
     assert purchase is not None
     back = _what_comes_back(purchase, waiting, known.bought)
     if isinstance(back, Refusal):
-        return make(
-            EntryKind.REQUEST_REFUSED,
+        return refused(
             member,
+            back,
             waiting.occurred_time,
             request_id=waiting.request_id,
             purchase_id=purchase.purchase_id,
-            reason=back.value,
             author=waiting.author,
         )
     return _taken_back(
@@ -270,20 +269,19 @@ def _taken_back(
     shortfall = taking.take_from_others()
     wanted = -sum(rule.points for rule in rules)
     if shortfall and programme.shortfall is Shortfall.REFUSE:
-        return make(
-            EntryKind.REQUEST_REFUSED,
+        return refused(
             member,
+            Refusal.POINTS_SPENT,
             occurred,
             request_id=more["request_id"],
             purchase_id=purchase.purchase_id,
-            reason=Refusal.POINTS_SPENT.value,
             author=more.get("author"),
         )
     if shortfall and programme.shortfall is Shortfall.FORGIVE:
         rules.append(RulePoints(rule="forgiven", points=shortfall))
         wanted, shortfall = wanted - shortfall, 0
     legs = [*taking.legs(), Posting(Account.DEBT, shortfall), Posting(Account.ISSUED, -wanted)]
-    return make(
+    event = make(
         kind,
         member,
         occurred,
@@ -295,6 +293,7 @@ def _taken_back(
         returned_lines=back.lines,
         **more,
     )
+    return bounded(member, event)
 
 
 def _rule_back(purchase: Purchase, grant: Grant, back: _Back) -> RulePoints:

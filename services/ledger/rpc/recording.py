@@ -22,7 +22,7 @@ from services.runtime.interceptors import RequestValidator
 from services.runtime.status import InvalidFieldError, invalid
 
 # What a stream has read and not yet answered.
-_REQUESTS_IN_FLIGHT: Final = 8
+_REQUESTS_IN_FLIGHT: Final = 1000
 _WRITES_IN_FLIGHT: Final = 4000
 # Writes of a request, by the contract; a stream hands the ledger as many at once.
 _WRITES_AT_ONCE: Final = 1000
