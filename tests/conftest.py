@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from services.cli.postgres import Cluster
 from services.ledger.app import build as build_ledger
@@ -28,6 +29,14 @@ from services.runtime.server import Service, running
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMMES = ROOT / "programmes"
 SECRET = "secret-of-the-tests"
+
+# By default a fault is shown with all that its frames hold, which takes seconds.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 _numbers = itertools.count(1)
 

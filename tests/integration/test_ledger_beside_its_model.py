@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, settings
@@ -22,7 +23,6 @@ from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc, lot_pb2
 from loyalty.type.v1.money_pb2 import Money
 
-from services.cli.postgres import Cluster
 from services.ledger import store
 from services.ledger.check import check
 from services.ledger.config import Config
@@ -36,7 +36,7 @@ from services.runtime.clock import SIMULATED_START, ClockMode
 from services.runtime.database import create_pool, transact
 from services.runtime.identity import DevelopmentTokens
 from services.runtime.server import Service, running
-from tests.conftest import SECRET, Database, fresh_database
+from tests.conftest import SECRET, Database
 from tests.ledger_model import Key, Model, Rules
 from tests.properties.test_ledger_model import PROGRAMMES, STARTS, Figures, LedgerBesideItsModel, figures_of, movement
 
@@ -137,7 +137,7 @@ class Owed:
 
 
 class Served:
-    """A ledger of its own in a database of its own, and its callers `p` and `q`.
+    """A new ledger in a database that is emptied first, and its callers `p` and `q`.
 
     Nothing sweeps but what the test asks for, so that what happens is what Hypothesis chose. The machine's clock
     stands where the test says; a simulated ledger is told by AdvanceClock.
@@ -171,6 +171,7 @@ class Served:
             partitions=PARTITIONS,
         )
         self._ready, self._enough = asyncio.Event(), asyncio.Event()
+        runner.run(emptied(database))
         self._serving = runner.run(self._begin())
 
     async def _begin(self) -> asyncio.Task[None]:
@@ -363,6 +364,22 @@ class Served:
         return report.differences
 
 
+async def emptied(database: Database) -> None:
+    """Takes all out of a ledger's tables, in a tenth of the time that a new database takes."""
+    connection = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        tables = (
+            "SELECT 'ledger.' || tablename FROM pg_tables WHERE schemaname = 'ledger' AND tablename <> 'schema_migrations'"
+        )
+        names = ", ".join([row[0] for row in await connection.fetch(tables)])
+        async with connection.transaction():
+            await connection.execute("ALTER TABLE ledger.entries DISABLE TRIGGER USER")
+            await connection.execute(f"TRUNCATE {names}")
+            await connection.execute("ALTER TABLE ledger.entries ENABLE TRIGGER USER")
+    finally:
+        await connection.close()
+
+
 def day_of(text: str) -> date | None:
     return date.fromisoformat(text) if text else None
 
@@ -393,9 +410,9 @@ class ServiceBesideItsModel(LedgerBesideItsModel):
     members = ("m", "n")
     subject: Served
 
-    def __init__(self, cluster: Cluster, runner: asyncio.Runner, folder: Path, token_file: Path) -> None:
+    def __init__(self, database: Database, runner: asyncio.Runner, folder: Path, token_file: Path) -> None:
         super().__init__()
-        self._cluster, self._runner, self._folder, self._token_file = cluster, runner, folder, token_file
+        self._database, self._runner, self._folder, self._token_file = database, runner, folder, token_file
         self._stack = contextlib.ExitStack()
         # What goes together with the next: the commands and what the model answered.
         self._gathered: list[tuple[Command, str]] = []
@@ -428,8 +445,7 @@ class ServiceBesideItsModel(LedgerBesideItsModel):
         self._at_once = at_once
 
     def begin(self, rules: Rules, *, simulated: bool) -> Served:
-        database = self._stack.enter_context(fresh_database(self._cluster))
-        served = Served(self._runner, database, self._folder, self._token_file, rules, simulated=simulated)
+        served = Served(self._runner, self._database, self._folder, self._token_file, rules, simulated=simulated)
         self._stack.callback(served.close)
         return served
 
@@ -506,12 +522,14 @@ class ServiceBesideItsModel(LedgerBesideItsModel):
                 assert self.subject.differences() == ()
 
 
-def test_the_ledger_that_serves_comes_to_what_the_model_says(cluster: Cluster, folder: Path, token_file: Path) -> None:
+def test_the_ledger_that_serves_comes_to_what_the_model_says(
+    database: Database, folder: Path, token_file: Path
+) -> None:
     with asyncio.Runner() as runner:
         run_state_machine_as_test(
-            lambda: ServiceBesideItsModel(cluster, runner, folder, token_file),  # type: ignore[arg-type, return-value]
+            lambda: ServiceBesideItsModel(database, runner, folder, token_file),  # type: ignore[arg-type, return-value]
             settings=settings(
-                max_examples=24,
+                max_examples=30,
                 stateful_step_count=25,
                 deadline=None,
                 print_blob=True,

@@ -5,35 +5,45 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
 from services.ledger import service, store
-from services.ledger.domain.commands import AwardPoints, EnrollMember
+from services.ledger.domain.commands import AwardPoints, CatchUp, EnrollMember, RecordPurchase, RecordReturn
 from services.ledger.domain.events import Entry, EntryKind, Event
 from services.ledger.errors import LedgerError, PoisonedError
-from services.programme import load
-from services.runtime.clock import ClockMode, machine_now
+from services.programme import load, parse
+from services.programme.model import Programme
+from services.runtime.clock import ClockMode, MachineClock, machine_now
 from services.runtime.database import create_pool, transact
 from services.runtime.status import OverloadedError
 from services.runtime.tail import Tail
 from tests.conftest import PROGRAMMES, Database
+from tests.ledger_model import Rules
 
 
 @contextlib.asynccontextmanager
-async def ledger_with(database: Database, *, lanes: int = 1, running: bool = True) -> AsyncIterator[service.Ledger]:
+async def ledger_with(
+    database: Database,
+    *,
+    lanes: int = 1,
+    running: bool = True,
+    programme: Programme | None = None,
+    clock: MachineClock = machine_now,
+) -> AsyncIterator[service.Ledger]:
     dsn = database.dsn("loyalty_ledger")
     pool = await create_pool(dsn, service="test")
     installation = await transact(pool, lambda c: store.create(c, 8, ClockMode.REAL))
     ledger = service.Ledger(
         dsn=dsn,
         pool=pool,
-        programme=load(PROGRAMMES / "tiered-365.yaml"),
+        programme=programme or load(PROGRAMMES / "tiered-365.yaml"),
         installation=installation,
         lanes=lanes,
-        clock=machine_now,
+        clock=clock,
     )
     tasks = [asyncio.create_task(lane.run()) for lane in ledger.lanes if running]
     try:
@@ -62,6 +72,46 @@ def enrol(member_id: str) -> EnrollMember:
 
 def award(member_id: str, number: int) -> AwardPoints:
     return AwardPoints(**common(member_id, f"a{number}"), points=number, reason="x", note="")
+
+
+def bought(kind: Any, request_id: str, purchase_id: str, amount: int, **more: Any) -> Any:
+    """A purchase, or its return, by amount."""
+    what = {"purchase_id": purchase_id, "currency": "EUR", "amount": amount, "lines": ()}
+    return kind(**common("m", request_id), **what, store_id="", receipt_number="", channel="", **more)
+
+
+async def test_a_sweep_and_returns_in_one_batch_know_what_lapsed_before_and_what_lapses_now(database: Database) -> None:
+    now, day = datetime(2026, 1, 10, 12, tzinfo=UTC), timedelta(days=1)
+    lapsing = parse(Rules(policy="after", period=(1, "D")).yaml(), "lapsing")
+    async with ledger_with(database, programme=lapsing, clock=lambda: now) as ledger:
+        await ledger.record(enrol("m"))
+        now += timedelta(minutes=1)
+        await ledger.record(bought(RecordPurchase, "b1", "p1", 10_000))
+        now += day
+        await ledger.record(bought(RecordPurchase, "b2", "p2", 5_000))
+        now += day
+        assert await ledger.sweep() == 1
+        now += day
+        together: list[Any] = [
+            CatchUp(member_id="m"),
+            bought(RecordReturn, "r1", "p1", 10_000, reason=""),
+            bought(RecordReturn, "r2", "p2", 5_000, reason=""),
+        ]
+        outcomes = await ledger.record_all(together)
+        assert not any(isinstance(outcome, Exception) for outcome in outcomes)
+        member = await ledger.member("m")
+        entries, _ = await ledger.entries("m", "", 100, store.EntryFilter())
+    # What lapsed is gone once: nobody owes what he no longer has.
+    assert (member.available, member.debt, member.earned) == (0, 0, 0)
+    assert [entry.event.kind for entry in reversed(entries)] == [
+        EntryKind.MEMBER_JOINED,
+        EntryKind.PURCHASE_RECORDED,
+        EntryKind.PURCHASE_RECORDED,
+        EntryKind.POINTS_EXPIRED,
+        EntryKind.POINTS_EXPIRED,
+        EntryKind.RETURN_RECORDED,
+        EntryKind.RETURN_RECORDED,
+    ]
 
 
 async def test_a_command_that_the_database_refuses_fails_alone(database: Database) -> None:
