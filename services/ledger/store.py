@@ -325,9 +325,10 @@ async def read_lapsed_lots(connection: Connection, keys: Sequence[MemberKey]) ->
     return dict(found)
 
 
-async def read_due_members(connection: Connection, partition: int, until: datetime, limit: int) -> list[str]:
-    """Members of a partition to whose points time has done something by an instant."""
-    return [row["member_id"] for row in await connection.fetch(SQL["read_due_members"], partition, until, limit)]
+async def read_due_members(connection: Connection, until: Mapping[int, datetime], limit: int) -> list[MemberKey]:
+    """Members to whose points time has done something by the instant of their partition, so many of each at most."""
+    rows = await connection.fetch(SQL["read_due_members"], list(until), list(until.values()), limit)
+    return [MemberKey(row["partition"], row["member_id"]) for row in rows]
 
 
 async def write(connection: Connection, writes: Writes) -> None:

@@ -134,18 +134,18 @@ def test_standings_at_the_clock_before_it_and_after_it(shop: Connection, tmp_pat
 def test_members_with_their_points_and_purchases(shop: Connection, tmp_path: Path) -> None:
     columns = (
         "member_id,joined_time,channel,available_points,debt_points,earned_points,purchases,returns,spent_minor_units,"
-        "currency_code,first_purchase_time,last_purchase_time"
+        "currency_code,first_purchase_time,last_purchase_time,pending_points,held_points,redeemed_points"
     )
     assert exported("members", shop, tmp_path) == [
         columns,
-        "A-owes,2024-02-01T06:00:00Z,web,0,50,-50,1,1,-15000,USD,2024-02-01T07:00:00Z,2024-02-01T07:00:00Z",
-        "b-green,2024-02-01T06:00:00Z,pos,401,0,401,2,0,30150,USD,2024-02-01T07:00:00Z,2024-02-02T05:00:00.000007Z",
-        "c-late,2024-02-11T04:00:00Z,app,100,0,100,0,0,0,USD,,",
+        "A-owes,2024-02-01T06:00:00Z,web,0,50,-50,1,1,-15000,USD,2024-02-01T07:00:00Z,2024-02-01T07:00:00Z,0,0,0",
+        "b-green,2024-02-01T06:00:00Z,pos,401,0,401,2,0,30150,USD,2024-02-01T07:00:00Z,2024-02-02T05:00:00.000007Z,0,0,0",
+        "c-late,2024-02-11T04:00:00Z,app,100,0,100,0,0,0,USD,,,0,0,0",
     ]
     assert exported("members", shop, tmp_path, "--at", "2024-02-01T06:00:00Z") == [
         columns,
-        "A-owes,2024-02-01T06:00:00Z,web,100,0,100,0,0,0,USD,,",
-        "b-green,2024-02-01T06:00:00Z,pos,100,0,100,0,0,0,USD,,",
+        "A-owes,2024-02-01T06:00:00Z,web,100,0,100,0,0,0,USD,,,0,0,0",
+        "b-green,2024-02-01T06:00:00Z,pos,100,0,100,0,0,0,USD,,,0,0,0",
     ]
 
 
@@ -262,7 +262,7 @@ def test_what_cannot_be_exported_says_why_and_leaves_nothing(shop: Connection, t
     to_older = ("--output", str(tmp_path / "older.csv"))
     assert refused("nonsense", "--data", folder, *to_older) == (
         2,
-        "loyalty: there is no export of nonsense; known are standings, members, entries, purchases",
+        "loyalty: there is no export of nonsense; known are standings, members, entries, purchases, journal",
     )
     code, said = refused("standings", "--data", folder, *to_older, "--at", "yesterday")
     assert (code, "yesterday is no time" in said) == (2, True)

@@ -190,11 +190,15 @@ ORDER BY p.entry_offset DESC
 LIMIT $6::integer;
 
 -- name: read_due_members
--- Members of a partition to whose points time has done something by an instant.
-SELECT member_id FROM ledger.members
-WHERE partition = $1::integer AND due_time <= $2::timestamptz
-ORDER BY due_time
-LIMIT $3::integer;
+-- Members to whose points time has done something by the instant of their partition, at most $3 of each.
+SELECT due.partition, due.member_id
+FROM unnest($1::integer[], $2::timestamptz[]) AS until (partition, time)
+CROSS JOIN LATERAL (
+    SELECT m.partition, m.member_id FROM ledger.members m
+    WHERE m.partition = until.partition AND m.due_time <= until.time
+    ORDER BY m.due_time
+    LIMIT $3::integer
+) due;
 
 -- name: read_entries_for_check
 -- Entries of one partition with their details, in order.
