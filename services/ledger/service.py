@@ -294,8 +294,8 @@ class Ledger:
             if outcome.entry is not None:
                 offsets[job.partition] = outcome.last_offset
                 moved.append(outcome.entry.event.occurred_time)
-        # What the clock has brought is written down before anyone hears of the new time: so two histories that are lived
-        # through alike leave the same entries.
+        # What the clock has brought is written down before anyone hears of the new time: two histories that are
+        # lived through alike leave the same entries.
         while await self.sweep():
             pass
         if replayed or len(moved) < len(jobs):
