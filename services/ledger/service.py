@@ -361,12 +361,11 @@ class Ledger:
     async def purchase(self, member_id: str, purchase_id: str) -> store.ListedPurchase:
         """One purchase of a member."""
         await self.member(member_id)
-        found = await self._read(
-            lambda c: store.list_purchases(c, self._key(member_id), _LAST, 1, purchase_id=purchase_id)
-        )
-        if not found:
+        key = store.PurchaseKey(*self._key(member_id), purchase_id)
+        found = await self._read(lambda c: store.read_purchase(c, key))
+        if found is None:
             raise PurchaseUnknownError
-        return found[0]
+        return found
 
     async def purchases(
         self, member_id: str, receipt_number: str, page_token: str, page_size: int
@@ -374,11 +373,8 @@ class Ledger:
         """A page of a member's purchases, newest first, and the token of the next."""
         await self.member(member_id)
         before = _before(page_token)
-        found = await self._read(
-            lambda c: store.list_purchases(
-                c, self._key(member_id), before, page_size + 1, receipt_number=receipt_number
-            )
-        )
+        key = self._key(member_id)
+        found = await self._read(lambda c: store.list_purchases(c, key, before, page_size + 1, receipt_number))
         page = found[:page_size]
         return page, str(page[-1].entry_offset) if len(found) > page_size else ""
 

@@ -412,21 +412,17 @@ async def read_history(
 
 
 async def list_purchases(
-    connection: Connection, key: MemberKey, before: int, limit: int, *, receipt_number: str = "", purchase_id: str = ""
+    connection: Connection, key: MemberKey, before: int, limit: int, receipt_number: str
 ) -> list[ListedPurchase]:
-    """A member's purchases before an offset, newest first."""
-    rows = await connection.fetch(
-        SQL["list_purchases"], key.partition, key.member_id, before, receipt_number, purchase_id, limit
-    )
-    return [
-        ListedPurchase(
-            purchase=_purchase(row["purchase_id"], row["occurred_time"], row),
-            entry_offset=row["entry_offset"],
-            body=decode_body(row["body"]),
-            detail=json.loads(row["detail"] or "{}"),
-        )
-        for row in rows
-    ]
+    """A member's purchases before an offset, newest first; with a receipt number those that have it."""
+    rows = await connection.fetch(SQL["list_purchases"], *key, before, receipt_number, limit)
+    return [_listed_purchase(row) for row in rows]
+
+
+async def read_purchase(connection: Connection, key: PurchaseKey) -> ListedPurchase | None:
+    """One purchase; None where it has not arrived."""
+    row = await connection.fetchrow(SQL["read_purchase"], *key)
+    return None if row is None else _listed_purchase(row)
 
 
 async def read_entries_for_check(connection: Connection, partition: int, after: int, limit: int) -> list[CheckedEntry]:
@@ -716,6 +712,15 @@ def _purchase_row(key: PurchaseKey, stored: StoredPurchase) -> PurchaseRow:
         purchase.voided,
         _encode_waiting(purchase.waiting),
         stored.entry_offset,
+    )
+
+
+def _listed_purchase(row: Mapping[str, Any]) -> ListedPurchase:
+    return ListedPurchase(
+        purchase=_purchase(row["purchase_id"], row["occurred_time"], row),
+        entry_offset=row["entry_offset"],
+        body=decode_body(row["body"]),
+        detail=json.loads(row["detail"] or "{}"),
     )
 
 

@@ -126,3 +126,25 @@ async def test_a_service_sees_no_schema_but_its_own(database: Database, service:
                     await connection.execute(f"SELECT * FROM {other}.schema_migrations")
     finally:
         await connection.close()
+
+
+async def test_a_batch_finds_the_purchase_it_names_by_its_key_however_many_the_member_has(database: Database) -> None:
+    query = load_queries(migrations_of("ledger").parent / "queries.sql")["read_batch"]
+    connection = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        await connection.execute(
+            """INSERT INTO ledger.purchases (partition, member_id, purchase_id, amount, goods_paid, returned,
+                                             returned_goods, waiting, entry_offset)
+               SELECT 0, 'm' || number % 3, 'p' || number, 1, 1, 0, 0, '[]', number
+               FROM generate_series(1, 20000) AS number;
+               ANALYZE ledger.purchases"""
+        )
+        await connection.execute(f"PREPARE batch (integer[], text[], text[], text[]) AS {query}")
+        for mode in ("force_generic_plan", "force_custom_plan"):
+            await connection.execute(f"SET plan_cache_mode = {mode}")
+            plan = await connection.fetch("EXPLAIN EXECUTE batch ('{0,0}', '{m1,m1}', '{r1,r2}', '{p1,p2}')")
+            text = "\n".join(row[0] for row in plan)
+            assert "purchases_pkey" in text
+            assert "Filter: (purchase_id" not in text
+    finally:
+        await connection.close()

@@ -177,17 +177,25 @@ ORDER BY entry_offset
 LIMIT $5::integer;
 
 -- name: list_purchases
--- A member's purchases before an offset, newest first; of one id (empty: any), of a receipt number (empty: any).
+-- A member's purchases before an offset, newest first; of a receipt number (empty: any). By way of the log: an index of
+-- purchases by offset would be taken for finding one by its id, too, and read all of a member's.
+SELECT p.*, d.detail, e.body
+FROM ledger.entries e
+JOIN ledger.purchases p USING (partition, member_id, purchase_id)
+LEFT JOIN ledger.entry_details d ON d.partition = e.partition AND d.entry_offset = e.entry_offset
+WHERE e.partition = $1::integer AND e.member_id = $2::text
+    AND e.entry_offset < $3::bigint AND e.kind = 'PURCHASE_RECORDED'
+    AND ($4::text = '' OR d.detail ->> 'receipt_number' = $4::text)
+ORDER BY e.entry_offset DESC
+LIMIT $5::integer;
+
+-- name: read_purchase
+-- One purchase of a member.
 SELECT p.*, d.detail, e.body
 FROM ledger.purchases p
 JOIN ledger.entries e ON e.partition = p.partition AND e.entry_offset = p.entry_offset
-LEFT JOIN ledger.entry_details d ON d.partition = p.partition AND d.entry_offset = p.entry_offset
-WHERE p.partition = $1::integer AND p.member_id = $2::text
-    AND p.entry_offset < $3::bigint AND p.entry_offset > 0
-    AND ($4::text = '' OR d.detail ->> 'receipt_number' = $4::text)
-    AND ($5::text = '' OR p.purchase_id = $5::text)
-ORDER BY p.entry_offset DESC
-LIMIT $6::integer;
+LEFT JOIN ledger.entry_details d ON d.partition = e.partition AND d.entry_offset = e.entry_offset
+WHERE p.partition = $1::integer AND p.member_id = $2::text AND p.purchase_id = $3::text;
 
 -- name: read_due_members
 -- Members to whose points time has done something by the instant of their partition, at most $3 of each.

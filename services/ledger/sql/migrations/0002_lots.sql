@@ -88,10 +88,6 @@ WHERE json_array_length(p.waiting) > 0;
 -- squawk-ignore ban-drop-column
 ALTER TABLE ledger.purchases DROP COLUMN rules, DROP COLUMN returned_points;
 
--- A member's purchases, newest first.
--- squawk-ignore require-concurrent-index-creation
-CREATE INDEX purchases_member ON ledger.purchases (partition, member_id, entry_offset);
-
 -- Redemptions, to be given back: the parts they were drawn from, in order, what became debt, how much was given back.
 CREATE TABLE ledger.redemptions (
     partition integer NOT NULL,
