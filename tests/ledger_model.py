@@ -145,6 +145,7 @@ class Given:
     rate: Fraction | None = None  # points for a cent; None: a fixed number
     back: int = 0  # of its lines
     taken: int = 0
+    since: int = 0  # what had come back before it was given
 
 
 @dataclass
@@ -398,6 +399,8 @@ class Model:
         return "RETURN_RECORDED"
 
     def bring_back(self, bought: Bought, command: commands.RecordReturn) -> None:
+        if bought.voided:
+            raise Refused("PURCHASE_VOIDED")
         amount, goods = command.amount, None
         if command.lines:
             goods = sum(line.amount for line in command.lines if line.kind is commands.LineKind.GOODS)
@@ -450,7 +453,7 @@ class Model:
             if returned == bought.amount:
                 keeps = 0
             elif given.rate is None:
-                keeps = given.points * (bought.amount - returned) // bought.amount
+                keeps = given.points * (bought.amount - returned) // (bought.amount - given.since)
             else:
                 keeps = int(left * given.rate)
             takes.append((given, back, max(given.points - keeps - given.taken, 0)))
@@ -495,11 +498,13 @@ class Model:
         if bought.voided:
             raise Refused("PURCHASE_VOIDED")
         if bought.returned == bought.amount:
-            raise Refused("RETURN_EXCEEDS_PURCHASE")
+            raise Refused("PURCHASE_RETURNED")
         if bought.store != command.store_id:
             raise Refused("VOID_OTHER_STORE")
         assert bought.occurred is not None
-        if self.rules.local(bought.occurred) != self.rules.local(occurred):
+        if occurred < bought.occurred or self.rules.local(bought.occurred) != self.rules.local(occurred):
+            raise Refused("VOID_TOO_LATE")
+        if instant - occurred > timedelta(days=1):
             raise Refused("VOID_TOO_LATE")
         self.take_back(bought, bought.amount, bought.goods, {})
         bought.voided = True
@@ -514,7 +519,7 @@ class Model:
         key = self.fresh(self.rules.local(occurred))
         if bought is not None:
             lot = key if command.points > self.debt else FOR_EVER
-            bought.given.append(Given(command.points, lot, "total"))
+            bought.given.append(Given(command.points, lot, "total", since=bought.returned))
         self.issue([(key, command.points)])
         return "POINTS_AWARDED"
 

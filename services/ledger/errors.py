@@ -74,7 +74,7 @@ class BatchSpansPartitionsError(RejectedError):
 
 
 class BatchAbortedError(RejectedError):
-    """another write of this all-or-none batch failed, so nothing of it was done"""
+    """another write of this all-or-none batch failed, so this call did none of them"""
 
 
 class PeriodError(RejectedError):
@@ -152,7 +152,7 @@ REFUSAL_MESSAGES = {
     Refusal.TOO_MANY_HOLDS: "the member has too many holds; capture or release one first",
     Refusal.ADJUSTMENT_UNKNOWN: "no adjustment with this id awaits approval",
     Refusal.ADJUSTMENT_DIFFERS: "the adjustment that awaits approval is for other points",
-    Refusal.APPROVAL_BY_SAME_PRINCIPAL: "whoever asked for an adjustment cannot approve it; another principal must",
+    Refusal.APPROVAL_BY_SAME_PRINCIPAL: "whoever asked for an adjustment cannot approve it; somebody else must",
     Refusal.TOO_MANY_ADJUSTMENTS: "too many adjustments of this member await approval already",
     Refusal.PURCHASE_UNKNOWN: "the member has no purchase with this id",
     Refusal.PURCHASE_RETURNED: "all of this purchase came back already",
@@ -168,11 +168,13 @@ REFUSAL_MESSAGES = {
 
 
 class RefusedError(LedgerError):
-    """A rule of the programme says no."""
+    """A rule of the programme says no. `available`: the member's points then; `replayed`: it said so before."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, *, available: int = 0, replayed: bool = False) -> None:
         super().__init__(REFUSAL_MESSAGES[refusal])
         self.refusal = refusal
+        self.available = available
+        self.replayed = replayed
 
 
 class PoisonedError(LedgerError):

@@ -43,9 +43,9 @@ from services.ledger.domain.encoding import (
     partition_of,
     request_digest,
 )
-from services.ledger.domain.events import LEDGER, Account, Author, Entry, EntryKind, Event
+from services.ledger.domain.events import LEDGER, Account, Author, Entry, EntryKind, Event, PointsAfter
 from services.ledger.domain.state import Known, LapsedLots, Member, Redemption
-from services.ledger.domain.views import as_of
+from services.ledger.domain.views import AsOf
 from services.ledger.errors import (
     BatchAbortedError,
     BatchSpansPartitionsError,
@@ -89,7 +89,7 @@ _SALT_BYTES = 16
 # Of each partition.
 _SWEPT_AT_ONCE = 50
 _SWEEP_SECONDS = 1.0
-_HISTORY_PAGE = 2000
+_HISTORY_PAGE = 500
 # Beyond the offset of any entry.
 _LAST = 2**62
 
@@ -102,6 +102,8 @@ class Answer(NamedTuple):
 
     entry: Entry | None
     last_offset: int = 0
+    # The member's points after all that it caused.
+    after: PointsAfter | None = None
     replayed: bool = False
 
 
@@ -278,7 +280,11 @@ class Ledger:
             )
 
         jobs = [_Job(CatchUp(member_id=due.member_id), due.partition) for due in await self._read(read)]
-        return sum(isinstance(outcome, Answer) for outcome in await self._submit(jobs)) if jobs else 0
+        outcomes = await self._submit(jobs) if jobs else []
+        for outcome in outcomes:
+            if isinstance(outcome, Exception) and not isinstance(outcome, PoisonedError):
+                raise outcome
+        return sum(isinstance(outcome, Answer) for outcome in outcomes)
 
     async def advance_clock(self, command: Callable[[int], AdvanceClock]) -> Advanced:
         """Moves the business time on in every partition."""
@@ -333,15 +339,16 @@ class Ledger:
         if at is None:
             head = await self._read(lambda c: store.read_head(c, key.partition))
             at = self._now(head)
-        events: list[Event] = []
+        view = AsOf(self.programme, at)
         after = 0
         while True:
+            # Page by page, so that a long history keeps nobody waiting.
             page = await self._read(lambda c, after=after: store.read_history(c, key, after, known_at, _HISTORY_PAGE))  # type: ignore[misc]
-            events += [entry.event for entry in page]
+            view.add([entry.event for entry in page])
             if len(page) < _HISTORY_PAGE:
                 break
             after = page[-1].offset
-        found = as_of(self.programme, events, at)
+        found = view.member()
         if found is None:
             # Nobody, or somebody who joined later, or was not known then.
             await self.member(member_id)
@@ -600,7 +607,7 @@ class Lane:
                 self._try(batch, group)
             else:
                 batch = self._all_or_none(batch, list(together))
-        if not batch.entries and not batch.new_requests:
+        if not batch.new_requests and not batch.changed_members:
             return []
         await store.write(
             connection,
@@ -690,18 +697,18 @@ class Lane:
         salt = os.urandom(_SALT_BYTES)
         author = Author(command.principal, command.on_behalf_of)
         first: Entry | None = None
-        last_offset = 0
+        last_offset, after = 0, None
         for event in self._events(batch, job):
             own = event.request_id == command.request_id
             digest = request_digest(salt, command.request) if own else b""
             entry = self._append(batch, job.partition, event, event.author or author, salt, digest)
-            last_offset = entry.offset
+            last_offset, after = entry.offset, event.after
             if own:
                 first = entry
                 if job.purchase is not None and event.kind is EntryKind.PURCHASE_RECORDED:
                     bought = batch.purchases[job.purchase].purchase
                     batch.purchases[job.purchase] = store.StoredPurchase(bought, entry.offset)
-        kept = store.KeptRequest(request=command.request, entry=first, last_offset=last_offset)
+        kept = store.KeptRequest(request=command.request, entry=first, last_offset=last_offset, after=after)
         batch.requests[key] = kept
         batch.new_requests.append(
             store.RequestRow(*key, command.request, salt, first.offset if first else 0, last_offset)
@@ -750,6 +757,8 @@ class Lane:
         for event in events:
             known = known.after(event)
         self._note(batch, key, events, known)
+        # Also where nothing was due after all: its due time is reckoned anew, and it is not found again at once.
+        batch.changed_members.add(key)
         for event in events:
             self._append(batch, job.partition, event, LEDGER, b"", b"")
 
@@ -848,5 +857,5 @@ def _middle(jobs: Sequence[_Job]) -> int:
 def _answered(kept: store.KeptRequest, *, replayed: bool) -> Outcome:
     entry = kept.entry
     if entry is not None and entry.event.kind is EntryKind.REQUEST_REFUSED:
-        return RefusedError(Refusal(entry.event.reason))
-    return Answer(entry=entry, last_offset=kept.last_offset, replayed=replayed)
+        return RefusedError(Refusal(entry.event.reason), available=entry.event.available_after, replayed=replayed)
+    return Answer(entry=entry, last_offset=kept.last_offset, after=kept.after, replayed=replayed)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from services.ledger.domain.encoding import (
     canonical_json,
+    decode_after,
     decode_body,
     decode_legs,
     decode_lot,
@@ -20,7 +21,7 @@ from services.ledger.domain.encoding import (
     from_microseconds,
     to_microseconds,
 )
-from services.ledger.domain.events import Account, Author, Entry, EntryKind, Event, LineReturn, LotKey
+from services.ledger.domain.events import Account, Author, Entry, EntryKind, Event, LineReturn, LotKey, PointsAfter
 from services.ledger.domain.journal import Booked, Line
 from services.ledger.domain.liability import Sum
 from services.ledger.domain.lots import Lots, parts_of, text_of
@@ -97,6 +98,8 @@ class KeptRequest(NamedTuple):
     request: bytes
     entry: Entry | None
     last_offset: int
+    # The member's points after the last.
+    after: PointsAfter | None
 
 
 class EntryRow(NamedTuple):
@@ -281,6 +284,7 @@ async def read_batch(connection: Connection, named: Sequence[Named]) -> Read:
                 request=row["request"],
                 entry=None if row["entry_offset"] is None else read_entry(row),
                 last_offset=row["last_offset"],
+                after=None if row["last_body"] is None else decode_after(row["last_body"]),
             )
         if row["bought_id"] is not None:
             read.purchases[PurchaseKey(partition, member_id, purchase_id)] = StoredPurchase(
@@ -704,7 +708,7 @@ def _purchase_row(key: PurchaseKey, stored: StoredPurchase) -> PurchaseRow:
         purchase.amount,
         purchase.goods_paid,
         canonical_json(
-            [[encode_rule(g.rule), *encode_lot(g.lot), g.back, g.taken] for g in purchase.grants],
+            [[encode_rule(g.rule), *encode_lot(g.lot), g.back, g.taken, g.since] for g in purchase.grants],
         ),
         purchase.returned,
         purchase.returned_goods,
@@ -753,8 +757,8 @@ def _decode_awaited(text: str) -> tuple[AwaitedAdjustment, ...]:
 def _decode_grants(text: str) -> tuple[Grant, ...]:
     return tuple(
         [
-            Grant(decode_rule(rule), decode_lot(activates, expires), back, taken)
-            for rule, activates, expires, back, taken in json.loads(text)
+            Grant(decode_rule(rule), decode_lot(activates, expires), back, taken, since)
+            for rule, activates, expires, back, taken, since in json.loads(text)
         ]
     )
 

@@ -25,7 +25,10 @@ class Base(enum.StrEnum):
     TOTAL = "total"
     """Everything the receipt asks for."""
     GOODS_PAID = "goods_paid"
-    """Goods with tax, after discounts, without shipping, gift cards sold, or amounts paid with points."""
+    """Goods with tax, after discounts, without shipping or gift cards sold.
+
+    Amounts paid with points are to be left out, too (DESIGN §12.1), but a purchase cannot tell them yet.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ _TOO_LARGE: Final = f"the file is larger than {MAX_BYTES // 1024} KiB; a program
 _LEVEL_KEY: Final = r"[a-z][a-z0-9-]{0,31}"
 _WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 # What the ledger's own rules are called; its other names have an underscore, which no id has.
-_RULES: Final = ("award", "base", "expired", "forgiven")
+_RULES: Final = ("award", "base", "forgiven")
 
 
 def load(path: str | os.PathLike[str]) -> Programme:

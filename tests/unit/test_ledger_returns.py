@@ -420,7 +420,7 @@ def test_a_void_undoes_a_purchase_whole() -> None:
     assert made.balance == (0, 0, 0, 0)
     assert made.purchase_of("a").voided
     assert made.void(store_id="s1").reason == "PURCHASE_VOIDED"
-    assert made.bring_back(1).reason == "RETURN_EXCEEDS_PURCHASE"
+    assert made.bring_back(1).reason == "PURCHASE_VOIDED"
 
 
 def test_a_void_takes_what_partial_returns_have_left() -> None:
@@ -438,7 +438,11 @@ def test_a_purchase_is_voided_in_its_store_and_on_its_local_day_alone() -> None:
     assert made.void(store_id="s2").reason == "VOID_OTHER_STORE"
     made.now = local(2026, 5, 2)
     assert made.void(store_id="s1").reason == "VOID_TOO_LATE"
-    # What the till could not send in time happened in time.
+    # The claimed day alone voids nothing, but what the till could not send at once happened in time.
+    made.now = local(2026, 5, 3)
+    assert made.void(store_id="s1", at=local(2026, 5, 1, 23, 59, 30)).reason == "VOID_TOO_LATE"
+    made.now = local(2026, 5, 2)
+    assert made.void(store_id="s1", at=local(2026, 5, 1, 23, 58)).reason == "VOID_TOO_LATE"
     assert made.void(store_id="s1", at=local(2026, 5, 1, 23, 59, 30)).kind is EntryKind.PURCHASE_VOIDED
 
 
@@ -449,7 +453,7 @@ def test_nothing_to_void_where_there_is_no_purchase_or_all_of_it_came_back() -> 
     assert made.void().reason == "PURCHASE_UNKNOWN"
     made.buy(1000)
     made.bring_back(900)
-    assert made.void().reason == "RETURN_EXCEEDS_PURCHASE"
+    assert made.void().reason == "PURCHASE_RETURNED"
 
 
 def test_a_void_of_spent_points_follows_the_programme_s_policy() -> None:
@@ -458,3 +462,13 @@ def test_a_void_of_spent_points_follows_the_programme_s_policy() -> None:
     made = spent("debt")
     made.void()
     assert made.balance == (0, 0, 0, 8)
+
+
+def test_an_award_for_a_purchase_of_which_half_came_back_falls_with_the_other_half() -> None:
+    made = shop()
+    made.buy(10_000)
+    made.bring_back(5_000)
+    made.award(100, purchase_id="a")
+    assert made.bring_back(100).points == -3  # 1 of the purchase, 2 of the award
+    assert made.bring_back(4_900).points == -49 - 98
+    assert made.balance == (0, 0, 0, 0)

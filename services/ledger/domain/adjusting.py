@@ -66,7 +66,7 @@ def adjust(programme: Programme, member: Member, command: AdjustPoints, now: dat
         return refuse(command, member, Refusal.ADJUSTMENT_UNKNOWN, now)
     if awaited.points != command.points:
         return refuse(command, member, Refusal.ADJUSTMENT_DIFFERS, now)
-    if awaited.principal == command.principal:
+    if awaited.acting == Author(command.principal, command.on_behalf_of).acting:
         return refuse(command, member, Refusal.APPROVAL_BY_SAME_PRINCIPAL, now)
     return _adjusted(programme, member, command, now)
 

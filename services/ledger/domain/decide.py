@@ -145,7 +145,7 @@ def _events(
         case RecordReturn():
             return [record_return(programme, known, command, occurred, **_marks(programme, now, occurred))]
         case VoidPurchase():
-            return [void(programme, known, command, occurred, **_marks(programme, now, occurred))]
+            return [void(programme, known, command, occurred, instant, **_marks(programme, now, occurred))]
         case AwardPoints():
             marks = _marks(programme, now, occurred)
             return [award(programme, member, known.purchase, command, occurred, **marks)]

@@ -20,7 +20,17 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from services.ledger.domain.events import UNDATED, Account, Event, Flag, LineReturn, LotKey, Posting, RulePoints
+from services.ledger.domain.events import (
+    UNDATED,
+    Account,
+    Event,
+    Flag,
+    LineReturn,
+    LotKey,
+    PointsAfter,
+    Posting,
+    RulePoints,
+)
 from services.ledger.domain.journal import Leg, month_of
 
 VERSION = b"loyalty-entry-1"
@@ -136,6 +146,12 @@ def decode_body(body: str) -> dict[str, Any]:
 def decode_legs(encoded: Sequence[Sequence[Any]]) -> list[Leg]:
     """The postings of a body as the journal needs them; the days of their lots are not looked at."""
     return [Leg(_ACCOUNTS[account], points, month_of(lot[1]) if lot else "") for account, points, *lot in encoded]
+
+
+def decode_after(body: str) -> PointsAfter:
+    """The member's points after an event, from its body."""
+    read = json.loads(body)
+    return PointsAfter(read.get("pending", 0), read.get("available", 0), read.get("held", 0), read.get("debt", 0))
 
 
 def encode_lot(lot: LotKey) -> tuple[str, str]:

@@ -85,6 +85,11 @@ class Author(NamedTuple):
     principal: str
     on_behalf_of: str
 
+    @property
+    def acting(self) -> str:
+        """Who decided it: the one the principal acts for, or itself."""
+        return self.on_behalf_of or self.principal
+
 
 # What time does by itself is written down by the ledger.
 LEDGER = Author("ledger", "")
@@ -120,6 +125,15 @@ class RulePoints(NamedTuple):
     multiplier_bp: int = 10_000
     # The lines of the purchase that it counts; empty where it counts them all.
     lines: tuple[int, ...] = ()
+
+
+class PointsAfter(NamedTuple):
+    """A member's points after an event."""
+
+    pending: int
+    available: int
+    held: int
+    debt: int
 
 
 class Event(NamedTuple):
@@ -166,6 +180,11 @@ class Event(NamedTuple):
     def points(self) -> int:
         """Points given in all (negative: taken)."""
         return sum(rule.points for rule in self.rules)
+
+    @property
+    def after(self) -> PointsAfter:
+        """The member's points after it."""
+        return PointsAfter(self.pending_after, self.available_after, self.held_after, self.debt_after)
 
     def posted(self, account: Account) -> int:
         """What the event adds to an account."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from services.ledger.domain.commands import Line, LineKind, RecordReturn, VoidPurchase
@@ -26,6 +26,8 @@ from services.ledger.errors import LinesDoNotAddUpError, Refusal
 from services.programme.model import Base, Programme, Shortfall, points_for
 
 MAX_WAITING_RETURNS: Final = 100
+# How long after it happened a till may still send a void: a claimed day alone would undo any purchase.
+VOID_SENT_WITHIN: Final = timedelta(days=1)
 
 
 class _Back(NamedTuple):
@@ -113,11 +115,13 @@ def linked_return(programme: Programme, known: Known, waiting: WaitingReturn, **
     )
 
 
-def void(programme: Programme, known: Known, command: VoidPurchase, occurred: datetime, **marks: Any) -> Event:
-    """A purchase is undone whole, in its own store and on its own local day (§12.4)."""
+def void(
+    programme: Programme, known: Known, command: VoidPurchase, occurred: datetime, now: datetime, **marks: Any
+) -> Event:
+    """A purchase is undone whole, in its own store and while its own local day lasts (§12.4)."""
     member, purchase = known.member, known.purchase
     assert member is not None
-    refusal = _why_not_void(programme, known, command, occurred)
+    refusal = _why_not_void(programme, known, command, occurred, now)
     if refusal is not None:
         return refuse(command, member, refusal, occurred)
     assert purchase is not None
@@ -180,25 +184,31 @@ def _unlinked(
     )
 
 
-def _why_not_void(programme: Programme, known: Known, command: VoidPurchase, occurred: datetime) -> Refusal | None:
+def _why_not_void(
+    programme: Programme, known: Known, command: VoidPurchase, occurred: datetime, now: datetime
+) -> Refusal | None:
     purchase = known.purchase
     if purchase is None or not purchase.arrived:
         return Refusal.PURCHASE_UNKNOWN
     if purchase.voided:
         return Refusal.PURCHASE_VOIDED
     if purchase.returned == purchase.amount:
-        return Refusal.RETURN_EXCEEDS_PURCHASE
+        return Refusal.PURCHASE_RETURNED
     if known.bought is None:
         return Refusal.DETAIL_ERASED
     if known.bought.get("store_id", "") != command.store_id:
         return Refusal.VOID_OTHER_STORE
-    assert purchase.occurred_time is not None
-    if programme.local_day(purchase.occurred_time) != programme.local_day(occurred):
+    sold = purchase.occurred_time
+    assert sold is not None
+    same_day = sold <= occurred and programme.local_day(sold) == programme.local_day(occurred)
+    if not same_day or now - occurred > VOID_SENT_WITHIN:
         return Refusal.VOID_TOO_LATE
     return None
 
 
 def _what_comes_back(purchase: Purchase, waiting: WaitingReturn, bought: Mapping[str, Any] | None) -> _Back | Refusal:
+    if purchase.voided:
+        return Refusal.PURCHASE_VOIDED
     lines: tuple[LineReturn, ...] = ()
     amount, goods = waiting.amount, waiting.goods
     if waiting.lines:
@@ -318,8 +328,8 @@ def _rule_back(purchase: Purchase, grant: Grant, back: _Back) -> RulePoints:
     elif rule.rate_per:
         remaining = points_for(rule.base - now, rule.rate_points, rule.rate_per, rule.multiplier_bp)
     else:
-        # A fixed bonus falls in proportion to what came back of the purchase.
-        remaining = rule.points * (purchase.amount - returned) // purchase.amount
+        # A fixed bonus falls in proportion to what came back since it was given.
+        remaining = rule.points * (purchase.amount - returned) // (purchase.amount - grant.since)
     taken = max(rule.points - remaining - grant.taken, 0)
     return rule._replace(points=-taken, base=now - before if rule.base else 0)
 

@@ -43,7 +43,8 @@ class AwaitedAdjustment(NamedTuple):
 
     adjustment_id: str
     points: int
-    principal: str
+    # Who asked for it.
+    acting: str
 
 
 class Member(NamedTuple):
@@ -122,6 +123,8 @@ class Grant(NamedTuple):
     # The rule's base that came back, counted where the rule counts some lines only.
     back: int = 0
     taken: int = 0
+    # What had come back of the purchase, in minor units, before this was given.
+    since: int = 0
 
 
 class Purchase(NamedTuple):
@@ -196,7 +199,7 @@ def evolve_member(member: Member | None, event: Event) -> Member:
             return member._replace(holds=tuple(holds))
         case EntryKind.ADJUSTMENT_REQUESTED:
             assert event.author is not None
-            awaited = AwaitedAdjustment(event.request_id, event.requested_points, event.author.principal)
+            awaited = AwaitedAdjustment(event.request_id, event.requested_points, event.author.acting)
             return member._replace(awaited=(*member.awaited, awaited))
     return _posted(member, event)
 
@@ -288,7 +291,9 @@ def evolve_purchase(purchase: Purchase | None, event: Event) -> Purchase | None:
             )
         case EntryKind.POINTS_AWARDED if purchase is not None:
             lot = _lot_of(event)
-            return purchase._replace(grants=(*purchase.grants, *[Grant(rule, lot) for rule in event.rules]))
+            return purchase._replace(
+                grants=(*purchase.grants, *[Grant(rule, lot, since=purchase.returned) for rule in event.rules])
+            )
         case EntryKind.RETURN_WAITING:
             known = purchase or Purchase(purchase_id=event.purchase_id)
             waiting = WaitingReturn(
@@ -328,7 +333,7 @@ def _taken(purchase: Purchase, event: Event) -> tuple[Grant, ...]:
     """The grants after a return: its first rules are those of the grants, in their order."""
     return tuple(
         [
-            Grant(grant.rule, grant.lot, grant.back + rule.base if grant.rule.lines else 0, grant.taken - rule.points)
+            grant._replace(back=grant.back + rule.base if grant.rule.lines else 0, taken=grant.taken - rule.points)
             for grant, rule in zip(purchase.grants, event.rules, strict=False)
         ]
     )

@@ -22,6 +22,7 @@ from services.ledger.domain.events import (
     Flag,
     LineReturn,
     LotKey,
+    PointsAfter,
     RulePoints,
 )
 from services.ledger.domain.state import Member, evolve_member
@@ -78,7 +79,7 @@ class Messages:
         if kind == "set_earning_class":
             response.applied = True
             return
-        self.receipt(response.receipt, event)
+        self.receipt(response.receipt, event, answer.after)
         response.receipt.partition = entry.partition
         response.receipt.offset = entry.offset
         match kind:
@@ -99,8 +100,8 @@ class Messages:
                 response.state = pb.ADJUSTMENT_STATE_AWAITING_APPROVAL if waits else pb.ADJUSTMENT_STATE_APPLIED
                 response.adjustment_id = event.reference or event.request_id
 
-    def receipt(self, receipt: pb.Receipt, event: Event) -> None:
-        """What an event does to a member's points; without its place in the log."""
+    def receipt(self, receipt: pb.Receipt, event: Event, after: PointsAfter | None = None) -> None:
+        """What an event does to a member's points; without its place in the log. `after` counts what it caused, too."""
         receipt.member_id = event.member_id
         receipt.purchase_id = event.purchase_id
         set_time(receipt.occurred_time, event.occurred_time)
@@ -113,10 +114,9 @@ class Messages:
         receipt.points = given
         receipt.debt_points_change = debt
         self._rules(receipt.rules, event.rules)
-        receipt.available_points = event.available_after
-        receipt.debt_points = event.debt_after
-        receipt.pending_points = event.pending_after
-        receipt.held_points = event.held_after
+        receipt.pending_points, receipt.available_points, receipt.held_points, receipt.debt_points = (
+            after or event.after
+        )
 
     def member(self, message: member_pb2.Member, member: Member) -> None:
         """A member; its earning class only the caller can tell, who knows the time."""

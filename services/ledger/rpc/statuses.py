@@ -42,10 +42,16 @@ _REJECTIONS: dict[type[errors.LedgerError], tuple[grpc.StatusCode, str, str]] = 
 def describe(error: BaseException) -> ErrorStatus | None:
     """The status of an error of the ledger; None for one of another kind."""
     if isinstance(error, errors.RefusedError):
+        metadata = {"replayed": "true"} if error.replayed else {}
+        message = str(error)
+        if error.refusal is errors.Refusal.NOT_ENOUGH_POINTS:
+            metadata["available_points"] = str(error.available)
+            message += f"; {error.available} are there"
         return ErrorStatus(
             code=_REFUSAL_CODES.get(error.refusal, _Code.FAILED_PRECONDITION),
             reason=error.refusal.value,
-            message=str(error),
+            message=message,
+            metadata=metadata,
         )
     if isinstance(error, errors.RequestIdReusedError):
         field = first_difference(error.kept, error.sent)

@@ -46,7 +46,7 @@ JOIN ledger.members m USING (partition, member_id);
 SELECT m.partition IS NOT NULL AS member_known, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
        m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.pending,
        m.available,
-       r.request, r.last_offset,
+       r.request, r.last_offset, l.body AS last_body,
        e.partition, e.entry_offset, e.kind, e.member_id, e.request_id, e.principal, e.on_behalf_of, e.occurred_time,
        e.recorded_time, e.programme_version, e.purchase_id, e.body, e.detail_commitment, e.request_hash, e.hash,
        p.purchase_id AS bought_id, p.occurred_time AS bought_time, p.amount, p.goods_paid, p.grants, p.returned,
@@ -57,6 +57,7 @@ LEFT JOIN ledger.members m ON m.partition = named.partition AND m.member_id = na
 LEFT JOIN ledger.requests r
     ON r.partition = named.partition AND r.member_id = named.member_id AND r.request_id = named.request_id
 LEFT JOIN ledger.entries e ON e.partition = r.partition AND e.entry_offset = r.entry_offset
+LEFT JOIN ledger.entries l ON l.partition = r.partition AND l.entry_offset = r.last_offset
 LEFT JOIN ledger.purchases p
     ON p.partition = named.partition AND p.member_id = named.member_id AND p.purchase_id = named.purchase_id
 ORDER BY named.place;
@@ -181,8 +182,16 @@ LIMIT $5::integer;
 -- purchases by offset would be taken for finding one by its id, too, and read all of a member's.
 SELECT p.*, d.detail, e.body
 FROM ledger.entries e
-JOIN ledger.purchases p USING (partition, member_id, purchase_id)
-LEFT JOIN ledger.entry_details d ON d.partition = e.partition AND d.entry_offset = e.entry_offset
+CROSS JOIN LATERAL (
+    SELECT * FROM ledger.purchases
+    WHERE partition = e.partition AND member_id = e.member_id AND purchase_id = e.purchase_id
+    LIMIT 1
+) p
+LEFT JOIN LATERAL (
+    SELECT detail FROM ledger.entry_details
+    WHERE partition = e.partition AND entry_offset = e.entry_offset
+    LIMIT 1
+) d ON true
 WHERE e.partition = $1::integer AND e.member_id = $2::text
     AND e.entry_offset < $3::bigint AND e.kind = 'PURCHASE_RECORDED'
     AND ($4::text = '' OR d.detail ->> 'receipt_number' = $4::text)

@@ -226,7 +226,8 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPurchases(self, request, context):
-        """Lists a member's purchases, newest first.
+        """Lists a member's purchases, those recorded last first. A receipt is looked up among one member's purchases; without
+        its member it cannot be looked up yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -284,7 +285,7 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExtendHold(self, request, context):
-        """Sets the end of a hold anew.
+        """Sets the end of a hold anew, counted from now; it may come sooner than before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -300,7 +301,7 @@ class LedgerServiceServicer:
     def BatchRecord(self, request, context):
         """Takes a list of writes and gives an outcome for each, in the same order. One that is refused fails alone, unless
         all or none are asked for; where the ledger cannot be reached the call fails as a whole, and may be sent again as
-        it was.
+        it was. Each write needs the scope of its own method as well; that is checked once tokens carry scopes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -309,7 +310,8 @@ class LedgerServiceServicer:
     def RecordStream(self, request_iterator, context):
         """Takes lists of writes one after the other and answers each list with an outcome for each of its writes. The
         responses come in the order of the requests; the next request is read while the one before is carried out, and no
-        faster than answers are taken. A caller whose stream broke sends again what has no answer yet.
+        faster than answers are taken. A caller whose stream broke sends again what has no answer yet. Each write needs the
+        scope of its own method as well; that is checked once tokens carry scopes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -323,7 +325,7 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """Lists a member's entries, newest first.
+        """Lists a member's entries, those recorded last first. Its times, however, ask for when they happened.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

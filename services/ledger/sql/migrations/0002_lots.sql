@@ -17,7 +17,7 @@ ALTER TABLE ledger.members
     ADD COLUMN holds json NOT NULL DEFAULT '[]',
     ADD COLUMN adjusted_day date,
     ADD COLUMN adjusted bigint NOT NULL DEFAULT 0,
-    -- Adjustments that await approval: [adjustment id, points, principal].
+    -- Adjustments that await approval: [adjustment id, points, who asked].
     ADD COLUMN awaited json NOT NULL DEFAULT '[]',
     -- Earning classes, ascending: [sequence, name, microseconds from which it holds].
     ADD COLUMN classes json NOT NULL DEFAULT '[]',
@@ -55,7 +55,8 @@ CREATE INDEX members_due ON ledger.members (partition, due_time) WHERE due_time 
 ALTER TABLE ledger.purchases
     ADD COLUMN occurred_time timestamptz,
     ADD COLUMN entry_offset bigint NOT NULL DEFAULT 0,
-    -- What each rule gave: [rule, activation day, expiry day, base that came back, points taken back].
+    -- What each rule gave: [rule, activation day, expiry day, base that came back, points taken back,
+    -- what of the purchase had come back before].
     ADD COLUMN grants json NOT NULL DEFAULT '[]',
     -- What came back by line: [number, quantity, amount].
     ADD COLUMN returned_lines json NOT NULL DEFAULT '[]',
@@ -65,7 +66,7 @@ ALTER TABLE ledger.purchases
 UPDATE ledger.purchases p
 SET occurred_time = e.occurred_time,
     entry_offset = e.entry_offset,
-    grants = json_build_array(json_build_array(p.rules -> 0, '', '', 0, p.returned_points))
+    grants = json_build_array(json_build_array(p.rules -> 0, '', '', 0, p.returned_points, 0))
 FROM ledger.entries e
 WHERE e.partition = p.partition AND e.member_id = p.member_id AND e.purchase_id = p.purchase_id
     AND e.kind = 'PURCHASE_RECORDED';
