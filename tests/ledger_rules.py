@@ -98,10 +98,9 @@ class Shop:
         command = kind(
             member_id="m",
             request_id=request_id,
-            on_behalf_of="",
             occurred_time=at,
             request=b"",
-            **{"principal": "till", **fields},
+            **{"principal": "till", "on_behalf_of": "", **fields},
         )
         about = fields.get("purchase_id", ""), fields.get("redemption_id", "")
         known = self.known._replace(
@@ -161,9 +160,15 @@ class Shop:
     def award(self, points: int, *, purchase_id: str = "", at: datetime | None = None) -> Event:
         return self.do(commands.AwardPoints, at=at, points=points, reason="x", note="", purchase_id=purchase_id)
 
-    def adjust(self, points: int, *, approves: str = "", principal: str = "support") -> Event:
+    def adjust(self, points: int, *, approves: str = "", principal: str = "support", on_behalf_of: str = "") -> Event:
         return self.do(
-            commands.AdjustPoints, points=points, reason="x", note="", approves=approves, principal=principal
+            commands.AdjustPoints,
+            points=points,
+            reason="x",
+            note="",
+            approves=approves,
+            principal=principal,
+            on_behalf_of=on_behalf_of,
         )
 
     def redeem(self, points: int, *, offline: bool = False, at: datetime | None = None) -> Event:

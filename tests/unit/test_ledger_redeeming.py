@@ -298,6 +298,14 @@ def test_above_the_limit_of_a_call_another_principal_must_approve_it(points: int
     assert again.reason == "ADJUSTMENT_UNKNOWN"
 
 
+def test_who_acts_through_another_principal_is_the_one_who_asked_or_approves() -> None:
+    made = shop(100, programme("adjustments: {per_call: 50}"))
+    asked = made.adjust(51, principal="backoffice", on_behalf_of="alice")
+    assert made.adjust(51, approves=asked.request_id, principal="alice").reason == "APPROVAL_BY_SAME_PRINCIPAL"
+    approved = made.adjust(51, approves=asked.request_id, principal="backoffice", on_behalf_of="bob")
+    assert approved.kind is EntryKind.POINTS_ADJUSTED
+
+
 def test_an_approval_that_can_not_be_carried_out_leaves_the_adjustment_waiting() -> None:
     made = shop(10, programme("adjustments: {per_call: 50}"))
     asked = made.adjust(-51)

@@ -44,8 +44,6 @@ LEFT JOIN (
 ) b USING (partition, member_id)
 WHERE m.partition = o.partition AND m.member_id = o.member_id;
 
-ALTER TABLE ledger.members ALTER COLUMN activity_time DROP DEFAULT;
-
 -- squawk-ignore ban-drop-table
 DROP TABLE ledger.earning_classes;
 
