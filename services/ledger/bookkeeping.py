@@ -24,8 +24,6 @@ from services.runtime.database import TRY_AGAIN, Connection, Pool, keep_going, t
 _FOLDED_AT_ONCE = 2000
 _FOLD_SECONDS = 5.0
 _CAUGHT_UP_AT_ONCE = 500
-# Beyond the offset of any entry.
-_LAST = 2**62
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -78,7 +76,9 @@ class Bookkeeping:
     async def _fold(self, partition: int) -> int:
         async def fold(connection: Connection) -> int:
             place = await store.lock_journal_cursor(connection, partition)
-            entries = await store.read_booked(connection, partition, place.entry_offset, _LAST, _FOLDED_AT_ONCE)
+            entries = await store.read_booked(
+                connection, partition, place.entry_offset, store.LAST_OFFSET, _FOLDED_AT_ONCE
+            )
             if entries:
                 journal = self._journal(place)
                 for _, entry in entries:

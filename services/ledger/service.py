@@ -90,8 +90,6 @@ _SALT_BYTES = 16
 _SWEPT_AT_ONCE = 50
 _SWEEP_SECONDS = 1.0
 _HISTORY_PAGE = 500
-# Beyond the offset of any entry.
-_LAST = 2**62
 
 Command = MemberCommand | AdvanceClock | CatchUp
 T = TypeVar("T")
@@ -320,13 +318,7 @@ class Ledger:
 
     async def member(self, member_id: str) -> Member:
         """A member as it stands now."""
-        key = self._key(member_id)
-
-        async def read(connection: Connection) -> tuple[Member | None, store.Head]:
-            found = await store.read_members(connection, [key])
-            return found.get(key), await store.read_head(connection, key.partition)
-
-        member, head = await self._read(read)
+        member, head = await self._member_and_head(self._key(member_id))
         if member is None:
             raise MemberUnknownError
         return catch_up(self.programme, member, self._now(head))[1]
@@ -387,19 +379,22 @@ class Ledger:
 
     async def quote(self, command: RecordPurchase) -> Event:
         """What a purchase would give now; nothing is kept."""
-        key = self._key(command.member_id)
-
-        async def read(connection: Connection) -> tuple[Member | None, store.Head]:
-            found = await store.read_members(connection, [key])
-            return found.get(key), await store.read_head(connection, key.partition)
-
-        member, head = await self._read(read)
+        member, head = await self._member_and_head(self._key(command.member_id))
         now = Now(time=self._now(head), simulated=self._simulated)
         decision = decide(self.programme, now, Known(member=member), command)
         quoted = next(event for event in decision.events if event.request_id == command.request_id)
         if quoted.kind is EntryKind.REQUEST_REFUSED:
             raise RefusedError(Refusal(quoted.reason))
         return quoted
+
+    async def _member_and_head(self, key: store.MemberKey) -> tuple[Member | None, store.Head]:
+        """A member as written down, and the head of its partition."""
+
+        async def read(connection: Connection) -> tuple[Member | None, store.Head]:
+            found = await store.read_members(connection, [key])
+            return found.get(key), await store.read_head(connection, key.partition)
+
+        return await self._read(read)
 
     def _key(self, member_id: str) -> store.MemberKey:
         return store.MemberKey(self.partition_of(member_id), member_id)
@@ -454,8 +449,8 @@ class Ledger:
 def _before(page_token: str) -> int:
     """The offset that a page ends before."""
     if not page_token:
-        return _LAST
-    if not page_token.isascii() or not page_token.isdigit() or not 0 < int(page_token) < _LAST:
+        return store.LAST_OFFSET
+    if not page_token.isascii() or not page_token.isdigit() or not 0 < int(page_token) < store.LAST_OFFSET:
         raise PageTokenError
     return int(page_token)
 

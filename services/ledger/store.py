@@ -39,6 +39,11 @@ from services.ledger.domain.state import (
 from services.runtime.clock import SIMULATED_START, ClockMode
 from services.runtime.database import Connection, load_queries
 
+# By their names: an enumeration takes ten times as long to find its own.
+_KINDS = {kind.value: kind for kind in EntryKind}
+# Beyond the offset of any entry.
+LAST_OFFSET = 2**62
+
 SQL = load_queries(Path(__file__).parent / "sql" / "queries.sql")
 
 
@@ -591,7 +596,7 @@ def read_entry(row: Mapping[str, Any]) -> Entry:
         partition=row["partition"],
         offset=row["entry_offset"],
         event=Event(
-            kind=EntryKind(row["kind"]),
+            kind=_KINDS[row["kind"]],
             member_id=row["member_id"],
             request_id=row["request_id"],
             occurred_time=row["occurred_time"],

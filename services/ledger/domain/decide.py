@@ -227,13 +227,7 @@ def _purchase(
     yield bought
     if bought.kind is EntryKind.REQUEST_REFUSED or purchase is None:
         return
-    known = Known(
-        member=known.member,
-        purchase=known.purchase,
-        redemption=None,
-        lapsed=known.lapsed,
-        bought={"lines": command.lines},
-    ).after(bought)
+    known = known._replace(bought={"lines": command.lines}).after(bought)
     for waiting in purchase.waiting:
         event = linked_return(programme, known, waiting)
         known = known.after(event)

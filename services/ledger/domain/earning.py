@@ -78,7 +78,7 @@ def explain(rule: RulePoints, programme: Programme) -> str:
     )
     if rule.multiplier_bp != BASIS_POINTS:
         text += f", times {format_factor(rule.multiplier_bp)}"
-    return text if rule.rule == "base" else f"bonus {rule.rule}: {text}"
+    return text if rule.rule == "base" else f"bonus {rule.rule}, on top: {text}"
 
 
 def _rate(programme: Programme, name: str, base: int, multiplier: int, lines: tuple[int, ...] = ()) -> RulePoints:

@@ -16,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from services.ledger.domain.events import (
@@ -112,35 +113,12 @@ def encode_body(event: Event) -> str:
 
 
 def decode_body(body: str) -> dict[str, Any]:
-    """The fields of an Event that a body holds."""
-    read = json.loads(body)
-    effective, expire, day = read.get("effective"), read.get("expire"), read.get("adjusted_day")
-    return {
-        "currency": read.get("currency", ""),
-        "amount": read.get("amount", 0),
-        "goods_paid": read.get("goods_paid"),
-        "postings": tuple(
-            Posting(Account(account), points, decode_lot(*lot)) for account, points, *lot in read.get("postings", ())
-        ),
-        "rules": tuple(decode_rule(rule) for rule in read.get("rules", ())),
-        "pending_after": read.get("pending", 0),
-        "available_after": read.get("available", 0),
-        "held_after": read.get("held", 0),
-        "debt_after": read.get("debt", 0),
-        "earning_class": read.get("class", ""),
-        "effective_time": None if effective is None else from_microseconds(effective),
-        "sequence": read.get("sequence", 0),
-        "reason": read.get("reason", ""),
-        "channel": read.get("channel", ""),
-        "reference": read.get("reference", ""),
-        "hold_left": read.get("hold_left", 0),
-        "expire_time": None if expire is None else from_microseconds(expire),
-        "requested_points": read.get("requested", 0),
-        "adjusted_day": None if day is None else date.fromisoformat(day),
-        "returned_lines": tuple(LineReturn(*line) for line in read.get("returned_lines", ())),
-        "exchange_id": read.get("exchange", ""),
-        "flags": tuple(Flag(flag) for flag in read.get("flags", ())),
-    }
+    """The fields of an Event that a body holds; those that are not there have their defaults."""
+    fields: dict[str, Any] = {}
+    for key, value in json.loads(body).items():
+        field, decode = _FIELDS[key]
+        fields[field] = value if decode is None else decode(value)
+    return fields
 
 
 def decode_legs(encoded: Sequence[Sequence[Any]]) -> list[Leg]:
@@ -154,6 +132,8 @@ def decode_after(body: str) -> PointsAfter:
     return PointsAfter(read.get("pending", 0), read.get("available", 0), read.get("held", 0), read.get("debt", 0))
 
 
+# All lots have the same few days.
+@lru_cache(maxsize=8192)
 def encode_lot(lot: LotKey) -> tuple[str, str]:
     """The days of a lot as texts, `2027-01-31`; empty where there is none."""
     return (
@@ -162,6 +142,7 @@ def encode_lot(lot: LotKey) -> tuple[str, str]:
     )
 
 
+@lru_cache(maxsize=8192)
 def decode_lot(activates: str = "", expires: str = "") -> LotKey:
     """The lot of two days as texts."""
     if not activates and not expires:
@@ -180,15 +161,7 @@ def encode_rule(rule: RulePoints) -> list[Any]:
 def decode_rule(encoded: Sequence[Any]) -> RulePoints:
     """A rule from its array."""
     rule, points, base, rate, per, multiplier, *lines = encoded
-    return RulePoints(
-        rule=rule,
-        points=points,
-        base=base,
-        rate_points=rate,
-        rate_per=per,
-        multiplier_bp=multiplier,
-        lines=tuple(lines[0]) if lines else (),
-    )
+    return RulePoints(rule, points, base, rate, per, multiplier, tuple(lines[0]) if lines else ())
 
 
 def encode_entry(
@@ -243,3 +216,51 @@ def request_digest(salt: bytes, request: bytes) -> bytes:
 def partition_of(member_id: str, partitions: int) -> int:
     """The home of a member: a stable hash of its id."""
     return int.from_bytes(hashlib.sha256(member_id.encode()).digest()[:8]) % partitions
+
+
+def _decode_postings(encoded: Sequence[Sequence[Any]]) -> tuple[Posting, ...]:
+    return tuple(
+        [
+            Posting(_ACCOUNTS[account], points, decode_lot(*lot)) if lot else Posting(_ACCOUNTS[account], points)
+            for account, points, *lot in encoded
+        ]
+    )
+
+
+def _decode_rules(encoded: Sequence[Sequence[Any]]) -> tuple[RulePoints, ...]:
+    return tuple([decode_rule(rule) for rule in encoded])
+
+
+def _decode_returned_lines(encoded: Sequence[Sequence[int]]) -> tuple[LineReturn, ...]:
+    return tuple([LineReturn(*line) for line in encoded])
+
+
+def _decode_flags(encoded: Sequence[str]) -> tuple[Flag, ...]:
+    return tuple([Flag(flag) for flag in encoded])
+
+
+# Keys of a body: the field of the event, and how it is read where it is no number or text.
+_FIELDS: Mapping[str, tuple[str, Callable[[Any], Any] | None]] = {
+    "currency": ("currency", None),
+    "amount": ("amount", None),
+    "goods_paid": ("goods_paid", None),
+    "postings": ("postings", _decode_postings),
+    "rules": ("rules", _decode_rules),
+    "pending": ("pending_after", None),
+    "available": ("available_after", None),
+    "held": ("held_after", None),
+    "debt": ("debt_after", None),
+    "class": ("earning_class", None),
+    "effective": ("effective_time", from_microseconds),
+    "sequence": ("sequence", None),
+    "reason": ("reason", None),
+    "channel": ("channel", None),
+    "reference": ("reference", None),
+    "hold_left": ("hold_left", None),
+    "expire": ("expire_time", from_microseconds),
+    "requested": ("requested_points", None),
+    "adjusted_day": ("adjusted_day", date.fromisoformat),
+    "returned_lines": ("returned_lines", _decode_returned_lines),
+    "exchange": ("exchange_id", None),
+    "flags": ("flags", _decode_flags),
+}

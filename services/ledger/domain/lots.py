@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
-from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
+from services.ledger.domain.encoding import decode_lot, encode_lot
 from services.ledger.domain.events import UNDATED, Account, LotKey, Posting
 from services.programme.model import Programme
 
@@ -168,23 +168,9 @@ def becoming_available(debt: int, parts: Sequence[Lot]) -> list[Posting]:
 
 
 def _text(key: LotKey, points: int) -> str:
-    return f"{points}@{_days(key)}" if key != UNDATED else str(points)
+    return f"{points}@{'/'.join(encode_lot(key))}" if key != UNDATED else str(points)
 
 
 def _read(text: str) -> Lot:
     points, _, days = text.partition("@")
-    return Lot(_key(days) if days else UNDATED, int(points))
-
-
-# The lots of all members have the same few days.
-@lru_cache(maxsize=8192)
-def _days(key: LotKey) -> str:
-    return f"{key.activates.isoformat() if key.activates else ''}/{key.expires.isoformat() if key.expires else ''}"
-
-
-@lru_cache(maxsize=8192)
-def _key(days: str) -> LotKey:
-    activates, _, expires = days.partition("/")
-    return LotKey(
-        date.fromisoformat(activates) if activates else None, date.fromisoformat(expires) if expires else None
-    )
+    return Lot(decode_lot(*days.split("/")) if days else UNDATED, int(points))

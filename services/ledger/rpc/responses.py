@@ -198,11 +198,11 @@ class Messages:
         message.returned_points = purchase.returned_points
         message.store_id = listed.detail.get("store_id", "")
         message.receipt_number = listed.detail.get("receipt_number", "")
-        message.channel = listed.body["channel"]
+        message.channel = listed.body.get("channel", "")
         message.voided = purchase.voided
         message.partition = partition
         message.offset = listed.entry_offset
-        message.exchange_id = listed.body["exchange_id"]
+        message.exchange_id = listed.body.get("exchange_id", "")
 
     def entry(self, message: entry_pb2.Entry, entry: Entry) -> None:
         """One entry of the log."""
