@@ -17,6 +17,7 @@ import asyncpg
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
@@ -318,6 +319,11 @@ def said_once(answer: Any) -> tuple[list[Any], set[bool]]:
             if hasattr(one, "replayed"):
                 words.add(one.replayed)
                 one.replayed = False
+            for detail in getattr(one, "details", ()):
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    info.metadata.pop("replayed", None)
+                    detail.Pack(info)
         plain.append(copied)
     return plain, words
 
