@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,6 +13,7 @@ from services.ledger.domain.commands import Line, LineKind
 from services.ledger.domain.decide import Now, decide
 from services.ledger.domain.events import EntryKind, Event, LineReturn
 from services.ledger.domain.state import Known, Member, Purchase, Redemption
+from services.ledger.domain.views import AsOf
 from services.programme import Programme, parse
 
 WARSAW = ZoneInfo("Europe/Warsaw")
@@ -215,3 +216,10 @@ def _movement(amount: int, lines: tuple[Line, ...], store_id: str) -> dict[str, 
         "receipt_number": "",
         "channel": "",
     }
+
+
+def as_of(rules: Programme, events: Iterable[Event], at: datetime) -> Member | None:
+    """The member at an instant, from all of its events."""
+    view = AsOf(rules, at)
+    view.add(events)
+    return view.member()

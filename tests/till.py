@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import grpc
+from loyalty.ledger.v1 import ledger_service_pb2 as pb
 
 _AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
@@ -20,3 +21,10 @@ async def until_answered(call: Any, request: Any) -> Any:
                 raise
             await asyncio.sleep(0.1)  # what a till does between tries
     raise AssertionError("no answer within the time that a restart may take")
+
+
+def write(request: Any) -> pb.Write:
+    """The request as one of a batch."""
+    name = type(request).DESCRIPTOR.name.removesuffix("Request")
+    field = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
+    return pb.Write(**{field: request})

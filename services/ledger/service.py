@@ -70,6 +70,7 @@ from services.runtime.database import (
     Connection,
     Pool,
     connect,
+    keep_going,
 )
 from services.runtime.signal import Signal, woken
 from services.runtime.status import OverloadedError
@@ -259,14 +260,13 @@ class Ledger:
 
     async def keep_swept(self) -> None:
         """Sweeps for ever: at once where more may be due, else in a second."""
-        while True:
-            try:
-                swept = await self.sweep()
-            except (*CONNECTION_ERRORS, *PASSING_ERRORS, *TRY_AGAIN, OverloadedError) as error:
-                log.warning("not_swept", error=type(error).__name__)
-                swept = 0
-            if not swept:
-                await asyncio.sleep(_SWEEP_SECONDS)
+
+        async def sweep() -> None:
+            while True:
+                if not await self.sweep():
+                    await asyncio.sleep(_SWEEP_SECONDS)
+
+        await keep_going("sweep", sweep, also=(*TRY_AGAIN, OverloadedError))
 
     async def sweep(self) -> int:
         """Writes down what time has done to some members' points by now; how many members."""

@@ -23,14 +23,12 @@ from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
 
 from services.cli.postgres import Cluster
-from services.ledger.check import check
-from services.ledger.config import Config
 from services.runtime.channels import open_channel
-from services.runtime.clock import ClockMode
 from tests.conftest import SECRET, Database, fresh_database
+from tests.ledger_checks import checked
 from tests.ledger_process import LedgerProcess, Nursery, nursery
 from tests.outcomes import OF_THE_ENTRY
-from tests.till import until_answered
+from tests.till import until_answered, write
 
 PROGRAMME = """
 programme: kill
@@ -74,12 +72,6 @@ def at(text: str) -> Timestamp:
     stamp = Timestamp()
     stamp.FromJsonString(text)
     return stamp
-
-
-def write(request: Any) -> pb.Write:
-    name = type(request).DESCRIPTOR.name.removesuffix("Request")
-    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
-    return pb.Write(**{snake: request})
 
 
 def batch(*requests: Any, all_or_none: bool = False) -> pb.BatchRecordRequest:
@@ -419,16 +411,7 @@ class Stage:
 
     async def differences(self) -> Sequence[Mapping[str, Any]]:
         """What the check of everything finds."""
-        report = await check(
-            Config(
-                listen="",
-                database_url=self.database.dsn("loyalty_ledger"),
-                programme=self.programme,
-                token_file=self._token_file,
-                clock=ClockMode.SIMULATED,
-            )
-        )
-        return report.differences
+        return (await checked(self.database.dsn("loyalty_ledger"), self.programme)).differences
 
 
 async def test_kill_9_at_random_moments_leaves_every_write_done_once_and_every_story_as_it_is_without(

@@ -25,6 +25,7 @@ from services.runtime.channels import open_channel
 from services.runtime.clock import ClockMode
 from services.runtime.identity import AUTHORIZATION, bearer
 from tests.conftest import SECRET, Database, StartLedger
+from tests.till import write
 
 PROGRAMME = """
 programme: points
@@ -88,13 +89,6 @@ def returned(request_id: str, purchase_id: str, **more: Any) -> pb.RecordReturnR
     return pb.RecordReturnRequest(
         **{"request_id": request_id, "member_id": M, "purchase_id": purchase_id, "occurred_time": at(NOON)} | more
     )
-
-
-def write(request: Any) -> pb.Write:
-    """The request as one of a batch."""
-    name = type(request).DESCRIPTOR.name.removesuffix("Request")
-    field = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
-    return pb.Write(**{field: request})
 
 
 def details_of(error: grpc.aio.AioRpcError) -> dict[str, Any]:

@@ -12,11 +12,9 @@ from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
 
-from services.ledger.check import check
-from services.ledger.config import Config
-from services.runtime.clock import ClockMode
 from services.runtime.command import CheckReport
 from tests.conftest import PROGRAMMES, ROOT, Database, StartLedger
+from tests.ledger_checks import checked
 
 
 async def fill(start_ledger: StartLedger) -> None:
@@ -36,16 +34,8 @@ async def fill(start_ledger: StartLedger) -> None:
     assert all(outcome.WhichOneof("outcome") != "error" for outcome in answer.outcomes)
 
 
-async def checked(database: Database, token_file: Path) -> CheckReport:
-    return await check(
-        Config(
-            listen="",
-            database_url=database.dsn("loyalty_ledger"),
-            programme=PROGRAMMES / "tiered-365.yaml",
-            token_file=token_file,
-            clock=ClockMode.SIMULATED,
-        )
-    )
+async def report_of(database: Database) -> CheckReport:
+    return await checked(database.dsn("loyalty_ledger"), PROGRAMMES / "tiered-365.yaml")
 
 
 async def tampered(database: Database, statement: str) -> None:
@@ -85,7 +75,7 @@ async def test_the_check_of_an_untouched_ledger_is_clean(
     start_ledger: StartLedger, database: Database, token_file: Path
 ) -> None:
     await fill(start_ledger)
-    report = await checked(database, token_file)
+    report = await report_of(database)
     assert report.differences == ()
     assert report.checked["entries"] == 12
     assert report.checked["points"] == 300
@@ -117,7 +107,7 @@ async def test_the_check_finds_what_was_changed(
 ) -> None:
     await fill(start_ledger)
     await tampered(database, statement)
-    report = await checked(database, token_file)
+    report = await report_of(database)
     assert what in {difference["what"] for difference in report.differences}
 
 
@@ -126,6 +116,6 @@ async def test_without_its_detail_an_entry_keeps_its_proof_and_the_check_says_wh
 ) -> None:
     await fill(start_ledger)
     await tampered(database, "DELETE FROM ledger.entry_details")
-    report = await checked(database, token_file)
+    report = await report_of(database)
     assert {difference["what"] for difference in report.differences} == {"detail of an entry"}
     assert len(report.differences) == 6

@@ -17,11 +17,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
 
-from services.ledger.check import check
-from services.ledger.config import Config
 from services.runtime.channels import open_channel
-from services.runtime.clock import ClockMode
 from tests.conftest import SECRET, Database
+from tests.ledger_checks import checked
 from tests.ledger_process import LedgerProcess, Nursery, nursery
 from tests.till import until_answered
 
@@ -76,16 +74,7 @@ async def tills(processes: Nursery, database: Database, folder: Path, token_file
 
 
 async def differences(database: Database, folder: Path) -> Any:
-    report = await check(
-        Config(
-            listen="",
-            database_url=database.dsn("loyalty_ledger"),
-            programme=folder / "two.yaml",
-            token_file=folder / "token",
-            clock=ClockMode.SIMULATED,
-        )
-    )
-    return report.differences
+    return (await checked(database.dsn("loyalty_ledger"), folder / "two.yaml")).differences
 
 
 async def done(call: Any, request: Any) -> Any:

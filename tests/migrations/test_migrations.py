@@ -11,12 +11,10 @@ import asyncpg
 import pytest
 
 from services.cli.postgres import Cluster
-from services.ledger.check import check
-from services.ledger.config import Config
-from services.runtime.clock import ClockMode
 from services.runtime.database import Connection, create_pool, load_queries, transact
 from services.runtime.migrations import MigrationError, migrate
 from tests.conftest import PROGRAMMES, ROOT, Database
+from tests.ledger_checks import checked
 
 SERVICES = ("ledger", "tiers", "notifier")
 
@@ -80,15 +78,7 @@ async def test_a_ledger_of_the_first_release_is_brought_over_whole(cluster: Clus
         finally:
             await owner.close()
         await migrate(dsn, "ledger", migrations_of("ledger"))
-        report = await check(
-            Config(
-                listen="",
-                database_url=cluster.dsn("loyalty_ledger", database=name),
-                programme=PROGRAMMES / "tiered-365.yaml",
-                token_file=tmp_path / "token",
-                clock=ClockMode.SIMULATED,
-            )
-        )
+        report = await checked(cluster.dsn("loyalty_ledger", database=name), PROGRAMMES / "tiered-365.yaml")
     finally:
         cluster.drop_database(name)
     assert report.differences == ()

@@ -29,10 +29,10 @@ from services.ledger.domain.state import (
     evolve_purchase,
     evolve_redemption,
 )
-from services.ledger.domain.views import as_of
 from services.ledger.errors import RejectedError
 from services.programme import Programme, parse
 from tests.ledger_model import Bonus, Key, Model, Rules, day_begins, draw_order
+from tests.ledger_rules import as_of
 
 DAY = timedelta(days=1)
 MICROSECOND = timedelta(microseconds=1)

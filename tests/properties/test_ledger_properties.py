@@ -15,8 +15,6 @@ from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
 
-from services.ledger.check import check
-from services.ledger.config import Config
 from services.ledger.domain import commands
 from services.ledger.domain.decide import Now, decide
 from services.ledger.domain.encoding import decode_body, encode_body
@@ -24,8 +22,8 @@ from services.ledger.domain.events import Account, EntryKind, Event
 from services.ledger.domain.state import Known, Member, Purchase, evolve_member, evolve_purchase
 from services.ledger.errors import RejectedError
 from services.programme import load
-from services.runtime.clock import ClockMode
 from tests.conftest import PROGRAMMES, Database, StartLedger
+from tests.ledger_checks import checked
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 PROGRAMME = load(PROGRAMMES / "retail-demo.yaml")
@@ -242,15 +240,7 @@ async def test_a_real_ledger_answers_repeated_requests_alike_and_its_check_stays
                 assert answers[key] == (sent, content), "the same request id, the same content, the same answer"
                 assert replayed
             answers[key] = (sent, content)
-    report = await check(
-        Config(
-            listen="",
-            database_url=database.dsn("loyalty_ledger"),
-            programme=PROGRAMMES / "tiered-365.yaml",
-            token_file=token_file,
-            clock=ClockMode.SIMULATED,
-        )
-    )
+    report = await checked(database.dsn("loyalty_ledger"), PROGRAMMES / "tiered-365.yaml")
     assert report.differences == ()
 
 

@@ -9,9 +9,8 @@ import pytest
 
 from services.ledger.domain.catching_up import catch_up, due_time, next_expiry
 from services.ledger.domain.events import LEDGER, Account, EntryKind, Flag, LotKey
-from services.ledger.domain.views import as_of
 from services.ledger.errors import OccurredTooEarlyError
-from tests.ledger_rules import Shop, local, programme
+from tests.ledger_rules import Shop, as_of, local, programme
 
 MICROSECOND = timedelta(microseconds=1)
 DAY = timedelta(days=1)

@@ -57,13 +57,6 @@ class AsOf:
         return catch_up(self._programme, _without_negative(self._member, lots, pending), self._at)[1]
 
 
-def as_of(programme: Programme, events: Iterable[Event], at: datetime) -> Member | None:
-    """The member at an instant, from its events; see `AsOf`."""
-    view = AsOf(programme, at)
-    view.add(events)
-    return view.member()
-
-
 def _without_negative(member: Member, lots: list[Lot], pending: list[Lot]) -> Member:
     """The member with its lots; what is missing in some of them comes out of the others, and is debt beyond that."""
     held = [lot for hold in member.holds for lot in hold.lots]
