@@ -15,14 +15,16 @@ from datetime import date, datetime, timedelta
 
 from services.ledger import store
 from services.ledger.domain.catching_up import catch_up
+from services.ledger.domain.events import Entry
 from services.ledger.domain.journal import Booked, Days, Journal
 from services.ledger.domain.liability import Liability, Span, Sum, liability
 from services.programme.model import Programme
 from services.runtime.clock import SIMULATED_START, ClockMode, MachineClock
 from services.runtime.database import TRY_AGAIN, Connection, Pool, keep_going, transact
+from services.runtime.tail import Tail
 
 _FOLDED_AT_ONCE = 2000
-_FOLD_SECONDS = 5.0
+_FOLD_SECONDS = 1.0
 _CAUGHT_UP_AT_ONCE = 500
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -49,9 +51,16 @@ class Bookkeeping:
     """Keeps the journal and reads it."""
 
     def __init__(
-        self, *, pool: Pool, programme: Programme, installation: store.Installation, clock: MachineClock
+        self,
+        *,
+        pool: Pool,
+        programme: Programme,
+        installation: store.Installation,
+        clock: MachineClock,
+        tail: Tail[Entry],
     ) -> None:
         self._pool = pool
+        self._tail = tail
         self._programme = programme
         self._partitions = installation.partitions
         self._simulated = installation.clock_mode is ClockMode.SIMULATED
@@ -76,7 +85,7 @@ class Bookkeeping:
     async def _fold(self, partition: int) -> int:
         async def fold(connection: Connection) -> int:
             place = await store.lock_journal_cursor(connection, partition)
-            entries = await store.read_booked(
+            entries = self._held(partition, place.entry_offset) or await store.read_booked(
                 connection, partition, place.entry_offset, store.LAST_OFFSET, _FOLDED_AT_ONCE
             )
             if entries:
@@ -88,6 +97,12 @@ class Bookkeeping:
             return len(entries)
 
         return await transact(self._pool, fold)
+
+    def _held(self, partition: int, after: int) -> list[tuple[int, Booked]]:
+        """The entries that follow, as far as they are held in memory: most are folded before they leave it."""
+        last = self._tail.last(partition)
+        held = self._tail.between(partition, after, last) if last > after else None
+        return [(entry.offset, Booked.of(entry.event, entry.recorded_time)) for entry in held or ()]
 
     async def reckon(self, period: str, known_at: datetime | None) -> Reckoned:
         """The liability of a period (empty: the open month), from what was recorded by a time (None: all).

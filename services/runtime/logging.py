@@ -5,6 +5,8 @@ Event names are static, snake_case, in the past tense; ids, never contents; no p
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import contextlib
 import logging
 import sys
@@ -14,19 +16,38 @@ import structlog
 
 
 class Outlet:
-    """Where log lines go. A disk that is full, or a reader that has gone, must not fail the work that is logged."""
+    """Where log lines go. A disk that is full, or a reader that has gone, must not fail the work that is logged.
+
+    The lines of one turn of the event loop are written together: a system call for each costs as much as making it.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lines: list[str] = []
+        # The loop that will write; another one cannot be relied upon to.
+        self._writer: asyncio.AbstractEventLoop | None = None
+        atexit.register(self._write)
 
     def write(self, text: str) -> None:
-        """Writes, if that can be done."""
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
+        """Takes text; it is written after this turn of the event loop, or at once where there is none."""
+        self._lines.append(text)
 
     def flush(self) -> None:
-        """Flushes, if that can be done."""
+        """Has what was taken written."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write()
+            return
+        if self._writer is not loop:
+            self._writer = loop
+            loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._writer = None
+        lines, self._lines = self._lines, []
         with contextlib.suppress(OSError):
+            self._stream.write("".join(lines))
             self._stream.flush()
 
 

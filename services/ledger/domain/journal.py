@@ -52,9 +52,14 @@ class Booked(NamedTuple):
     legs: Sequence[Leg]
 
     @classmethod
+    def of(cls, event: Event, recorded_time: datetime) -> Booked:
+        """An event as it was written down at a time."""
+        return cls(event.kind, event.occurred_time, recorded_time, [Leg.of(one) for one in event.postings])
+
+    @classmethod
     def by_time(cls, event: Event) -> Booked:
         """What time has done and nobody has written down yet."""
-        return cls(event.kind, event.occurred_time, event.occurred_time, [Leg.of(one) for one in event.postings])
+        return cls.of(event, event.occurred_time)
 
 
 class Line(NamedTuple):
