@@ -198,7 +198,7 @@ class Model:
         self.purchases: dict[str, Bought] = {}
         self.recorded = 0
         self.redemptions: dict[str, Spent] = {}
-        self.asked: dict[str, tuple[int, str]] = {}
+        self.asked: dict[str, tuple[int, bool, str]] = {}
         self.adjusted_on: dict[date, int] = {}
         self.classes: list[tuple[int, str, datetime]] = []
 
@@ -425,7 +425,7 @@ class Model:
                 raise Refused("RETURNED_LINES_DIFFER")
             amount = sum(by_line.values())
         returned = bought.returned + amount
-        if not amount or returned > bought.amount:
+        if returned > bought.amount:
             raise Refused("RETURN_EXCEEDS_PURCHASE")
         goods_back = bought.goods * returned // bought.amount if goods is None else bought.returned_goods + goods
         if returned == bought.amount:
@@ -525,12 +525,15 @@ class Model:
 
     def AdjustPoints(self, command: commands.AdjustPoints, occurred: datetime, instant: datetime) -> str:
         day, size, rules = self.rules.local(instant), abs(command.points), self.rules
-        if command.approves:
-            if command.approves not in self.asked:
+        if about := command.approves or command.declines:
+            if about not in self.asked:
                 raise Refused("ADJUSTMENT_UNKNOWN")
-            points, principal = self.asked[command.approves]
-            if points != command.points:
+            points, restores, principal = self.asked[about]
+            if points != command.points or restores != command.restores_expired:
                 raise Refused("ADJUSTMENT_DIFFERS")
+            if command.declines:
+                del self.asked[about]
+                return "ADJUSTMENT_DECLINED"
             if principal == command.principal:
                 raise Refused("APPROVAL_BY_SAME_PRINCIPAL")
         elif (rules.per_call is not None and size > rules.per_call) or (
@@ -538,16 +541,33 @@ class Model:
         ):
             if len(self.asked) >= 20:
                 raise Refused("TOO_MANY_ADJUSTMENTS")
-            self.asked[command.request_id] = (command.points, command.principal)
+            self.asked[command.request_id] = (command.points, command.restores_expired, command.principal)
             return "ADJUSTMENT_REQUESTED"
-        if command.points < 0:
+        if command.restores_expired:
+            self.restore(size, instant)
+        elif command.points < 0:
             self.spend(size)
-        else:
+        if command.points > 0:
             self.make_available([(self.fresh(day), size)])
         self.asked.pop(command.approves, None)
-        self.adjusted += command.points
         self.adjusted_on[day] = self.adjusted_on.get(day, 0) + size
+        if command.restores_expired:
+            return "POINTS_RESTORED"
+        self.adjusted += command.points
         return "POINTS_ADJUSTED"
+
+    def restore(self, points: int, instant: datetime) -> None:
+        """Takes points back from what is gone: what went last first, by its last day or, without one, its activity."""
+        inactive = self.inactive_from()
+        if inactive is not None and inactive <= instant:
+            raise Refused("MEMBER_INACTIVE")
+        if points > sum(self.gone.values()):
+            raise Refused("NOT_SO_MANY_EXPIRED")
+        self.expired -= points
+        for key in sorted(self.gone, key=lambda key: (key[1] or key[0], key[0], key[1] is not None), reverse=True):
+            part = min(points, self.gone[key])
+            self.gone[key] -= part
+            points -= part
 
     def spend(self, points: int) -> Parts:
         if points > sum(self.lots.values()):

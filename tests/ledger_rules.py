@@ -161,13 +161,24 @@ class Shop:
     def award(self, points: int, *, purchase_id: str = "", at: datetime | None = None) -> Event:
         return self.do(commands.AwardPoints, at=at, points=points, reason="x", note="", purchase_id=purchase_id)
 
-    def adjust(self, points: int, *, approves: str = "", principal: str = "support", on_behalf_of: str = "") -> Event:
+    def adjust(
+        self,
+        points: int,
+        *,
+        approves: str = "",
+        declines: str = "",
+        restores: bool = False,
+        principal: str = "support",
+        on_behalf_of: str = "",
+    ) -> Event:
         return self.do(
             commands.AdjustPoints,
             points=points,
             reason="x",
             note="",
             approves=approves,
+            declines=declines,
+            restores_expired=restores,
             principal=principal,
             on_behalf_of=on_behalf_of,
         )

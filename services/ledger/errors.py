@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import enum
 
+from services.programme.model import Redemption
+
 
 class LedgerError(Exception):
     """The ledger cannot do this."""
@@ -123,6 +125,8 @@ class Refusal(enum.StrEnum):
     ADJUSTMENT_DIFFERS = "ADJUSTMENT_DIFFERS"
     APPROVAL_BY_SAME_PRINCIPAL = "APPROVAL_BY_SAME_PRINCIPAL"
     TOO_MANY_ADJUSTMENTS = "TOO_MANY_ADJUSTMENTS"
+    NOT_SO_MANY_EXPIRED = "NOT_SO_MANY_EXPIRED"
+    MEMBER_INACTIVE = "MEMBER_INACTIVE"
     PURCHASE_UNKNOWN = "PURCHASE_UNKNOWN"
     PURCHASE_RETURNED = "PURCHASE_RETURNED"
     PURCHASE_VOIDED = "PURCHASE_VOIDED"
@@ -143,17 +147,25 @@ REFUSAL_MESSAGES = {
     Refusal.EARNING_CLASS_UNKNOWN: "the programme has no earning class of this name",
     Refusal.BALANCE_OUT_OF_RANGE: "the balance would leave the range that a balance may have",
     Refusal.NOT_ENOUGH_POINTS: "the member does not have so many points available",
-    Refusal.REDEMPTION_BELOW_MINIMUM: "the programme sets a minimum for points redeemed at once, and this is less",
-    Refusal.REDEMPTION_NOT_IN_STEPS: "the programme sets a step for points redeemed, and this is no multiple of it",
+    Refusal.REDEMPTION_BELOW_MINIMUM: "these are too few points to redeem",
+    Refusal.REDEMPTION_NOT_IN_STEPS: "points are redeemed in steps, and this is no multiple of them",
     Refusal.REDEMPTION_UNKNOWN: "the member has no redemption with this id",
     Refusal.REVERSAL_EXCEEDS_REDEMPTION: "more would be given back than was redeemed and not yet given back",
     Refusal.HOLD_UNKNOWN: "no points are held under this id: it never was, ran out, or was captured or released",
     Refusal.CAPTURE_EXCEEDS_HOLD: "the hold does not hold so many points",
     Refusal.TOO_MANY_HOLDS: "the member has too many holds; capture or release one first",
     Refusal.ADJUSTMENT_UNKNOWN: "no adjustment with this id awaits approval",
-    Refusal.ADJUSTMENT_DIFFERS: "the adjustment that awaits approval is for other points",
+    Refusal.ADJUSTMENT_DIFFERS: "the adjustment that awaits approval has other points or another restores_expired",
     Refusal.APPROVAL_BY_SAME_PRINCIPAL: "whoever asked for an adjustment cannot approve it; somebody else must",
-    Refusal.TOO_MANY_ADJUSTMENTS: "too many adjustments of this member await approval already",
+    Refusal.TOO_MANY_ADJUSTMENTS: "too many adjustments of this member await approval; approve or decline one first",
+    Refusal.NOT_SO_MANY_EXPIRED: (
+        "not so many of the member's points lapsed, less those restored or set against a return since; "
+        "to give more, adjust without restores_expired"
+    ),
+    Refusal.MEMBER_INACTIVE: (
+        "the member has been inactive for so long that its points lapse at once; "
+        "restore them after its next purchase or redemption"
+    ),
     Refusal.PURCHASE_UNKNOWN: "the member has no purchase with this id",
     Refusal.PURCHASE_RETURNED: "all of this purchase came back already",
     Refusal.PURCHASE_VOIDED: "this purchase was voided already",
@@ -168,12 +180,16 @@ REFUSAL_MESSAGES = {
 
 
 class RefusedError(LedgerError):
-    """A rule of the programme says no. `available`: the member's points then; `replayed`: it said so before."""
+    """A rule of the programme says no. `available`: the member's points then; `redemption`: what the programme in force
+    now, whenever it was refused, asks of points spent; `replayed`: it said so before."""
 
-    def __init__(self, refusal: Refusal, *, available: int = 0, replayed: bool = False) -> None:
+    def __init__(
+        self, refusal: Refusal, *, available: int = 0, redemption: Redemption | None = None, replayed: bool = False
+    ) -> None:
         super().__init__(REFUSAL_MESSAGES[refusal])
         self.refusal = refusal
         self.available = available
+        self.redemption = redemption
         self.replayed = replayed
 
 

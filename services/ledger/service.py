@@ -23,6 +23,7 @@ from services.ledger import store
 from services.ledger.bookkeeping import Bookkeeping
 from services.ledger.domain.catching_up import catch_up, due_time
 from services.ledger.domain.commands import (
+    AdjustPoints,
     AdvanceClock,
     AwardPoints,
     CatchUp,
@@ -44,6 +45,7 @@ from services.ledger.domain.encoding import (
     request_digest,
 )
 from services.ledger.domain.events import LEDGER, Account, Author, Entry, EntryKind, Event, PointsAfter
+from services.ledger.domain.listing import ListedLot, lots_after
 from services.ledger.domain.state import Known, LapsedLots, Member, Redemption
 from services.ledger.domain.views import AsOf
 from services.ledger.errors import (
@@ -349,15 +351,25 @@ class Ledger:
             raise NotEnrolledError
         return found
 
+    async def lots(
+        self, member_id: str, at: datetime | None, page_token: str, page_size: int
+    ) -> tuple[Member, list[ListedLot], str]:
+        """A member at a business time (None: now), a page of its lots in the order they are drawn, and the token of
+        the next."""
+        member = await self.member_as_of(member_id, at, None)
+        found = lots_after(member, page_token)
+        page = found[:page_size]
+        return member, page, page[-1].token if len(found) > page_size else ""
+
     async def entries(
         self, member_id: str, page_token: str, page_size: int, only: store.EntryFilter
-    ) -> tuple[list[Entry], str]:
+    ) -> tuple[list[store.ListedEntry], str]:
         """A page of a member's entries, newest first, and the token of the next."""
         await self.member(member_id)
         before = _before(page_token)
         found = await self._read(lambda c: store.list_entries(c, self._key(member_id), before, page_size + 1, only))
         page = found[:page_size]
-        return page, str(page[-1].offset) if len(found) > page_size else ""
+        return page, str(page[-1].entry.offset) if len(found) > page_size else ""
 
     async def purchase(self, member_id: str, purchase_id: str) -> store.ListedPurchase:
         """One purchase of a member."""
@@ -630,7 +642,7 @@ class Lane:
 
     async def _read(self, connection: Connection, heads: dict[int, store.Head], jobs: Sequence[_Job]) -> _Batch:
         bought: dict[store.PurchaseKey, None] = {}
-        returning: dict[store.MemberKey, None] = {}
+        lapsed: dict[store.MemberKey, None] = {}
         redemptions: dict[store.RedemptionKey, None] = {}
         named: list[store.Named] = []
         for job in jobs:
@@ -638,14 +650,16 @@ class Lane:
             request_id = "" if isinstance(command, CatchUp) else command.request_id
             named.append(store.Named(*job.member, request_id, job.purchase.purchase_id if job.purchase else ""))
             if job.purchase is not None and isinstance(command, RecordReturn | VoidPurchase):
-                returning[job.member] = None
+                lapsed[job.member] = None
                 if isinstance(command, VoidPurchase) or command.returned_lines:
                     bought[job.purchase] = None
             elif job.redemption is not None:
                 redemptions[job.redemption] = None
+            elif isinstance(command, AdjustPoints) and command.restores_expired:
+                lapsed[job.member] = None
         read = await store.read_batch(connection, named)
         # A purchase that is waited for is followed by its returns.
-        returning |= {
+        lapsed |= {
             store.MemberKey(key.partition, key.member_id): None
             for key, stored in read.purchases.items()
             if stored.purchase.waiting
@@ -656,7 +670,7 @@ class Lane:
             requests=read.requests,
             purchases=read.purchases,
             redemptions=await store.read_redemptions(connection, list(redemptions)),
-            lapsed=await store.read_lapsed_lots(connection, list(returning)),
+            lapsed=await store.read_lapsed_lots(connection, list(lapsed)),
             bought=await store.read_details(connection, list(bought)),
             stored_purchases=frozenset(read.purchases),
         )
@@ -690,7 +704,7 @@ class Lane:
         if kept is not None:
             if kept.request != command.request:
                 return RequestIdReusedError(kept=kept.request, sent=command.request)
-            return _answered(kept, replayed=True)
+            return self._answered(kept, replayed=True)
         salt = os.urandom(_SALT_BYTES)
         author = Author(command.principal, command.on_behalf_of)
         first: Entry | None = None
@@ -710,7 +724,18 @@ class Lane:
         batch.new_requests.append(
             store.RequestRow(*key, command.request, salt, first.offset if first else 0, last_offset)
         )
-        return _answered(kept, replayed=False)
+        return self._answered(kept, replayed=False)
+
+    def _answered(self, kept: store.KeptRequest, *, replayed: bool) -> Outcome:
+        entry = kept.entry
+        if entry is None or entry.event.kind is not EntryKind.REQUEST_REFUSED:
+            return Answer(entry=entry, last_offset=kept.last_offset, after=kept.after, replayed=replayed)
+        return RefusedError(
+            Refusal(entry.event.reason),
+            available=entry.event.available_after,
+            redemption=self._programme.redemption,
+            replayed=replayed,
+        )
 
     def _events(self, batch: _Batch, job: _Job) -> Sequence[Event]:
         """What the rules decide, with the states after it noted in the batch."""
@@ -849,10 +874,3 @@ def _middle(jobs: Sequence[_Job]) -> int:
     """Where jobs can be cut in two, near the middle and never within a group; 0 where they cannot."""
     cuts = [i for i in range(1, len(jobs)) if jobs[i].group is None or jobs[i].group is not jobs[i - 1].group]
     return min(cuts, key=lambda cut: abs(2 * cut - len(jobs)), default=0)
-
-
-def _answered(kept: store.KeptRequest, *, replayed: bool) -> Outcome:
-    entry = kept.entry
-    if entry is not None and entry.event.kind is EntryKind.REQUEST_REFUSED:
-        return RefusedError(Refusal(entry.event.reason), available=entry.event.available_after, replayed=replayed)
-    return Answer(entry=entry, last_offset=kept.last_offset, after=kept.after, replayed=replayed)

@@ -155,7 +155,7 @@ class PurchaseRow(NamedTuple):
 
 
 class LapsedRow(NamedTuple):
-    """Points of a lot that lapsed, or were set against a return (negative)."""
+    """Points of a lot that lapsed, or were set against a return or restored (negative)."""
 
     partition: int
     member_id: str
@@ -179,6 +179,14 @@ class ListedPurchase:
     entry_offset: int
     body: Mapping[str, Any]
     detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedEntry:
+    """An entry as it is shown: with its detail but for the lines; None where it has none, or it was erased."""
+
+    entry: Entry
+    detail: Mapping[str, Any] | None
 
 
 class RequestRow(NamedTuple):
@@ -396,7 +404,7 @@ class EntryFilter:
 
 async def list_entries(
     connection: Connection, key: MemberKey, before: int, limit: int, only: EntryFilter
-) -> list[Entry]:
+) -> list[ListedEntry]:
     """A member's entries before an offset, newest first."""
     rows = await connection.fetch(
         SQL["list_entries"],
@@ -409,7 +417,10 @@ async def list_entries(
         only.until_time,
         only.purchase_id,
     )
-    return [read_entry(row) for row in rows]
+    return [
+        ListedEntry(entry=read_entry(row), detail=None if row["detail"] is None else json.loads(row["detail"]))
+        for row in rows
+    ]
 
 
 async def read_history(

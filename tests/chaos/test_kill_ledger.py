@@ -131,10 +131,8 @@ class Member:
     def extend(self, request_id: str, hold_id: str) -> Any:
         return pb.ExtendHoldRequest(request_id=request_id, hold_id=hold_id, ttl=Duration(seconds=3600), **self._of)
 
-    def adjust(self, request_id: str, points: int, approves: str = "") -> Any:
-        return pb.AdjustPointsRequest(
-            request_id=request_id, points=points, reason="correction", approves=approves, **self._of
-        )
+    def adjust(self, request_id: str, points: int, **more: str) -> Any:
+        return pb.AdjustPointsRequest(request_id=request_id, points=points, reason="correction", **more, **self._of)
 
     def set_class(self, request_id: str, sequence: int) -> Any:
         return pb.SetEarningClassRequest(
@@ -182,8 +180,10 @@ def story(number: int) -> list[list[Step]]:
         me.adjust("d-1", 100),
         me.adjust("d-2", -50),
         me.adjust("d-3", 5000),
-        Step(me.adjust("d-4", 4000, "d-3"), "boss"),
-        Step(me.adjust("d-5", 5000, "d-3"), "boss"),
+        Step(me.adjust("d-4", 4000, approves="d-3"), "boss"),
+        Step(me.adjust("d-5", 5000, approves="d-3"), "boss"),
+        me.adjust("d-8", 6000),
+        Step(me.adjust("d-9", 6000, declines="d-8"), "boss"),
         me.set_class("k-1", 1),
         me.set_class("k-2", 1),
         me.buy("p-3", amount=30000),

@@ -51,6 +51,7 @@ from tests.properties.test_ledger_model import (
     figures_of,
     movement,
 )
+from tests.till import all_lots
 
 # The members below live in both.
 PARTITIONS = 2
@@ -74,6 +75,11 @@ KINDS = {
     commands.ReleaseHold: "HOLD_RELEASED",
     commands.ExtendHold: "HOLD_EXTENDED",
     commands.SetEarningClass: "EARNING_CLASS_SET",
+}
+# What came of an adjustment that moved nothing.
+ADJUSTMENTS = {
+    pb.ADJUSTMENT_STATE_AWAITING_APPROVAL: "ADJUSTMENT_REQUESTED",
+    pb.ADJUSTMENT_STATE_DECLINED: "ADJUSTMENT_DECLINED",
 }
 # What the contract has no field for, or another one.
 NOT_SENT = {"principal", "on_behalf_of", "request", "currency", "amount", "lines", "returned_lines"}
@@ -133,8 +139,10 @@ def kind_of(command: Command, response: Any) -> str:
     """The kind of what was carried out; "" where nothing was to change."""
     if isinstance(command, commands.RecordReturn) and response.state == pb.RETURN_STATE_WAITING:
         return "RETURN_WAITING"
-    if isinstance(command, commands.AdjustPoints) and response.state == pb.ADJUSTMENT_STATE_AWAITING_APPROVAL:
-        return "ADJUSTMENT_REQUESTED"
+    if isinstance(command, commands.AdjustPoints) and response.state in ADJUSTMENTS:
+        return ADJUSTMENTS[response.state]
+    if isinstance(command, commands.AdjustPoints) and command.restores_expired:
+        return "POINTS_RESTORED"
     if isinstance(command, commands.SetEarningClass) and not response.applied:
         return ""
     return KINDS[type(command)]
@@ -268,7 +276,7 @@ class Served:
         request = (command.member_id, command.request_id)
         assert response.replayed is (request in self._answered)
         self._answered.add(request)
-        if isinstance(command, commands.AdjustPoints) and not response.replayed:
+        if kind_of(command, response) == "POINTS_ADJUSTED" and not response.replayed:
             self._adjusted[command.member_id] += response.receipt.points
         return kind_of(command, response)
 
@@ -312,9 +320,10 @@ class Served:
 
     async def _figures(self, now: datetime, member_id: str) -> Figures:
         await self._move_to(now)
-        methods = ("GetBalance", "ListLots", "ListPurchases")
+        methods = ("GetBalance", "ListPurchases")
         answers = await asyncio.gather(*[self._call(method, member_id=member_id) for method in methods])
-        balance, lots, purchases = answers[0].balance, answers[1].lots, answers[2].purchases
+        balance, purchases = answers[0].balance, answers[1].purchases
+        lots = await all_lots(self._callers["p"], member_id)
         holds: dict[str, tuple[datetime, list[tuple[Key, int]]]] = {}
         free: dict[int, list[tuple[Key, int]]] = {lot_pb2.LOT_STATE_PENDING: [], lot_pb2.LOT_STATE_AVAILABLE: []}
         for lot in lots:
@@ -516,6 +525,17 @@ class ServiceBesideItsModel(LedgerBesideItsModel):
         if written:
             self.subject.sweep(self.now)
         self.a_return_by_amount(data, member, amount, goods=False)
+
+    @rule(data=st.data(), member=anyone, written=st.booleans(), amount=amounts)
+    def points_are_restored_when_they_have_lapsed(
+        self, data: st.DataObject, member: str, written: bool, amount: int
+    ) -> None:
+        self.pass_time(self.now + 400 * DAY)
+        if written:
+            self.subject.sweep(self.now)
+        # Whoever is inactive is refused.
+        self.send(commands.RecordPurchase, member, None, **movement(100, (), f"p{self.requests}", "s1"))
+        self.a_restoration(data, member, amount)
 
     @rule()
     def the_last_request_comes_again(self) -> None:

@@ -103,7 +103,7 @@ async def test_a_sweep_and_returns_in_one_batch_know_what_lapsed_before_and_what
         entries, _ = await ledger.entries("m", "", 100, store.EntryFilter())
     # What lapsed is gone once: nobody owes what he no longer has.
     assert (member.available, member.debt, member.earned) == (0, 0, 0)
-    assert [entry.event.kind for entry in reversed(entries)] == [
+    assert [listed.entry.event.kind for listed in reversed(entries)] == [
         EntryKind.MEMBER_JOINED,
         EntryKind.PURCHASE_RECORDED,
         EntryKind.PURCHASE_RECORDED,

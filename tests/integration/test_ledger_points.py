@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,12 @@ class Ledger:
     async def balance(self, member_id: str = M, **more: Any) -> Any:
         return (await self.GetBalance(pb.GetBalanceRequest(member_id=member_id, **more))).balance
 
+    async def refusal(self, request: Any) -> tuple[str, dict[str, str]]:
+        """What a refused write is told: the sentence, and the metadata."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await getattr(self, type(request).DESCRIPTOR.name.removesuffix("Request"))(request)
+        return caught.value.details(), dict(details_of(caught.value)["ErrorInfo"].metadata)
+
     async def entries(self, **more: Any) -> list[Any]:
         return list((await self.ListEntries(pb.ListEntriesRequest(member_id=M, **more))).entries)
 
@@ -229,6 +236,20 @@ async def test_what_the_programme_does_not_let_be_spent_is_refused_and_the_refus
             await ledger.HoldPoints(hold("h", points))
     assert len(await ledger.entries()) == 4
     assert (await ledger.balance()).available_points == 1000
+
+
+async def test_a_refusal_says_which_minimum_and_which_step_the_programme_in_force_asks_for(start: Start) -> None:
+    ledger = await start()
+    few, uneven = redeem("r1", 40), hold("h1", 55)
+    for replayed in ({}, {"replayed": "true"}):
+        sentence, metadata = await ledger.refusal(few)
+        assert sentence.endswith("the programme in force asks for at least 50 at once")
+        assert metadata == {"minimum_points": "50", **replayed}
+        sentence, metadata = await ledger.refusal(uneven)
+        assert sentence.endswith("the programme in force asks for multiples of 10")
+        assert metadata == {"step_points": "10", **replayed}
+    answer = await ledger.BatchRecord(pb.BatchRecordRequest(writes=[write(redeem("r2", 49))]))
+    assert answer.outcomes[0].error.message.endswith("at least 50 at once")
 
 
 async def test_what_was_given_offline_already_is_taken_and_the_rest_becomes_debt(start: Start) -> None:
@@ -387,6 +408,84 @@ async def test_above_a_limit_another_principal_must_approve_the_same_points(star
     assert (await ledger.AdjustPoints(large)).replayed
 
 
+async def test_an_adjustment_that_waits_is_declined_and_moves_nothing_ever(start: Start, folder: Path) -> None:
+    ledger = await start()
+    large = adjust(request_id="a1", points=5000)
+    await ledger.AdjustPoints(large)
+    with refused("ADJUSTMENT_UNKNOWN", grpc.StatusCode.NOT_FOUND):
+        await ledger.AdjustPoints(adjust(request_id="no1", points=5000, declines="a2"))
+    async with another(folder, "boss") as boss:
+        with refused("ADJUSTMENT_DIFFERS"):
+            await boss.AdjustPoints(adjust(request_id="no2", points=4999, declines="a1"))
+        no = adjust(request_id="no3", points=5000, declines="a1", reason="not-due", note="asked twice")
+        declined = await boss.AdjustPoints(no)
+        assert (declined.state, declined.adjustment_id) == (pb.ADJUSTMENT_STATE_DECLINED, "a1")
+        assert (declined.receipt.points, declined.receipt.available_points) == (0, 0)
+        with refused("ADJUSTMENT_UNKNOWN", grpc.StatusCode.NOT_FOUND):
+            await boss.AdjustPoints(adjust(request_id="ok", points=5000, approves="a1"))
+        again = await boss.AdjustPoints(no)
+        assert (again.replayed, again.state) == (True, pb.ADJUSTMENT_STATE_DECLINED)
+    (entry,) = await ledger.entries(kinds=[entry_pb2.ENTRY_KIND_ADJUSTMENT_DECLINED])
+    assert (entry.reference, entry.reason, entry.principal, list(entry.postings)) == ("a1", "not-due", "boss", [])
+    # What one asked for oneself is withdrawn.
+    await ledger.AdjustPoints(adjust(request_id="a3", points=-2000))
+    withdrawn = await ledger.AdjustPoints(adjust(request_id="no4", points=-2000, declines="a3"))
+    assert withdrawn.state == pb.ADJUSTMENT_STATE_DECLINED
+
+
+async def test_what_waited_before_adjustments_remembered_that_they_restore_is_approved(
+    start: Start, folder: Path, database: Database
+) -> None:
+    ledger = await start()
+    await ledger.AdjustPoints(adjust(request_id="a1", points=5000))
+    connection = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        (kept,) = json.loads(await connection.fetchval("SELECT awaited FROM ledger.members"))
+        await connection.execute("UPDATE ledger.members SET awaited = $1", json.dumps([kept[:3]]))
+    finally:
+        await connection.close()
+    async with another(folder, "boss") as boss:
+        approved = await boss.AdjustPoints(adjust(request_id="ok", points=5000, approves="a1"))
+    assert approved.receipt.available_points == 5000
+
+
+async def test_points_that_lapsed_by_mistake_are_restored_and_count_as_less_expired(start: Start, folder: Path) -> None:
+    ledger = await start()
+    await ledger.RecordPurchase(purchase("p", 200000))
+    await ledger.advance("1971-01-03T12:00:00Z")
+    small = await ledger.AdjustPoints(adjust(request_id="w1", points=600, restores_expired=True))
+    assert (small.state, small.adjustment_id) == (pb.ADJUSTMENT_STATE_APPLIED, "w1")
+    assert (small.receipt.points, small.receipt.available_points) == (600, 600)
+    (entry,) = await ledger.entries(kinds=[entry_pb2.ENTRY_KIND_POINTS_RESTORED])
+    legs = {(leg.account, leg.points, leg.activation_date, leg.expiry_date) for leg in entry.postings}
+    assert legs == {
+        (entry_pb2.ACCOUNT_EXPIRED, -600, "1970-01-01", "1971-01-01"),
+        (entry_pb2.ACCOUNT_AVAILABLE, 600, "1971-01-03", "1972-01-03"),
+    }
+    asked = await ledger.AdjustPoints(adjust(request_id="w2", points=1100, restores_expired=True))
+    assert asked.state == pb.ADJUSTMENT_STATE_AWAITING_APPROVAL
+    (waiting,) = await ledger.entries(kinds=[entry_pb2.ENTRY_KIND_ADJUSTMENT_REQUESTED])
+    assert (waiting.requested_points, list(waiting.flags)) == (1100, [entry_pb2.ENTRY_FLAG_RESTORES_EXPIRED])
+    async with another(folder, "boss") as boss:
+        with refused("ADJUSTMENT_DIFFERS"):
+            await boss.AdjustPoints(adjust(request_id="ok1", points=1100, approves="w2"))
+        approval = adjust(request_id="ok2", points=1100, approves="w2", restores_expired=True)
+        approved = await boss.AdjustPoints(approval)
+    assert (approved.adjustment_id, approved.receipt.points, approved.receipt.available_points) == ("w2", 1100, 1700)
+    with refused("NOT_SO_MANY_EXPIRED"):
+        await ledger.AdjustPoints(adjust(request_id="w3", points=301, restores_expired=True))
+    # One after the other in one batch: the second finds what the first has left.
+    some = [adjust(request_id=f"w{number}", points=200, restores_expired=True) for number in (4, 5)]
+    outcomes = (await ledger.BatchRecord(pb.BatchRecordRequest(writes=[write(one) for one in some]))).outcomes
+    assert outcomes[0].adjust_points.receipt.available_points == 1900
+    assert reason_in(outcomes[1]) == "NOT_SO_MANY_EXPIRED"
+    found = (await ledger.GetLiability(pb.GetLiabilityRequest(period="1971", with_journal=True))).liability
+    assert [one.points for one in (found.opening, found.expired, found.adjusted, found.closing)] == [2000, 100, 0, 1900]
+    lapsed = {(line.expiry_month, line.points) for line in found.journal if line.movement == "expired"}
+    assert lapsed == {("1971-01", 2000), ("1972-01", -1900)}
+    assert [(row.expiry_month, row.available_points) for row in found.rows] == [("1972-01", 1900)]
+
+
 async def test_an_award_for_a_purchase_falls_with_its_return(start: Start) -> None:
     ledger = await start()
     await ledger.RecordPurchase(purchase("p", 10000))
@@ -453,6 +552,24 @@ async def test_lines_come_back_by_pieces_or_by_value_and_the_purchase_shows_it(s
         await ledger.RecordReturn(returned("r4", "p", returned_lines=[by_line(3, quantity=1)]))
     with refused("RETURNED_LINES_DIFFER"):
         await ledger.RecordReturn(returned("r5", "p", amount=money(1), returned_lines=[by_line(2, amount=2)]))
+
+
+async def test_a_free_line_comes_back_with_the_paid_one_or_alone(start: Start) -> None:
+    ledger = await start()
+    lines = [pb.Line(sku="pan", quantity=2, amount_minor_units=2000), pb.Line(sku="spoon", quantity=2)]
+    await ledger.RecordPurchase(purchase("p", 2000, lines=lines))
+    both = [by_line(1, quantity=1), by_line(2, quantity=1)]
+    assert (await ledger.RecordReturn(returned("r1", "p", returned_lines=both))).receipt.points == -10
+    alone = await ledger.RecordReturn(returned("r2", "p", returned_lines=[by_line(2, quantity=1)]))
+    assert (alone.state, alone.receipt.points, alone.receipt.available_points) == (pb.RETURN_STATE_RECORDED, 0, 10)
+    with refused("LINE_RETURN_EXCEEDS_PURCHASE"):
+        await ledger.RecordReturn(returned("r3", "p", returned_lines=[by_line(2, quantity=1)]))
+    entry = (await ledger.entries(kinds=[entry_pb2.ENTRY_KIND_RETURN_RECORDED]))[0]
+    assert (entry.amount, entry.goods_paid, len(entry.postings)) == (money(0), money(0), 0)
+    shown = (await ledger.GetPurchase(pb.GetPurchaseRequest(member_id=M, purchase_id="p"))).purchase
+    assert [(line.returned_quantity, line.returned_amount_minor_units) for line in shown.lines] == [(1, 1000), (2, 0)]
+    last = await ledger.RecordReturn(returned("r4", "p", returned_lines=[by_line(1, quantity=1)]))
+    assert (last.receipt.points, last.receipt.available_points) == (-10, 0)
 
 
 async def test_a_return_by_line_waits_for_its_purchase_too(start: Start) -> None:
@@ -573,6 +690,64 @@ async def test_lots_stand_in_the_order_they_are_drawn_with_their_days_and_instan
     assert member.balance == after
 
 
+async def test_lots_are_listed_by_page_and_none_twice_though_points_are_drawn_between(start: Start) -> None:
+    ledger = await start(earning=", pending: P2D")
+    await ledger.advance("1970-01-06T12:00:00Z")
+    for day in range(1, 7):
+        await ledger.RecordPurchase(purchase(f"p{day}", 10000, occurred_time=at(f"1970-01-0{day}T09:00:00Z")))
+    # The hold made first does not come first: what is held is told in the order of the ids.
+    for name in ("h/2", "h/1"):
+        await ledger.HoldPoints(hold(name, 50, ttl=Duration(seconds=60)))
+
+    async def page(token: str = "", size: int = 3, **more: Any) -> tuple[list[tuple[int, str, str]], str]:
+        found = await ledger.ListLots(pb.ListLotsRequest(member_id=M, page_size=size, page_token=token, **more))
+        return [(lot.state, lot.activation_date[-2:], lot.hold_id) for lot in found.lots], found.next_page_token
+
+    available, pending, held = lot_pb2.LOT_STATE_AVAILABLE, lot_pb2.LOT_STATE_PENDING, lot_pb2.LOT_STATE_HELD
+    whole = [
+        *((available, day, "") for day in ("04", "05", "06")),
+        *((pending, day, "") for day in ("07", "08")),
+        (held, "03", "h/1"),
+        (held, "03", "h/2"),
+    ]
+    assert await page(size=0) == (whole, "")
+    assert await page(size=7) == (whole, "")
+    told, token, pages = [], "", 0
+    while pages == 0 or token:
+        lots, token = await page(token)
+        told += lots
+        pages += 1
+    assert (told, pages) == (whole, 3)
+
+    first, token = await page(size=2)
+    after_one, token_of_one = await page(size=1)
+    held_first, token_of_hold = await page(size=6)
+    await ledger.advance("1970-01-06T12:00:30Z")
+    await ledger.RedeemPoints(redeem("r", 150))
+    await ledger.ReleaseHold(pb.ReleaseHoldRequest(request_id="f", member_id=M, hold_id="h/1"))
+    assert (first, after_one, held_first) == (whole[:2], whole[:1], whole[:6])
+    # The lots of the 4th and, in part, of the 5th are spent; the hold gave a lot of the 3rd back, before any page.
+    assert await page(token, size=9) == ([whole[2], *whole[3:5], whole[6]], "")
+    assert await page(token_of_one, size=9) == ([*whole[1:5], whole[6]], "")
+    assert await page(token_of_hold, size=9) == (whole[6:], "")
+    then = at("1970-01-06T12:00:00Z")
+    assert [await page(token, size=9, at_time=then) for token in ("", token)] == [(whole, ""), (whole[2:], "")]
+
+    entries = await ledger.ListEntries(pb.ListEntriesRequest(member_id=M, page_size=1))
+    foreign = (
+        entries.next_page_token,
+        "x",
+        "///",
+        "issued///",
+        "held/1970-01-03//",
+        "available///h",
+        "pending/19700103//",
+    )
+    for token in foreign:
+        with refused("PAGE_TOKEN_INVALID", grpc.StatusCode.INVALID_ARGUMENT):
+            await page(token)
+
+
 async def test_a_balance_is_read_as_of_a_time_and_as_known_at_another(start: Start) -> None:
     ledger = await start()
     await ledger.RecordPurchase(purchase("p", 10000, occurred_time=at("1970-01-01T10:00:00Z")))
@@ -614,6 +789,59 @@ async def test_entries_are_filtered_by_kind_time_and_purchase(start: Start) -> N
     page = await ledger.ListEntries(pb.ListEntriesRequest(member_id=M, page_size=1, purchase_id="p9"))
     rest = await ledger.entries(page_size=1, purchase_id="p9", page_token=page.next_page_token)
     assert [entry.request_id for entry in rest] == ["p9"]
+
+
+async def test_the_list_of_entries_shows_notes_stores_and_receipt_numbers_until_they_are_erased(
+    start: Start, database: Database
+) -> None:
+    ledger = await start()
+    await ledger.RecordPurchase(purchase("p", lines=[pb.Line(sku="a", amount_minor_units=100000)]))
+    await ledger.RecordReturn(returned("b", "p", amount=money(100), store_id="7", receipt_number="0815"))
+    await ledger.AwardPoints(award(request_id="a1", note="many happy returns"))
+    await ledger.AdjustPoints(adjust(request_id="a2", note="late parcel"))
+    await ledger.RedeemPoints(redeem("r", 50, note="at the till", store_id="9"))
+    await ledger.ReverseRedemption(reverse(request_id="b2", note="by mistake"))
+    await ledger.HoldPoints(hold("h", 50))
+    detail = entry_pb2.EntryDetail
+    shown = {entry.request_id: entry.detail for entry in await ledger.entries() if entry.HasField("detail")}
+    assert shown == {
+        "p": detail(),
+        "b": detail(store_id="7", receipt_number="0815"),
+        "a1": detail(note="many happy returns"),
+        "a2": detail(note="late parcel"),
+        "r": detail(note="at the till", store_id="9"),
+        "b2": detail(note="by mistake"),
+    }
+    streamed = [entry async for some in ledger.StreamEntries(pb.StreamEntriesRequest()) for entry in some.entries]
+    assert len(streamed) == 8
+    assert not any(entry.HasField("detail") for entry in streamed)
+    owner = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        await owner.execute("DELETE FROM ledger.entry_details WHERE detail ->> 'note' = 'late parcel'")
+    finally:
+        await owner.close()
+    (erased,) = await ledger.entries(kinds=[entry_pb2.ENTRY_KIND_POINTS_ADJUSTED])
+    assert (erased.detail, len(erased.detail_commitment)) == (detail(erased=True), 32)
+    page = await ledger.ListEntries(entries(page_size=1, kinds=[entry_pb2.ENTRY_KIND_POINTS_AWARDED]))
+    assert [entry.detail.note for entry in page.entries] == ["many happy returns"]
+
+
+async def test_the_story_of_a_hold_is_told_by_the_entries_that_refer_to_it(start: Start) -> None:
+    ledger = await start()
+    await ledger.RecordPurchase(purchase("p"))
+    await ledger.HoldPoints(hold("h", 100, ttl=Duration(seconds=60)))
+    await ledger.ExtendHold(extend(request_id="x", ttl=Duration(seconds=120)))
+    await ledger.CaptureHold(capture("c", "h", 30))
+    await ledger.ReleaseHold(release(request_id="f", points=20))
+    await ledger.advance("1970-01-02T12:00:00Z")
+    story = [entry.kind for entry in await ledger.entries() if "h" in (entry.request_id, entry.reference)]
+    assert [entry_pb2.EntryKind.Name(kind).removeprefix("ENTRY_KIND_") for kind in reversed(story)] == [
+        "POINTS_HELD",
+        "HOLD_EXTENDED",
+        "HOLD_CAPTURED",
+        "HOLD_RELEASED",
+        "HOLD_EXPIRED",
+    ]
 
 
 async def test_an_entry_shows_its_lots_its_balances_and_that_it_came_late(start: Start) -> None:
@@ -734,6 +962,11 @@ BAD: Sequence[tuple[Any, str]] = (
     (adjust(note="\0"), "note"),
     (adjust(note=MEGABYTE), "note"),
     (adjust(approves="a b"), "approves"),
+    (adjust(declines="a b"), "declines"),
+    (adjust(declines="x" * 129), "declines"),
+    (adjust(approves="x", declines="x"), "declines"),
+    (adjust(points=-1, restores_expired=True), "points"),
+    (adjust(points=0, restores_expired=True), "points"),
     (adjust(occurred_time=FUTURE), "occurred_time"),
     (award(purchase_id="\n"), "purchase_id"),
     (void(purchase_id=""), "purchase_id"),
@@ -776,6 +1009,9 @@ BAD: Sequence[tuple[Any, str]] = (
     (balance(at_time=Timestamp(seconds=5, nanos=2_000_000_000)), "at_time"),
     (balance(known_at_time=Timestamp(seconds=HUGE)), "known_at_time"),
     (pb.ListLotsRequest(member_id=M, at_time=Timestamp(seconds=-1)), "at_time"),
+    (pb.ListLotsRequest(member_id=M, page_size=-1), "page_size"),
+    (pb.ListLotsRequest(member_id=M, page_size=1001), "page_size"),
+    (pb.ListLotsRequest(member_id=M, page_token="x" * 257), "page_token"),
     (entries(kinds=[0]), "kinds[0]"),
     (entries(kinds=[99]), "kinds[0]"),
     (entries(kinds=[1, 1]), "kinds"),

@@ -138,3 +138,34 @@ async def test_a_batch_finds_the_purchase_it_names_by_its_key_however_many_the_m
             assert "Filter: (purchase_id" not in text
     finally:
         await connection.close()
+
+
+async def test_a_page_of_entries_is_read_by_their_keys_and_details_for_its_own_entries_alone(
+    database: Database,
+) -> None:
+    query = load_queries(migrations_of("ledger").parent / "queries.sql")["list_entries"]
+    connection = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        await connection.execute(
+            """INSERT INTO ledger.entries
+               SELECT 0, number, 'POINTS_AWARDED', 'm' || number % 3, 'r', 'p', '', 'epoch', 'epoch', 'v', '', '{}',
+                      '', '', '' FROM generate_series(1, 20000) AS number;
+               INSERT INTO ledger.entry_details
+               SELECT 0, number, '', '{"note": "n"}' FROM generate_series(1, 20000, 2) AS number;
+               ANALYZE ledger.entries, ledger.entry_details"""
+        )
+        await connection.execute(
+            "PREPARE page (integer, text, bigint, integer, text[], timestamptz, timestamptz, text) AS " + query
+        )
+        for mode in ("force_generic_plan", "force_custom_plan"):
+            await connection.execute(f"SET plan_cache_mode = {mode}")
+            for limit in (51, 1001):
+                plan = await connection.fetch(
+                    "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) "
+                    f"EXECUTE page (0, 'm1', 1000000, {limit}, '{{}}', NULL, NULL, '')"
+                )
+                text = "\n".join(row[0] for row in plan)
+                assert re.search(rf"entries_member on entries \(actual rows={limit}(\.00)? loops=1\)", text), text
+                assert re.search(rf"entry_details_pkey on \w+ \(actual rows=[\d.]+ loops={limit}\)", text), text
+    finally:
+        await connection.close()

@@ -454,15 +454,31 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
     @rule(member=anyone, points=points, negative=st.booleans())
     def an_adjustment(self, member: str, points: int, negative: bool) -> None:
         points = -points if negative else points
-        self.send(commands.AdjustPoints, member, None, points=points, reason="goodwill", note="", approves="")
+        self.send(commands.AdjustPoints, member, None, points=points, reason="goodwill", note="")
+
+    @precondition(lambda self: any(sum(model.gone.values()) for model in self.models.values()))
+    @rule(data=st.data(), member=anyone, points=points)
+    def a_restoration(self, data: st.DataObject, member: str, points: int) -> None:
+        lapsed = sum(self.models[member].gone.values())
+        points = data.draw(st.sampled_from([lapsed or 1, lapsed // 2 or 1, lapsed + 1, points]), "points")
+        self.send(
+            commands.AdjustPoints,
+            member,
+            self.about_now(data),
+            points=points,
+            reason="wrong-expiry",
+            note="",
+            restores_expired=True,
+        )
 
     @precondition(lambda self: any(model.asked for model in self.models.values()))
-    @rule(data=st.data(), member=anyone, principal=st.sampled_from(["q", "q", "p"]))
-    def an_approval(self, data: st.DataObject, member: str, principal: str) -> None:
+    @rule(data=st.data(), member=anyone, principal=st.sampled_from(["q", "q", "p"]), declined=st.booleans())
+    def an_approval_or_a_no(self, data: st.DataObject, member: str, principal: str, declined: bool) -> None:
         asked = self.models[member].asked
         name = self.one_of(data, asked, "adjustment")
-        points, _ = asked.get(name, (1, ""))
+        points, restores, _ = asked.get(name, (1, False, ""))
         points = data.draw(st.sampled_from([points, points, points, points + 1]), "points") or 1
+        restores = points > 0 and data.draw(st.sampled_from([restores, restores, restores, not restores]), "restores")
         self.send(
             commands.AdjustPoints,
             member,
@@ -471,7 +487,9 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
             points=points,
             reason="goodwill",
             note="",
-            approves=name,
+            approves="" if declined else name,
+            declines=name if declined else "",
+            restores_expired=restores,
         )
 
     def some(self, data: st.DataObject, member: str, points: int) -> int:

@@ -16,6 +16,7 @@ from services.programme import Programme, parse
 
 MAY = LotKey(date(2026, 5, 7), date(2027, 5, 7))
 JUNE = LotKey(date(2026, 6, 1), date(2027, 6, 1))
+JULY = LotKey(date(2026, 7, 1), date(2027, 7, 1))
 DAY = timedelta(days=1)
 
 
@@ -149,6 +150,16 @@ def test_debt_goes_with_the_lots_of_one_month_and_else_stands_alone() -> None:
     }
 
 
+def test_what_is_restored_is_lapsed_no_longer_in_the_month_in_which_it_lies_now() -> None:
+    legs = [(Account.EXPIRED, -6, MAY), (Account.EXPIRED, -4, JUNE), (Account.AVAILABLE, 7, JULY), (Account.DEBT, -3)]
+    assert months(*legs) == {
+        ("available", "2027-07"): 7,
+        ("expired", "2027-07"): -10,
+        ("debt", "2027-07"): -3,
+    }
+    assert months((Account.EXPIRED, -6, MAY), (Account.DEBT, -6)) == {("expired", ""): -6, ("debt", ""): -6}
+
+
 @pytest.mark.parametrize(
     "postings",
     [
@@ -158,6 +169,9 @@ def test_debt_goes_with_the_lots_of_one_month_and_else_stands_alone() -> None:
         [(Account.HELD, -8, MAY), (Account.HELD, -2, JUNE), (Account.AVAILABLE, 1, JUNE), (Account.DEBT, -9)],
         [(Account.AVAILABLE, -8, MAY), (Account.AVAILABLE, -1), (Account.ADJUSTED, -9)],
         [(Account.AVAILABLE, -8, MAY), (Account.EXPIRED, 8, MAY)],
+        [(Account.EXPIRED, -8, MAY), (Account.EXPIRED, -1), (Account.AVAILABLE, 7, JUNE), (Account.DEBT, -2)],
+        [(Account.EXPIRED, -8, MAY), (Account.AVAILABLE, 8, MAY)],
+        [(Account.EXPIRED, -8, MAY), (Account.DEBT, -8)],
         [(Account.AVAILABLE, -8, JUNE), (Account.HELD, 8, JUNE)],
     ],
 )

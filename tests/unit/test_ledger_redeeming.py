@@ -1,11 +1,12 @@
-"""Spending points: redemptions and what is given back of them, holds, and adjustments by hand."""
+"""Spending points: redemptions and what is given back of them, holds, adjustments by hand, and points restored."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 
+from services.ledger.domain.adjusting import MAX_AWAITED
 from services.ledger.domain.events import LEDGER, Account, EntryKind, Flag
 from services.ledger.domain.redeeming import MAX_HOLDS
 from services.programme import Programme
@@ -325,8 +326,136 @@ def test_the_limit_of_a_day_counts_what_was_added_and_taken_until_the_next_local
     assert made.adjust(50).kind is EntryKind.POINTS_ADJUSTED
 
 
+@pytest.mark.parametrize("principal", ["support", "boss"])
+def test_whoever_may_adjust_declines_what_waits_also_the_one_that_asked_for_it(principal: str) -> None:
+    made = shop(100, programme("adjustments: {per_call: 50}"))
+    asked, other = made.adjust(51), made.adjust(52)
+    assert made.adjust(50, declines=asked.request_id, principal=principal).reason == "ADJUSTMENT_DIFFERS"
+    assert made.adjust(51, declines=asked.request_id, restores=True).reason == "ADJUSTMENT_DIFFERS"
+    declined = made.adjust(51, declines=asked.request_id, principal=principal)
+    assert (declined.kind, declined.reference, declined.reason) == (
+        EntryKind.ADJUSTMENT_DECLINED,
+        asked.request_id,
+        "x",
+    )
+    assert (declined.postings, made.balance) == ((), (0, 100, 0, 0))
+    assert made.adjust(51, declines=asked.request_id).reason == "ADJUSTMENT_UNKNOWN"
+    assert made.adjust(51, approves=asked.request_id, principal="boss").reason == "ADJUSTMENT_UNKNOWN"
+    assert [one.adjustment_id for one in made.member.awaited] == [other.request_id]
+
+
+def test_a_member_has_only_so_many_adjustments_that_wait_until_one_is_declined() -> None:
+    made = shop(100, programme("adjustments: {per_call: 50}"))
+    asked = [made.adjust(51) for _ in range(MAX_AWAITED)]
+    assert made.adjust(51).reason == "TOO_MANY_ADJUSTMENTS"
+    made.adjust(51, declines=asked[7].request_id)
+    assert made.adjust(51).kind is EntryKind.ADJUSTMENT_REQUESTED
+
+
+def test_what_was_declined_does_not_count_for_the_day() -> None:
+    made = shop(100, programme("adjustments: {per_day: 50}"))
+    made.adjust(60, declines=made.adjust(60).request_id)
+    assert made.adjust(50).kind is EntryKind.POINTS_ADJUSTED
+
+
 def test_what_was_approved_counts_for_the_day_too() -> None:
     made = shop(100, programme("adjustments: {per_day: 50}"))
     asked = made.adjust(60)
     made.adjust(60, approves=asked.request_id, principal="boss")
     assert made.adjust(1).kind is EntryKind.ADJUSTMENT_REQUESTED
+
+
+# --- points restored that lapsed ------------------------------------------------------------------------------------
+
+
+def lapsed_shop(more: str = TEN_DAYS) -> Shop:
+    """30 points lapsed with 11 May, 20 more with 12 May; today is 15 May."""
+    made = shop(30, programme(more))
+    made.now = local(2026, 5, 2, 12)
+    made.award(20)
+    made.now = local(2026, 5, 15, 12)
+    assert made.balance == (0, 0, 0, 0)
+    return made
+
+
+def test_points_that_lapsed_are_restored_in_a_lot_of_today_those_that_lapsed_last_first() -> None:
+    made = lapsed_shop()
+    restored = made.adjust(25, restores=True)
+    assert restored.kind is EntryKind.POINTS_RESTORED
+    gone = [(leg.lot.expires, leg.points) for leg in restored.postings if leg.account is Account.EXPIRED]
+    assert gone == [(date(2026, 5, 12), -20), (date(2026, 5, 11), -5)]
+    assert made.lots == [("2026-05-25", 25)]
+    assert (restored.posted(Account.ADJUSTED), made.member.earned, made.member.redeemed) == (0, 50, 0)
+    made.now = local(2026, 5, 26)
+    assert made.balance == (0, 0, 0, 0)
+
+
+def test_no_more_is_restored_than_lapsed_and_was_not_restored_before() -> None:
+    made = lapsed_shop()
+    assert made.adjust(51, restores=True).reason == "NOT_SO_MANY_EXPIRED"
+    assert made.adjust(30, restores=True).kind is EntryKind.POINTS_RESTORED
+    assert made.adjust(21, restores=True).reason == "NOT_SO_MANY_EXPIRED"
+    assert made.adjust(20, restores=True).kind is EntryKind.POINTS_RESTORED
+    assert made.adjust(1, restores=True).reason == "NOT_SO_MANY_EXPIRED"
+    assert made.balance == (0, 50, 0, 0)
+
+
+def test_what_a_return_took_of_lapsed_points_is_not_restored_and_what_was_restored_it_takes_from_other_lots() -> None:
+    made = Shop(programme(TEN_DAYS), local(2026, 5, 1, 12))
+    made.buy(3000)
+    made.now = local(2026, 5, 15, 12)
+    made.bring_back(1000)
+    assert made.adjust(21, restores=True).reason == "NOT_SO_MANY_EXPIRED"
+    assert made.adjust(15, restores=True).kind is EntryKind.POINTS_RESTORED
+    # 5 lapsed for good; the rest comes out of what was restored.
+    made.bring_back(1000)
+    assert made.balance == (0, 10, 0, 0)
+    made.bring_back(1000)
+    assert made.balance == (0, 0, 0, 0)
+
+
+def test_restored_points_pay_debt_first() -> None:
+    made = lapsed_shop()
+    made.redeem(12, offline=True)
+    restored = made.adjust(50, restores=True)
+    assert (restored.posted(Account.DEBT), made.balance) == (-12, (0, 38, 0, 0))
+
+
+def test_the_limits_of_an_adjustment_hold_for_a_restoration_and_what_waits_remembers_that_it_is_one() -> None:
+    made = lapsed_shop(TEN_DAYS + "\nadjustments: {per_call: 30, per_day: 35}")
+    assert made.adjust(10, restores=True).kind is EntryKind.POINTS_RESTORED
+    assert made.adjust(26).kind is EntryKind.ADJUSTMENT_REQUESTED
+    asked = made.adjust(40, restores=True)
+    assert (asked.kind, asked.flags) == (EntryKind.ADJUSTMENT_REQUESTED, (Flag.RESTORES_EXPIRED,))
+    assert made.adjust(40, approves=asked.request_id, principal="boss").reason == "ADJUSTMENT_DIFFERS"
+    approved = made.adjust(40, approves=asked.request_id, restores=True, principal="boss")
+    assert (approved.kind, approved.reference) == (EntryKind.POINTS_RESTORED, asked.request_id)
+    assert made.balance == (0, 50, 0, 0)
+    plain = made.adjust(31)
+    assert made.adjust(31, approves=plain.request_id, restores=True, principal="boss").reason == "ADJUSTMENT_DIFFERS"
+
+
+def test_an_inactive_member_is_refused_until_its_own_purchase_or_redemption() -> None:
+    made = shop(30, programme("expiry: {policy: inactivity, period: P10D}"))
+    made.now = local(2026, 5, 15, 12)
+    assert made.adjust(30, restores=True).reason == "MEMBER_INACTIVE"
+    # It was not inactive at all: the purchase of the 9th arrives late.
+    made.buy(100, at=local(2026, 5, 9, 12))
+    assert made.adjust(31, restores=True).reason == "NOT_SO_MANY_EXPIRED"
+    assert made.adjust(30, restores=True).kind is EntryKind.POINTS_RESTORED
+    assert made.balance == (0, 31, 0, 0)
+    # A restoration is no activity of its own.
+    made.now = local(2026, 5, 20)
+    assert made.balance == (0, 0, 0, 0)
+
+
+def test_what_lapsed_by_inactivity_last_is_restored_first() -> None:
+    made = shop(30, programme("expiry: {policy: inactivity, period: P10D}"))
+    for day in (15, 30):
+        made.now = local(2026, 5, day, 12)
+        made.buy(500, purchase_id=f"p{day}")
+    made.now = local(2026, 6, 30, 12)
+    made.buy(100, purchase_id="now")
+    restored = made.adjust(33, restores=True)
+    gone = [(leg.lot.activates, leg.points) for leg in restored.postings if leg.account is Account.EXPIRED]
+    assert gone == [(date(2026, 5, 30), -5), (date(2026, 5, 15), -5), (date(2026, 4, 30), -23)]

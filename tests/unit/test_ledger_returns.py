@@ -119,6 +119,46 @@ def test_a_line_comes_back_by_pieces_and_the_last_piece_is_worth_the_rest() -> N
     assert made.bring_back(named=(pieces(1, 1),)).reason == "LINE_RETURN_EXCEEDS_PURCHASE"
 
 
+def test_a_free_line_comes_back_with_the_one_that_was_paid() -> None:
+    made = shop()
+    made.buy(1000, goods(1000), goods(0, quantity=2))
+    event = made.bring_back(named=(pieces(1, 1), pieces(2, 1)))
+    assert (event.kind, event.amount, event.points) == (EntryKind.RETURN_RECORDED, 1000, -10)
+    assert made.purchase_of("a").returned_lines == (LineReturn(1, 1, 1000), LineReturn(2, 1, 0))
+
+
+@pytest.mark.parametrize("free_first", [True, False])
+def test_a_free_line_comes_back_alone_and_takes_no_points(free_first: bool) -> None:
+    made = shop(programme(earning=UNEVEN))
+    bought = made.buy(3311, goods(3311, "DAIRY", 3), goods(0, "DAIRY"))
+    if not free_first:
+        assert [made.bring_back(named=(pieces(1, 1),)).amount for _ in range(3)] == [1103, 1104, 1104]
+    before = made.balance
+    free = made.bring_back(named=(pieces(2, 1),))
+    assert (free.kind, free.amount, free.goods_paid, free.points) == (EntryKind.RETURN_RECORDED, 0, 0, 0)
+    assert (free.postings, made.balance) == ((), before)
+    assert made.bring_back(named=(pieces(2, 1),)).reason == "LINE_RETURN_EXCEEDS_PURCHASE"
+    if free_first:
+        made.bring_back(named=(pieces(1, 3),))
+    purchase = made.purchase_of("a")
+    assert (purchase.returned, purchase.returned_points, made.balance) == (3311, bought.points, (0, 0, 0, 0))
+    assert purchase.returned_lines == (LineReturn(1, 3, 3311), LineReturn(2, 1, 0))
+
+
+def test_a_free_line_that_came_back_before_its_purchase_counts_when_that_arrives() -> None:
+    made = shop()
+    made.bring_back(named=(pieces(2, 1),))
+    made.buy(1000, goods(1000), goods(0))
+    assert made.purchase_of("a").returned_lines == (LineReturn(2, 1, 0),)
+    assert made.balance == (0, 10, 0, 0)
+
+
+def test_pieces_that_are_worth_less_than_the_smallest_coin_come_back_one_by_one() -> None:
+    made = shop()
+    made.buy(101, goods(100), goods(1, quantity=3))
+    assert [made.bring_back(named=(pieces(2, 1),)).amount for _ in range(3)] == [0, 0, 1]
+
+
 def test_a_return_by_lines_says_which_lines_came_back_and_what_they_are_worth() -> None:
     made = shop()
     made.buy(900, goods(600, quantity=2), shipping(300))

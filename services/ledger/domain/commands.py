@@ -110,12 +110,18 @@ class AwardPoints(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdjustPoints(Command):
-    """Points are added or taken (negative) by hand; `approves` names an adjustment that awaits another principal."""
+    """Points are added or taken (negative) by hand.
+
+    `approves` or `declines` names an adjustment that awaits another principal. `restores_expired`: points that lapsed
+    are given back.
+    """
 
     points: int
     reason: str
     note: str
-    approves: str
+    approves: str = ""
+    declines: str = ""
+    restores_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,7 +150,7 @@ def _events(
             marks = _marks(programme, now, occurred)
             return [award(programme, member, known.purchase, command, occurred, **marks)]
         case AdjustPoints():
-            return [adjust(programme, member, command, instant)]
+            return [adjust(programme, known, command, instant)]
         case RedeemPoints():
             return [redeem(programme, member, command, instant)]
         case ReverseRedemption():

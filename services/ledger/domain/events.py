@@ -35,6 +35,8 @@ class EntryKind(enum.StrEnum):
     POINTS_ADJUSTED = "POINTS_ADJUSTED"
     ADJUSTMENT_REQUESTED = "ADJUSTMENT_REQUESTED"
     PURCHASE_VOIDED = "PURCHASE_VOIDED"
+    ADJUSTMENT_DECLINED = "ADJUSTMENT_DECLINED"
+    POINTS_RESTORED = "POINTS_RESTORED"
 
 
 class Account(enum.StrEnum):
@@ -100,6 +102,8 @@ class Flag(enum.StrEnum):
 
     BACK_DATED = "BACK_DATED"
     OFFLINE_OVERDRAWN = "OFFLINE_OVERDRAWN"
+    # Of an adjustment that waits for approval: it would restore points that lapsed.
+    RESTORES_EXPIRED = "RESTORES_EXPIRED"
 
 
 class LineReturn(NamedTuple):

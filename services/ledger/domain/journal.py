@@ -20,6 +20,8 @@ OF_TIME = frozenset({EntryKind.POINTS_ACTIVATED, EntryKind.POINTS_EXPIRED, Entry
 OUTSTANDING = (Account.PENDING, Account.AVAILABLE, Account.HELD)
 # Where they come from or go to without a word about the lot; an entry has one of them at most.
 _WITHOUT_LOTS = (Account.ISSUED, Account.ADJUSTED, Account.REDEEMED)
+# What takes from the points that are outstanding.
+_LOWERING = (Account.REDEEMED, Account.EXPIRED)
 
 _DAY = timedelta(days=1)
 
@@ -124,7 +126,8 @@ def by_month(legs: Iterable[Leg]) -> list[Leg]:
     """Legs by account and expiry month, so that the equation of the accounts holds in each month by itself.
 
     Where points came from or went to follows the lots of the same entry. Debt has no lot: it goes with the lots where
-    they are of one month or nothing else moved, and stands without a month where they are of several.
+    they are of one month or nothing else moved, and stands without a month where they are of several. What is restored
+    is lapsed no longer in the month of the lot that it lies in now: what lapsed stays lapsed in its own.
     """
     summed: dict[tuple[Account, str], int] = {}
     # What the lots of each month gained, and what of them lapsed.
@@ -140,11 +143,15 @@ def by_month(legs: Iterable[Leg]) -> list[Leg]:
         else:
             summed[account, month] = summed.get((account, month), 0) + points
             gained[month] = gained.get(month, 0) + points
+    if outside is None and any(account is Account.EXPIRED and points < 0 for (account, _), points in summed.items()):
+        outside = Account.EXPIRED
+        summed = {key: points for key, points in summed.items() if key[0] is not outside}
+        gained = {month: points for (_, month), points in summed.items()}
     if outside is None:
         for month, points in gained.items():
             summed[Account.DEBT, month] = points
     else:
-        sign = -1 if outside is Account.REDEEMED else 1
+        sign = -1 if outside in _LOWERING else 1
         for month, points in gained.items():
             summed[outside, month] = sign * points
         if debt:

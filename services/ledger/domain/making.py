@@ -97,3 +97,8 @@ def refused(
         reason=refusal.value,
         author=author,
     )
+
+
+def forgettable(**texts: str) -> dict[str, str] | None:
+    """The erasable detail of an event (DESIGN §4), without what is empty."""
+    return {name: text for name, text in texts.items() if text} or None

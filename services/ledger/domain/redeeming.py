@@ -15,7 +15,7 @@ from services.ledger.domain.commands import (
 )
 from services.ledger.domain.events import Account, EntryKind, Event, Flag, Posting
 from services.ledger.domain.lots import Lot, Parts, becoming_available, drawn, granted_lot, postings, total
-from services.ledger.domain.making import answer, refuse
+from services.ledger.domain.making import answer, forgettable, refuse
 from services.ledger.domain.state import Hold, Member, Redemption
 from services.ledger.errors import Refusal
 from services.programme.model import Programme
@@ -43,7 +43,7 @@ def redeem(programme: Programme, member: Member, command: RedeemPoints, now: dat
         reason=command.reason,
         channel=command.channel,
         flags=(Flag.OFFLINE_OVERDRAWN,) if owed else (),
-        detail=_detail(note=command.note, store_id=command.store_id),
+        detail=forgettable(note=command.note, store_id=command.store_id),
     )
 
 
@@ -68,7 +68,7 @@ def reverse(
         postings=[*becoming_available(member.debt, given), Posting(Account.REDEEMED, -points)],
         reference=redemption.redemption_id,
         reason=command.reason,
-        detail=_detail(note=command.note),
+        detail=forgettable(note=command.note),
     )
 
 
@@ -174,8 +174,3 @@ def _beyond(parts: Parts, points: int) -> Parts:
         points -= skipped
         rest.append(Lot(part.key, part.points - skipped))
     return tuple(rest)
-
-
-def _detail(**texts: str) -> dict[str, str] | None:
-    """What can be forgotten, without what is empty."""
-    return {name: text for name, text in texts.items() if text} or None

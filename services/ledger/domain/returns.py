@@ -31,7 +31,7 @@ VOID_SENT_WITHIN: Final = timedelta(days=1)
 
 
 class _Back(NamedTuple):
-    """What comes back of a purchase now."""
+    """What comes back of a purchase now. Lines that were free come back for an amount of 0."""
 
     amount: int
     goods: int
@@ -223,7 +223,7 @@ def _what_comes_back(purchase: Purchase, waiting: WaitingReturn, bought: Mapping
             return Refusal.RETURNED_LINES_DIFFER
         amount = sum_of_lines
     returned = purchase.returned + amount
-    if not amount or returned > purchase.amount:
+    if returned > purchase.amount:
         return Refusal.RETURN_EXCEEDS_PURCHASE
     if returned == purchase.amount:
         goods_back = purchase.goods_paid

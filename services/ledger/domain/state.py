@@ -14,6 +14,7 @@ from services.ledger.domain.events import (
     Author,
     EntryKind,
     Event,
+    Flag,
     LineReturn,
     LotKey,
     RulePoints,
@@ -45,6 +46,7 @@ class AwaitedAdjustment(NamedTuple):
     points: int
     # Who asked for it.
     acting: str
+    restores_expired: bool = False
 
 
 class Member(NamedTuple):
@@ -65,7 +67,7 @@ class Member(NamedTuple):
     earned: int = 0
     redeemed: int = 0
     purchases: int = 0
-    # Points adjusted on a local day: the sum of absolute values.
+    # Points adjusted or restored on a local day: the sum of absolute values.
     adjusted_day: date | None = None
     adjusted: int = 0
     awaited: tuple[AwaitedAdjustment, ...] = ()
@@ -167,7 +169,7 @@ class Redemption:
         return total(self.parts) + self.debt
 
 
-# Points of each lot that lapsed, less those set against a return since.
+# Points of each lot that lapsed, less those set against a return or restored since.
 LapsedLots = Mapping[LotKey, int]
 
 
@@ -199,13 +201,24 @@ def evolve_member(member: Member | None, event: Event) -> Member:
             return member._replace(holds=tuple(holds))
         case EntryKind.ADJUSTMENT_REQUESTED:
             assert event.author is not None
-            awaited = AwaitedAdjustment(event.request_id, event.requested_points, event.author.acting)
+            awaited = AwaitedAdjustment(
+                event.request_id, event.requested_points, event.author.acting, Flag.RESTORES_EXPIRED in event.flags
+            )
             return member._replace(awaited=(*member.awaited, awaited))
+        case EntryKind.ADJUSTMENT_DECLINED:
+            return member._replace(awaited=_still_awaited(member.awaited, event))
     return _posted(member, event)
+
+
+def _still_awaited(awaited: tuple[AwaitedAdjustment, ...], event: Event) -> tuple[AwaitedAdjustment, ...]:
+    """What still waits after an event that approves or declines an adjustment, or makes one at once."""
+    return tuple([one for one in awaited if one.adjustment_id != event.reference])
 
 
 # What is the member's own doing, and keeps its points from lapsing by inactivity (§12.9).
 _ACTIVITY = (EntryKind.PURCHASE_RECORDED, EntryKind.POINTS_REDEEMED, EntryKind.HOLD_CAPTURED)
+# What counts for the limit of a day.
+_BY_HAND = (EntryKind.POINTS_ADJUSTED, EntryKind.POINTS_RESTORED)
 
 
 def _posted(member: Member, event: Event) -> Member:
@@ -235,9 +248,12 @@ def _posted(member: Member, event: Event) -> Member:
                 redeemed += points
             case Account.ADJUSTED:
                 adjusted += points
+            case Account.EXPIRED:
+                # Asked of entries by hand alone: what they restore.
+                adjusted -= points
     adjusted_day, adjusted_before, awaited = member.adjusted_day, member.adjusted, member.awaited
-    if event.kind is EntryKind.POINTS_ADJUSTED:
-        awaited = tuple([one for one in awaited if one.adjustment_id != event.reference])
+    if event.kind in _BY_HAND:
+        awaited = _still_awaited(awaited, event)
         assert event.adjusted_day is not None
         if event.adjusted_day != adjusted_day:
             adjusted_day, adjusted_before = event.adjusted_day, 0

@@ -26,6 +26,8 @@ async def get_liability(books: Bookkeeping, programme: Programme, request: Any) 
     reckoned = await books.reckon(request.period, read_time(request, "known_at_time"))
     response = pb.GetLiabilityResponse()
     fill_liability(response.liability, reckoned, programme, with_journal=request.with_journal)
+    if request.HasField("known_at_time"):
+        response.liability.known_at_time.CopyFrom(request.known_at_time)
     return response
 
 

@@ -175,12 +175,18 @@ def _award_points(request: pb.AwardPointsRequest, caller: Caller) -> commands.Aw
 
 
 def _adjust_points(request: pb.AdjustPointsRequest, caller: Caller) -> commands.AdjustPoints:
+    if request.approves and request.declines:
+        raise InvalidFieldError("declines", "must be left out where approves is there: it is the one or the other")
+    if request.restores_expired and request.points < 0:
+        raise InvalidFieldError("points", "must be more than zero where restores_expired gives points back")
     return commands.AdjustPoints(
         **_event(b"AdjustPoints", request, caller),
         points=request.points,
         reason=request.reason,
         note=request.note,
         approves=request.approves,
+        declines=request.declines,
+        restores_expired=request.restores_expired,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, Final
 
 from loyalty.ledger.v1 import entry_pb2, lot_pb2, member_pb2
@@ -21,20 +20,30 @@ from services.ledger.domain.events import (
     Event,
     Flag,
     LineReturn,
-    LotKey,
     PointsAfter,
     RulePoints,
 )
+from services.ledger.domain.listing import ListedLot
 from services.ledger.domain.state import Member, evolve_member
 from services.ledger.rpc.times import set_time
 from services.ledger.service import Answer
-from services.ledger.store import ListedPurchase
+from services.ledger.store import ListedEntry, ListedPurchase
 from services.programme.model import Programme
 
 _ENTRY_KINDS: dict[EntryKind, Any] = {kind: entry_pb2.EntryKind.Value(f"ENTRY_KIND_{kind.value}") for kind in EntryKind}
 _ACCOUNTS: dict[Account, Any] = {account: entry_pb2.Account.Value(f"ACCOUNT_{account.name}") for account in Account}
 _FLAGS: dict[Flag, Any] = {flag: entry_pb2.EntryFlag.Value(f"ENTRY_FLAG_{flag.value}") for flag in Flag}
+_LOT_STATES: dict[Account, Any] = {
+    account: lot_pb2.LotState.Value(f"LOT_STATE_{account.name}")
+    for account in (Account.AVAILABLE, Account.PENDING, Account.HELD)
+}
 _LINE_KINDS: dict[LineKind, Any] = {kind: pb.LineKind.Value(f"LINE_KIND_{kind.name}") for kind in LineKind}
+
+# What came of an adjustment that moved nothing.
+_ADJUSTMENT_STATES = {
+    EntryKind.ADJUSTMENT_REQUESTED: pb.ADJUSTMENT_STATE_AWAITING_APPROVAL,
+    EntryKind.ADJUSTMENT_DECLINED: pb.ADJUSTMENT_STATE_DECLINED,
+}
 
 # What each account says of points given (+) or taken from a member (-).
 _GIVEN = {Account.ISSUED: 1, Account.ADJUSTED: 1, Account.REDEEMED: -1}
@@ -96,8 +105,7 @@ class Messages:
             case "hold_points" | "release_hold" | "extend_hold":
                 _hold(response.hold, event)
             case "adjust_points":
-                waits = event.kind is EntryKind.ADJUSTMENT_REQUESTED
-                response.state = pb.ADJUSTMENT_STATE_AWAITING_APPROVAL if waits else pb.ADJUSTMENT_STATE_APPLIED
+                response.state = _ADJUSTMENT_STATES.get(event.kind, pb.ADJUSTMENT_STATE_APPLIED)
                 response.adjustment_id = event.reference or event.request_id
 
     def receipt(self, receipt: pb.Receipt, event: Event, after: PointsAfter | None = None) -> None:
@@ -111,7 +119,8 @@ class Messages:
                 debt += points
             else:
                 given += points * _GIVEN.get(account, 0)
-        receipt.points = given
+        # What a return takes of points that lapsed is told by what it un-issues.
+        receipt.points = -event.posted(Account.EXPIRED) if event.kind is EntryKind.POINTS_RESTORED else given
         receipt.debt_points_change = debt
         self._rules(receipt.rules, event.rules)
         receipt.pending_points, receipt.available_points, receipt.held_points, receipt.debt_points = (
@@ -139,29 +148,25 @@ class Messages:
             time, message.next_expiry_points = lapses
             set_time(message.next_expiry_time, time)
 
-    def lots(self, lots: Any, member: Member) -> None:
-        """A member's lots in the order they are drawn: available ones, then pending, then held ones."""
-        for key, points in member.lots:
-            self._lot(lots.add(state=lot_pb2.LOT_STATE_AVAILABLE, points=points), member, key)
-        for key, points in member.pending:
-            self._lot(lots.add(state=lot_pb2.LOT_STATE_PENDING, points=points), member, key, self._activation(key))
-        for hold in member.holds:
-            for key, points in hold.lots:
-                lot = lots.add(state=lot_pb2.LOT_STATE_HELD, points=points, hold_id=hold.hold_id)
-                set_time(lot.hold_expire_time, hold.expires)
-                self._lot(lot, member, key, hold.expires)
-
-    def _lot(self, lot: lot_pb2.Lot, member: Member, key: LotKey, free: datetime | None = None) -> None:
-        """A lot; pending and held points lapse no sooner than they are `free`."""
-        lot.activation_date, lot.expiry_date = encode_lot(key)
-        activation, lapses = self._activation(key), expiry_time(self._programme, member, key)
-        if activation is not None:
-            set_time(lot.activation_time, activation)
+    def lot(self, message: lot_pb2.Lot, member: Member, listed: ListedLot) -> None:
+        """A lot of a member; pending and held points lapse no sooner than they are free."""
+        key, points = listed.lot
+        message.state = _LOT_STATES[listed.account]
+        message.points = points
+        message.activation_date, message.expiry_date = encode_lot(key)
+        free = activation = None
+        if key.activates is not None:
+            activation = self._programme.start_of_local_day(key.activates)
+            set_time(message.activation_time, activation)
+        if listed.account is Account.PENDING:
+            free = activation
+        if listed.hold is not None:
+            free = listed.hold.expires
+            message.hold_id = listed.hold.hold_id
+            set_time(message.hold_expire_time, free)
+        lapses = expiry_time(self._programme, member, key)
         if lapses is not None:
-            set_time(lot.expiry_time, lapses if free is None else max(lapses, free))
-
-    def _activation(self, key: LotKey) -> datetime | None:
-        return None if key.activates is None else self._programme.start_of_local_day(key.activates)
+            set_time(message.expiry_time, lapses if free is None else max(lapses, free))
 
     def purchase(self, message: pb.Purchase, member_id: str, partition: int, listed: ListedPurchase) -> None:
         """A purchase with what has come back of it."""
@@ -218,7 +223,8 @@ class Messages:
         set_time(message.recorded_time, entry.recorded_time)
         message.programme_version = entry.programme_version
         message.purchase_id = event.purchase_id
-        if event.amount:
+        if event.amount or event.kind is EntryKind.RETURN_RECORDED:
+            # What came back may have been free.
             message.amount.currency_code = event.currency
             message.amount.minor_units = event.amount
         if event.goods_paid is not None:
@@ -246,6 +252,18 @@ class Messages:
         message.flags.extend([_FLAGS[flag] for flag in event.flags])
         message.exchange_id = event.exchange_id
         message.requested_points = event.requested_points
+
+    def listed_entry(self, message: entry_pb2.Entry, listed: ListedEntry) -> None:
+        """One entry with what can be forgotten of it."""
+        self.entry(message, listed.entry)
+        if not listed.entry.detail_commitment:
+            return
+        detail = listed.detail
+        message.detail.erased = detail is None
+        if detail is not None:
+            message.detail.store_id = detail.get("store_id", "")
+            message.detail.receipt_number = detail.get("receipt_number", "")
+            message.detail.note = detail.get("note", "")
 
     def _rules(self, messages: Any, rules: Iterable[RulePoints]) -> None:
         for rule in rules:

@@ -134,10 +134,13 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         return response
 
     async def ListLots(self, request: Any, context: Any) -> Any:
-        """Lists a member's lots."""
-        member = await self._ledger.member_as_of(request.member_id, read_time(request, "at_time"), None)
-        response = pb.ListLotsResponse()
-        self._messages.lots(response.lots, member)
+        """Lists a member's lots, in the order they are drawn."""
+        member, lots, token = await self._ledger.lots(
+            request.member_id, read_time(request, "at_time"), request.page_token, request.page_size or _DEFAULT_PAGE
+        )
+        response = pb.ListLotsResponse(next_page_token=token)
+        for listed in lots:
+            self._messages.lot(response.lots.add(), member, listed)
         return response
 
     async def GetLiability(self, request: Any, context: Any) -> Any:
@@ -156,8 +159,8 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
             request.member_id, request.page_token, request.page_size or _DEFAULT_PAGE, only
         )
         response = pb.ListEntriesResponse(next_page_token=token)
-        for entry in entries:
-            self._messages.entry(response.entries.add(), entry)
+        for listed in entries:
+            self._messages.listed_entry(response.entries.add(), listed)
         return response
 
     async def GetPurchase(self, request: Any, context: Any) -> Any:

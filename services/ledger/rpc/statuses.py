@@ -44,9 +44,16 @@ def describe(error: BaseException) -> ErrorStatus | None:
     if isinstance(error, errors.RefusedError):
         metadata = {"replayed": "true"} if error.replayed else {}
         message = str(error)
-        if error.refusal is errors.Refusal.NOT_ENOUGH_POINTS:
-            metadata["available_points"] = str(error.available)
-            message += f"; {error.available} are there"
+        match error.refusal:
+            case errors.Refusal.NOT_ENOUGH_POINTS:
+                metadata["available_points"] = str(error.available)
+                message += f"; {error.available} are there"
+            case errors.Refusal.REDEMPTION_BELOW_MINIMUM if error.redemption:
+                metadata["minimum_points"] = str(error.redemption.minimum)
+                message += f"; the programme in force asks for at least {error.redemption.minimum} at once"
+            case errors.Refusal.REDEMPTION_NOT_IN_STEPS if error.redemption:
+                metadata["step_points"] = str(error.redemption.step)
+                message += f"; the programme in force asks for multiples of {error.redemption.step}"
         return ErrorStatus(
             code=_REFUSAL_CODES.get(error.refusal, _Code.FAILED_PRECONDITION),
             reason=error.refusal.value,

@@ -77,7 +77,7 @@ FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_i
 JOIN ledger.redemptions r USING (partition, member_id, redemption_id);
 
 -- name: read_lapsed_lots
--- The lots of some members that lapsed and were not set against returns whole.
+-- The lots of some members that lapsed, less what was set against returns or restored since.
 SELECT l.partition, l.member_id, l.activates, l.expires, l.points
 FROM unnest($1::integer[], $2::text[]) AS named (partition, member_id)
 JOIN ledger.lapsed_lots l USING (partition, member_id);
@@ -160,14 +160,24 @@ LIMIT $4::integer;
 
 -- name: list_entries
 -- A member's entries before an offset, newest first; of some kinds (empty: all), of a time, of a purchase (empty: any).
-SELECT * FROM ledger.entries
-WHERE partition = $1::integer AND member_id = $2::text AND entry_offset < $3::bigint
-    AND (cardinality($5::text[]) = 0 OR kind = ANY($5::text[]))
-    AND ($6::timestamptz IS NULL OR occurred_time >= $6::timestamptz)
-    AND ($7::timestamptz IS NULL OR occurred_time < $7::timestamptz)
-    AND ($8::text = '' OR purchase_id = $8::text)
-ORDER BY entry_offset DESC
-LIMIT $4::integer;
+-- With what can be forgotten of them, but for the lines; it is looked up for the entries of the page alone.
+SELECT e.*, d.detail
+FROM (
+    SELECT * FROM ledger.entries
+    WHERE partition = $1::integer AND member_id = $2::text AND entry_offset < $3::bigint
+        AND (cardinality($5::text[]) = 0 OR kind = ANY($5::text[]))
+        AND ($6::timestamptz IS NULL OR occurred_time >= $6::timestamptz)
+        AND ($7::timestamptz IS NULL OR occurred_time < $7::timestamptz)
+        AND ($8::text = '' OR purchase_id = $8::text)
+    ORDER BY entry_offset DESC
+    LIMIT $4::integer
+) e
+LEFT JOIN LATERAL (
+    SELECT detail::jsonb - 'lines' AS detail FROM ledger.entry_details
+    WHERE partition = e.partition AND entry_offset = e.entry_offset
+    LIMIT 1
+) d ON true
+ORDER BY e.entry_offset DESC;
 
 -- name: read_history
 -- A member's entries in order, recorded up to a time, after an offset.

@@ -34,6 +34,8 @@ class EntryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENTRY_KIND_POINTS_ADJUSTED: _ClassVar[EntryKind]
     ENTRY_KIND_ADJUSTMENT_REQUESTED: _ClassVar[EntryKind]
     ENTRY_KIND_PURCHASE_VOIDED: _ClassVar[EntryKind]
+    ENTRY_KIND_ADJUSTMENT_DECLINED: _ClassVar[EntryKind]
+    ENTRY_KIND_POINTS_RESTORED: _ClassVar[EntryKind]
 
 class Account(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -52,6 +54,7 @@ class EntryFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENTRY_FLAG_UNSPECIFIED: _ClassVar[EntryFlag]
     ENTRY_FLAG_BACK_DATED: _ClassVar[EntryFlag]
     ENTRY_FLAG_OFFLINE_OVERDRAWN: _ClassVar[EntryFlag]
+    ENTRY_FLAG_RESTORES_EXPIRED: _ClassVar[EntryFlag]
 ENTRY_KIND_UNSPECIFIED: EntryKind
 ENTRY_KIND_MEMBER_JOINED: EntryKind
 ENTRY_KIND_PURCHASE_RECORDED: EntryKind
@@ -73,6 +76,8 @@ ENTRY_KIND_HOLD_EXPIRED: EntryKind
 ENTRY_KIND_POINTS_ADJUSTED: EntryKind
 ENTRY_KIND_ADJUSTMENT_REQUESTED: EntryKind
 ENTRY_KIND_PURCHASE_VOIDED: EntryKind
+ENTRY_KIND_ADJUSTMENT_DECLINED: EntryKind
+ENTRY_KIND_POINTS_RESTORED: EntryKind
 ACCOUNT_UNSPECIFIED: Account
 ACCOUNT_AVAILABLE: Account
 ACCOUNT_DEBT: Account
@@ -85,6 +90,7 @@ ACCOUNT_ADJUSTED: Account
 ENTRY_FLAG_UNSPECIFIED: EntryFlag
 ENTRY_FLAG_BACK_DATED: EntryFlag
 ENTRY_FLAG_OFFLINE_OVERDRAWN: EntryFlag
+ENTRY_FLAG_RESTORES_EXPIRED: EntryFlag
 
 class Posting(_message.Message):
     __slots__ = ("account", "points", "activation_date", "expiry_date")
@@ -108,8 +114,20 @@ class RulePoints(_message.Message):
     reason: str
     def __init__(self, rule: _Optional[str] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class EntryDetail(_message.Message):
+    __slots__ = ("store_id", "receipt_number", "note", "erased")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
+    store_id: str
+    receipt_number: str
+    note: str
+    erased: bool
+    def __init__(self, store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., note: _Optional[str] = ..., erased: _Optional[bool] = ...) -> None: ...
+
 class Entry(_message.Message):
-    __slots__ = ("partition", "offset", "kind", "member_id", "request_id", "principal", "on_behalf_of", "occurred_time", "recorded_time", "programme_version", "purchase_id", "amount", "goods_paid", "postings", "rules", "available_points_after", "debt_points_after", "earning_class", "effective_time", "reason", "detail_commitment", "hash", "channel", "pending_points_after", "held_points_after", "reference", "expire_time", "flags", "exchange_id", "requested_points")
+    __slots__ = ("partition", "offset", "kind", "member_id", "request_id", "principal", "on_behalf_of", "occurred_time", "recorded_time", "programme_version", "purchase_id", "amount", "goods_paid", "postings", "rules", "available_points_after", "debt_points_after", "earning_class", "effective_time", "reason", "detail_commitment", "hash", "channel", "pending_points_after", "held_points_after", "reference", "expire_time", "flags", "exchange_id", "requested_points", "detail")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +158,7 @@ class Entry(_message.Message):
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_ID_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_POINTS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
     partition: int
     offset: int
     kind: EntryKind
@@ -170,4 +189,5 @@ class Entry(_message.Message):
     flags: _containers.RepeatedScalarFieldContainer[EntryFlag]
     exchange_id: str
     requested_points: int
-    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., member_id: _Optional[str] = ..., request_id: _Optional[str] = ..., principal: _Optional[str] = ..., on_behalf_of: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., programme_version: _Optional[str] = ..., purchase_id: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., postings: _Optional[_Iterable[_Union[Posting, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RulePoints, _Mapping]]] = ..., available_points_after: _Optional[int] = ..., debt_points_after: _Optional[int] = ..., earning_class: _Optional[str] = ..., effective_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., detail_commitment: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., channel: _Optional[str] = ..., pending_points_after: _Optional[int] = ..., held_points_after: _Optional[int] = ..., reference: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flags: _Optional[_Iterable[_Union[EntryFlag, str]]] = ..., exchange_id: _Optional[str] = ..., requested_points: _Optional[int] = ...) -> None: ...
+    detail: EntryDetail
+    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., member_id: _Optional[str] = ..., request_id: _Optional[str] = ..., principal: _Optional[str] = ..., on_behalf_of: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., programme_version: _Optional[str] = ..., purchase_id: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., postings: _Optional[_Iterable[_Union[Posting, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RulePoints, _Mapping]]] = ..., available_points_after: _Optional[int] = ..., debt_points_after: _Optional[int] = ..., earning_class: _Optional[str] = ..., effective_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., detail_commitment: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., channel: _Optional[str] = ..., pending_points_after: _Optional[int] = ..., held_points_after: _Optional[int] = ..., reference: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flags: _Optional[_Iterable[_Union[EntryFlag, str]]] = ..., exchange_id: _Optional[str] = ..., requested_points: _Optional[int] = ..., detail: _Optional[_Union[EntryDetail, _Mapping]] = ...) -> None: ...

@@ -39,6 +39,7 @@ class AdjustmentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ADJUSTMENT_STATE_UNSPECIFIED: _ClassVar[AdjustmentState]
     ADJUSTMENT_STATE_APPLIED: _ClassVar[AdjustmentState]
     ADJUSTMENT_STATE_AWAITING_APPROVAL: _ClassVar[AdjustmentState]
+    ADJUSTMENT_STATE_DECLINED: _ClassVar[AdjustmentState]
 
 class ClockMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -55,6 +56,7 @@ RETURN_STATE_WAITING: ReturnState
 ADJUSTMENT_STATE_UNSPECIFIED: AdjustmentState
 ADJUSTMENT_STATE_APPLIED: AdjustmentState
 ADJUSTMENT_STATE_AWAITING_APPROVAL: AdjustmentState
+ADJUSTMENT_STATE_DECLINED: AdjustmentState
 CLOCK_MODE_UNSPECIFIED: ClockMode
 CLOCK_MODE_REAL: ClockMode
 CLOCK_MODE_SIMULATED: ClockMode
@@ -562,7 +564,7 @@ class ExtendHoldResponse(_message.Message):
     def __init__(self, hold: _Optional[_Union[_lot_pb2.Hold, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class AdjustPointsRequest(_message.Message):
-    __slots__ = ("request_id", "member_id", "points", "reason", "note", "occurred_time", "approves")
+    __slots__ = ("request_id", "member_id", "points", "reason", "note", "occurred_time", "approves", "declines", "restores_expired")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
@@ -570,6 +572,8 @@ class AdjustPointsRequest(_message.Message):
     NOTE_FIELD_NUMBER: _ClassVar[int]
     OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
     APPROVES_FIELD_NUMBER: _ClassVar[int]
+    DECLINES_FIELD_NUMBER: _ClassVar[int]
+    RESTORES_EXPIRED_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
     points: int
@@ -577,7 +581,9 @@ class AdjustPointsRequest(_message.Message):
     note: str
     occurred_time: _timestamp_pb2.Timestamp
     approves: str
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approves: _Optional[str] = ...) -> None: ...
+    declines: str
+    restores_expired: bool
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approves: _Optional[str] = ..., declines: _Optional[str] = ..., restores_expired: _Optional[bool] = ...) -> None: ...
 
 class AdjustPointsResponse(_message.Message):
     __slots__ = ("state", "adjustment_id", "receipt", "causal_token", "replayed")
@@ -728,18 +734,24 @@ class ListEntriesResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[_entry_pb2.Entry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ListLotsRequest(_message.Message):
-    __slots__ = ("member_id", "at_time")
+    __slots__ = ("member_id", "at_time", "page_size", "page_token")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     AT_TIME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     member_id: str
     at_time: _timestamp_pb2.Timestamp
-    def __init__(self, member_id: _Optional[str] = ..., at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, member_id: _Optional[str] = ..., at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListLotsResponse(_message.Message):
-    __slots__ = ("lots",)
+    __slots__ = ("lots", "next_page_token")
     LOTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     lots: _containers.RepeatedCompositeFieldContainer[_lot_pb2.Lot]
-    def __init__(self, lots: _Optional[_Iterable[_Union[_lot_pb2.Lot, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, lots: _Optional[_Iterable[_Union[_lot_pb2.Lot, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class GetLiabilityRequest(_message.Message):
     __slots__ = ("period", "known_at_time", "with_journal")

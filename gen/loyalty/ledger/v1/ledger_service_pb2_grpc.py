@@ -292,7 +292,8 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AdjustPoints(self, request, context):
-        """Gives or takes points by hand. Above the programme's limits it waits until another principal approves it.
+        """Gives or takes points by hand, or restores points that lapsed by mistake. Above the programme's limits it waits
+        until another principal approves it, or somebody declines it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -325,7 +326,9 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """Lists a member's entries, those recorded last first. Its times, however, ask for when they happened.
+        """Lists a member's entries, those recorded last first. Its times, however, ask for when they happened. The story of a
+        hold, a redemption or an adjustment is the entry whose `request_id` is its id, and those whose `reference` is its
+        id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -333,7 +336,8 @@ class LedgerServiceServicer:
 
     def ListLots(self, request, context):
         """Lists a member's lots, in the order in which they would be drawn: available ones, those first that lapse first;
-        then pending, then held ones.
+        then pending, then held ones, hold by hold. Each page shows what there is when it is read; those of one and the same
+        `at_time` fit together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,7 @@ class JournalLine(_message.Message):
     def __init__(self, date: _Optional[str] = ..., movement: _Optional[str] = ..., market: _Optional[str] = ..., expiry_month: _Optional[str] = ..., points: _Optional[int] = ..., value: _Optional[_Union[_money_pb2.Money, _Mapping]] = ...) -> None: ...
 
 class Liability(_message.Message):
-    __slots__ = ("period", "start_time", "end_time", "as_of_time", "closed", "opening", "issued", "redeemed", "expired", "adjusted", "debt_change", "revaluation", "closing", "debt_points", "point_value", "breakage_basis_points", "expected_breakage", "rows", "journal", "offsets")
+    __slots__ = ("period", "start_time", "end_time", "as_of_time", "closed", "opening", "issued", "redeemed", "expired", "adjusted", "debt_change", "revaluation", "closing", "debt_points", "point_value", "breakage_basis_points", "expected_breakage", "rows", "journal", "offsets", "known_at_time")
     PERIOD_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +75,7 @@ class Liability(_message.Message):
     ROWS_FIELD_NUMBER: _ClassVar[int]
     JOURNAL_FIELD_NUMBER: _ClassVar[int]
     OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_AT_TIME_FIELD_NUMBER: _ClassVar[int]
     period: str
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
@@ -95,4 +96,5 @@ class Liability(_message.Message):
     rows: _containers.RepeatedCompositeFieldContainer[LiabilityRow]
     journal: _containers.RepeatedCompositeFieldContainer[JournalLine]
     offsets: _containers.RepeatedCompositeFieldContainer[_log_pb2.PartitionOffset]
-    def __init__(self, period: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed: _Optional[bool] = ..., opening: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., issued: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., redeemed: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., expired: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., adjusted: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., debt_change: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., revaluation: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., closing: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., debt_points: _Optional[int] = ..., point_value: _Optional[str] = ..., breakage_basis_points: _Optional[int] = ..., expected_breakage: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[LiabilityRow, _Mapping]]] = ..., journal: _Optional[_Iterable[_Union[JournalLine, _Mapping]]] = ..., offsets: _Optional[_Iterable[_Union[_log_pb2.PartitionOffset, _Mapping]]] = ...) -> None: ...
+    known_at_time: _timestamp_pb2.Timestamp
+    def __init__(self, period: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., as_of_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., closed: _Optional[bool] = ..., opening: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., issued: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., redeemed: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., expired: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., adjusted: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., debt_change: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., revaluation: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., closing: _Optional[_Union[LiabilityAmount, _Mapping]] = ..., debt_points: _Optional[int] = ..., point_value: _Optional[str] = ..., breakage_basis_points: _Optional[int] = ..., expected_breakage: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[LiabilityRow, _Mapping]]] = ..., journal: _Optional[_Iterable[_Union[JournalLine, _Mapping]]] = ..., offsets: _Optional[_Iterable[_Union[_log_pb2.PartitionOffset, _Mapping]]] = ..., known_at_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
