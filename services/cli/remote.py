@@ -18,7 +18,8 @@ from loyalty.tiers.v1 import tier_service_pb2_grpc
 
 from services.cli.errors import CommandError
 from services.cli.installation import Connection
-from services.runtime.channels import open_channel
+from services.runtime.channels import open_secure_channel
+from services.runtime.tls import Certificates
 
 T = TypeVar("T")
 
@@ -63,17 +64,25 @@ class Services:
 @contextlib.asynccontextmanager
 async def reach(connection: Connection) -> AsyncIterator[Services]:
     """The services of a running stack, past the gateway."""
-    secret = connection.secret
     async with contextlib.AsyncExitStack() as stack:
-        channels = [
-            await stack.enter_async_context(open_channel(address, principal=PRINCIPAL, secret=secret))
-            for address in (connection.ledger, connection.tiers, connection.notifier)
-        ]
+        channels = [open_service(connection, name) for name in ("ledger", "tiers", "notifier")]
+        for channel in channels:
+            stack.push_async_callback(channel.close)
         yield Services(
             ledger=ledger_service_pb2_grpc.LedgerServiceStub(channels[0]),
             tiers=tier_service_pb2_grpc.TierServiceStub(channels[1]),
             notifier=notifier_service_pb2_grpc.NotifierServiceStub(channels[2]),
         )
+
+
+def open_service(connection: Connection, name: str, *, principal: str = PRINCIPAL) -> grpc.aio.Channel:
+    """A channel to a service of a running stack, past the gateway, for a principal who may do everything."""
+    return open_secure_channel(
+        getattr(connection, name),
+        server=name,
+        certificates=Certificates(connection.installation.authority.files("cli")),
+        authorization=connection.authorization(principal),
+    )
 
 
 async def call(method: Any, request: Any, *, seconds: float = 30.0, patience: float = PATIENCE_SECONDS) -> Any:

@@ -69,8 +69,7 @@ def status(
         installation.connection(there.directory)
         raise NotRunningError(f"the stack of {there.directory} has just stopped")
     if as_json:
-        shown = {name: value for name, value in state.items() if name != "token"}
-        typer.echo(json.dumps({"running": True, "data": str(there.directory), **shown}, indent=2))
+        typer.echo(json.dumps({"running": True, "data": str(there.directory), **state}, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -106,16 +105,16 @@ def _explain_and_stay(connection: Connection) -> None:
 def _explain(connection: Connection) -> None:
     """What a person needs to begin."""
     directory = shlex.quote(str(connection.installation.directory))
-    authorization = connection.authorization("development")
+    first_token = shlex.quote(str(connection.installation.token_keys.first_token_file))
     typer.echo(
         f"The stack is up, in {connection.installation.clock.value} time, by the programme "
         f"{connection.installation.programme_version}.\n"
         f"  gateway   {connection.gateway}  (JSON, gRPC-Web and gRPC)\n"
-        f"  token     {authorization.removeprefix('Bearer ')}\n"
+        f"  token     in {first_token}; `loyalty token` makes others\n"
         f"  mailbox   {connection.installation.mailbox}\n"
         f"  logs      {connection.installation.log}\n"
         "Try it:\n"
-        f"  curl -H 'authorization: {authorization}' {connection.gateway}/v1/programme\n"
+        f'  curl -H "authorization: Bearer $(cat {first_token})" {connection.gateway}/v1/programme\n'
         f"Look and stop:\n"
         f"  loyalty status --data {directory}\n"
         f"  loyalty down --data {directory}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import ipaddress
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import jinja2
 from google.protobuf import descriptor_pb2
@@ -17,11 +19,16 @@ MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 
 _TEMPLATE = Path(__file__).with_name("envoy.yaml")
 
+# How far the clocks of who issues tokens and who checks them may lie apart; the services' own bound.
+TOKEN_SKEW_SECONDS: Final = 30
+_JWT_AUTHN = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+
 _SAID = "%LOCAL_REPLY_BODY%"
 
 # What Envoy answers by itself: HTTP status, google.rpc.Code, sentence. The last line is for all others.
 _LOCAL_REPLIES: Final[tuple[tuple[int | None, int, str], ...]] = (
     (400, 3, _SAID),
+    (401, 16, _SAID),
     (403, 7, _SAID),
     (404, 5, "there is nothing at this path; the paths stand in the contract, protos/loyalty"),
     (405, 12, "this method is not known at this path"),
@@ -74,6 +81,15 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTls:
+    """Files with `certificate_secret` and `authority_secret`: by what the gateway is known to the services, and whose
+    certificates of theirs it trusts. They are read again when what they name changes."""
+
+    certificate: Path
+    authority: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """A service behind the gateway: its gRPC services (`package.Service`) and the methods that stream, as paths."""
 
@@ -120,8 +136,16 @@ def render(
     descriptor_path: Path,
     host: str = "127.0.0.1",
     admin_path: Path | None = None,
+    token_filter_path: Path | None = None,
+    tls: UpstreamTls | None = None,
+    listener_tls_path: Path | None = None,
 ) -> str:
-    """The configuration as YAML. The file at `descriptor_path` holds the FileDescriptorSet of the contract."""
+    """The configuration as YAML. The file at `descriptor_path` holds the FileDescriptorSet of the contract.
+
+    The one at `token_filter_path` holds `token_filter`, and is read again when another is moved into its place; None:
+    tokens are checked by the services alone. With `tls` each service must show a certificate of its name. The file at
+    `listener_tls_path` holds a `certificate_secret`: what callers are shown; None: they come without TLS.
+    """
     # The template is ours and gives YAML, where quoting is `tojson`'s task.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
@@ -132,10 +156,72 @@ def render(
         port=port,
         descriptor_path=str(descriptor_path),
         admin_path=str(admin_path) if admin_path else "",
+        token_filter_path=str(token_filter_path) if token_filter_path else "",
+        token_filter_type=_JWT_AUTHN,
+        tls_certificate_path=str(tls.certificate) if tls else "",
+        tls_authority_path=str(tls.authority) if tls else "",
+        listener_tls_path=str(listener_tls_path) if listener_tls_path else "",
         max_body_bytes=MAX_BODY_BYTES,
         max_response_bytes=MAX_RESPONSE_BYTES,
         local_replies=_LOCAL_REPLIES,
     )
+
+
+def token_filter(key_set: str, *, issuer: str, audience: str) -> str:
+    """Which tokens the gateway lets pass, as JSON: those that a key of the set (a JWKS) has signed.
+
+    A call without a token passes, too: the services answer it with a reason that the contract knows.
+    """
+    keys = hashlib.sha256(key_set.encode()).hexdigest()
+    checked = {
+        "@type": _JWT_AUTHN,
+        "providers": {
+            "installation": {
+                "issuer": issuer,
+                "audiences": [audience],
+                "local_jwks": {"inline_string": key_set},
+                "clock_skew_seconds": TOKEN_SKEW_SECONDS,
+                "require_expiration": True,
+                # The service looks at it again.
+                "forward": True,
+            }
+        },
+        "rules": [
+            {
+                "match": {"prefix": "/"},
+                "requires": {
+                    "requires_any": {"requirements": [{"provider_name": "installation"}, {"allow_missing": {}}]}
+                },
+            }
+        ],
+    }
+    resource = {
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": "tokens",
+        "typed_config": checked,
+    }
+    return json.dumps({"version_info": keys, "resources": [resource]}, indent=2)
+
+
+def certificate_secret(certificate: Path, key: Path) -> str:
+    """A certificate of the gateway and its key, as JSON. Both are in one folder."""
+    named = {"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(key)}}
+    return _secret("certificate", {"tls_certificate": named | _watched(certificate)})
+
+
+def authority_secret(authority: Path) -> str:
+    """The authority whose certificates are trusted, as JSON."""
+    named = {"trusted_ca": {"filename": str(authority)}}
+    return _secret("authority", {"validation_context": named | _watched(authority)})
+
+
+def _watched(path: Path) -> dict[str, Any]:
+    return {"watched_directory": {"path": str(path.parent)}}
+
+
+def _secret(name: str, content: Mapping[str, Any]) -> str:
+    secret = {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", "name": name, **content}
+    return json.dumps({"resources": [secret]}, indent=2)
 
 
 def envoy_binary() -> Path:

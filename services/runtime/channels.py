@@ -1,13 +1,15 @@
-"""Channels to other services: identity, retries of what is safe to repeat, limits."""
+"""Channels to services: identity, retries of what is safe to repeat, limits."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import grpc
 
 from services.runtime.identity import AUTHORIZATION, bearer
+from services.runtime.tls import Certificates, RenewedChannel
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
@@ -40,14 +42,42 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Between:
+    """How a service makes itself known to others: by its certificate, or, over unix sockets, by the shared secret."""
+
+    principal: str
+    certificates: Certificates | None
+    secret: str = ""
+
+    def open(self, address: str, *, server: str) -> grpc.aio.Channel:
+        """A channel to a service of this name."""
+        if self.certificates is None:
+            return open_channel(address, principal=self.principal, secret=self.secret)
+        return open_secure_channel(address, server=server, certificates=self.certificates)
+
+
 def open_channel(address: str, *, principal: str, secret: str) -> grpc.aio.Channel:
-    """A channel whose every call carries the principal's token. Callers give each call its `timeout`."""
-    identity = bearer(principal, secret)
-    return grpc.aio.insecure_channel(
-        address,
-        options=OPTIONS,
-        interceptors=[_UnaryIdentity(identity), _StreamIdentity(identity), _DuplexIdentity(identity)],
+    """A channel over a unix socket whose every call carries the shared secret. Callers give each call its `timeout`."""
+    return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=_signing(bearer(principal, secret)))
+
+
+def open_secure_channel(
+    address: str, *, server: str, certificates: Certificates, authorization: str = ""
+) -> grpc.aio.Channel:
+    """A channel to who shows a certificate of that name; every call carries the authorization, where there is one."""
+    # The name is what counts, whatever the address is.
+    options = (*OPTIONS, ("grpc.ssl_target_name_override", server), ("grpc.default_authority", server))
+    interceptors = _signing(authorization) if authorization else []
+    channel = RenewedChannel(
+        certificates,
+        lambda credentials: grpc.aio.secure_channel(address, credentials, options=options, interceptors=interceptors),
     )
+    return cast(grpc.aio.Channel, channel)
+
+
+def _signing(authorization: str) -> list[grpc.aio.ClientInterceptor]:
+    return [_UnaryIdentity(authorization), _StreamIdentity(authorization), _DuplexIdentity(authorization)]
 
 
 class _UnaryIdentity(grpc.aio.UnaryUnaryClientInterceptor):

@@ -57,7 +57,7 @@ def _parse(text: str, wanted: Any, limits: Mapping[str, int]) -> Any:
         if not limits.get("minimum", number) <= number <= limits.get("maximum", number):
             raise ValueError(f"{number} is not from {limits['minimum']} to {limits['maximum']}")
         return number
-    if wanted is Path:
+    if wanted in (Path, Path | None):
         path = Path(text)
         if not path.is_file():
             raise ValueError(f"there is no file {text}")

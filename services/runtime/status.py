@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services.runtime.causality import CausalTokenError
 from services.runtime.database import CONNECTION_ERRORS, PASSING_ERRORS, TRY_AGAIN
-from services.runtime.identity import TokenInvalidError, TokenMissingError
+from services.runtime.identity import PermissionDeniedError, TokenInvalidError, TokenMissingError
 
 DOMAIN = "loyalty"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -90,6 +90,13 @@ def describe(error: BaseException) -> ErrorStatus | None:
             return ErrorStatus(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_MISSING", message=str(error))
         case TokenInvalidError():
             return ErrorStatus(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_INVALID", message=str(error))
+        case PermissionDeniedError():
+            return ErrorStatus(
+                code=grpc.StatusCode.PERMISSION_DENIED,
+                reason=error.reason,
+                message=str(error),
+                metadata=error.needed,
+            )
         case CausalTokenError():
             return ErrorStatus(code=grpc.StatusCode.INVALID_ARGUMENT, reason="CAUSAL_TOKEN_INVALID", message=str(error))
         case OverloadedError():

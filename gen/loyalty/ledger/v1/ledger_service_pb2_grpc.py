@@ -302,7 +302,7 @@ class LedgerServiceServicer:
     def BatchRecord(self, request, context):
         """Takes a list of writes and gives an outcome for each, in the same order. One that is refused fails alone, unless
         all or none are asked for; where the ledger cannot be reached the call fails as a whole, and may be sent again as
-        it was. Each write needs the scope of its own method as well; that is checked once tokens carry scopes.
+        it was. Each write needs the scope of its own method as well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -312,7 +312,7 @@ class LedgerServiceServicer:
         """Takes lists of writes one after the other and answers each list with an outcome for each of its writes. The
         responses come in the order of the requests; the next request is read while the one before is carried out, and no
         faster than answers are taken. A caller whose stream broke sends again what has no answer yet. Each write needs the
-        scope of its own method as well; that is checked once tokens carry scopes.
+        scope of its own method as well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dloyalty/type/v1/options.proto\x12\x0floyalty.type.v1\x1a google/protobuf/descriptor.proto:6\n\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\xc1\xb2\x04 \x01(\tR\x05scopeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dloyalty/type/v1/options.proto\x12\x0floyalty.type.v1\x1a google/protobuf/descriptor.proto:6\n\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\xc1\xb2\x04 \x01(\tR\x05scope::\n\x07\x63\x61llers\x12\x1e.google.protobuf.MethodOptions\x18\xc3\xb2\x04 \x03(\tR\x07\x63\x61llers:;\n\x06scopes\x12!.google.protobuf.EnumValueOptions\x18\xc2\xb2\x04 \x03(\tR\x06scopesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

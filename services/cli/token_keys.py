@@ -1,0 +1,217 @@
+"""The keys that sign an installation's tokens, the tokens, and which of them were revoked.
+
+DIR/secrets/token-keys/KID.pem   a private key (Ed25519); the newest one signs
+DIR/secrets/token-keys.json      the public halves of all of them, a JWKS: what services and gateway accept
+DIR/secrets/revoked-tokens       one revoked id a line
+DIR/secrets/first-token          a token to begin with, renewed by `loyalty up`
+
+While keys change over both are accepted, so that tokens that were handed out live on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
+
+from services.cli.errors import CommandError, UsageError
+from services.cli.postgres import write_secret
+from services.gateway import render
+from services.runtime import contract
+from services.runtime.identity import PRINCIPAL
+
+ISSUER: Final = "loyalty"
+AUDIENCE: Final = "loyalty"
+# Whoever sets an installation up may try everything with this one.
+FIRST_ROLES: Final = ("backend", "support", "ops")
+FIRST_PRINCIPAL: Final = "first"
+
+_FIRST_TTL = timedelta(days=30)
+_RENEWED_BEFORE = timedelta(days=1)
+_LONGEST_TTL = timedelta(days=366)
+_TTL = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_TOKEN_ID = re.compile(r"[0-9a-zA-Z_-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A token that was issued, and its id: what `revoke` takes."""
+
+    token: str
+    token_id: str
+    expires: datetime
+
+
+class TokenKeys:
+    """Keys and tokens below an installation's folder of secrets; `run` is where the gateway's part is kept."""
+
+    def __init__(self, folder: Path, *, run: Path) -> None:
+        self._folder = folder
+        self._private = folder / "token-keys"
+        self._run = run
+
+    @property
+    def key_set_file(self) -> Path:
+        """The public keys, a JWKS."""
+        return self._folder / "token-keys.json"
+
+    @property
+    def revoked_file(self) -> Path:
+        """The ids of revoked tokens."""
+        return self._folder / "revoked-tokens"
+
+    @property
+    def first_token_file(self) -> Path:
+        """The token to begin with."""
+        return self._folder / "first-token"
+
+    @property
+    def gateway_file(self) -> Path:
+        """What the gateway reads of the keys, and reads again when it changes."""
+        return self._run / "token-filter.json"
+
+    def ready(self) -> None:
+        """Makes what is missing: a key, the key set, a first token that lasts, the gateway's part."""
+        self._private.mkdir(mode=0o700, exist_ok=True)
+        if not self._key_files():
+            self._make_key()
+        self._publish()
+        if not self._first_token_lasts():
+            issued = self.issue(principal=FIRST_PRINCIPAL, roles=FIRST_ROLES, ttl=_FIRST_TTL, delegates=True)
+            write_secret(self.first_token_file, issued.token)
+
+    def issue(
+        self,
+        *,
+        principal: str,
+        roles: Collection[str],
+        ttl: timedelta,
+        store: str = "",
+        terminal: str = "",
+        delegates: bool = False,
+    ) -> Issued:
+        """A token of some roles of the contract, for so long; raises UsageError where one cannot be made so."""
+        known = contract.roles()
+        if strange := sorted(set(roles) - known.keys()):
+            raise UsageError(f"there is no role {strange[0]}; choose from {', '.join(known)}")
+        if not PRINCIPAL.fullmatch(principal):
+            raise UsageError(f"{principal!r} is no name of a principal: 1 to 64 small letters, digits or dashes")
+        if principal in contract.SERVICES:
+            raise UsageError(f"{principal} is a service of the platform; give the bearer another name")
+        if terminal and not store:
+            raise UsageError("a terminal stands in a store: name it, too")
+        if not timedelta() < ttl <= _LONGEST_TTL:
+            raise UsageError(f"a token lasts for at most {_LONGEST_TTL.days} days")
+        key_file = self._key_files()[-1]
+        now = int(time.time())
+        expires = now + int(ttl.total_seconds())
+        token_id = secrets.token_urlsafe(12)
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": principal,
+            "jti": token_id,
+            "iat": now,
+            "nbf": now,
+            "exp": expires,
+            "roles": sorted(roles),
+        }
+        claims |= {name: place for name, place in (("store", store), ("terminal", terminal)) if place}
+        if delegates:
+            claims["delegates"] = True
+        token = jwt.encode(claims, _read_key(key_file), algorithm="EdDSA", headers={"kid": key_file.stem})
+        return Issued(token=token, token_id=token_id, expires=datetime.fromtimestamp(expires, UTC))
+
+    def first_token(self) -> str:
+        """The token to begin with."""
+        return self.first_token_file.read_text(encoding="utf-8").strip()
+
+    def revoke(self, token_id: str) -> bool:
+        """Revokes a token by its id, in effect within seconds; False where it was revoked before."""
+        if not _TOKEN_ID.fullmatch(token_id):
+            raise UsageError(f"{token_id!r} is no id of a token; `loyalty token` tells it beside the token")
+        revoked = self.revoked_file.read_text(encoding="utf-8").split() if self.revoked_file.exists() else []
+        if token_id in revoked:
+            return False
+        write_secret(self.revoked_file, "\n".join([*revoked, token_id]))
+        return True
+
+    def rotate(self, *, drop_old: bool) -> str:
+        """Makes a key that signs from now on, and says its id. Older ones are accepted on, or dropped: then what they
+        have signed is worth nothing any more."""
+        old = self._key_files()
+        made = self._make_key()
+        if drop_old:
+            for key_file in old:
+                key_file.unlink()
+        self._publish()
+        return made
+
+    def _make_key(self) -> str:
+        last = max([int(path.stem.partition("-")[0]) for path in self._key_files()], default=0)
+        key_id = f"{last + 1:04}-{secrets.token_hex(3)}"
+        private = Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        write_secret(self._private / f"{key_id}.pem", private.decode().strip())
+        return key_id
+
+    def _publish(self) -> None:
+        """Writes the public keys for the services, and for the gateway if it has a place for them."""
+        keys = []
+        for path in self._key_files():
+            public = json.loads(OKPAlgorithm.to_jwk(_read_key(path).public_key()))
+            keys.append(public | {"kid": path.stem, "use": "sig", "alg": "EdDSA"})
+        key_set = json.dumps({"keys": keys}, indent=2)
+        _write_changed(self.key_set_file, key_set)
+        if self._run.is_dir():
+            _write_changed(self.gateway_file, render.token_filter(key_set, issuer=ISSUER, audience=AUDIENCE))
+
+    def _key_files(self) -> list[Path]:
+        """The private keys, oldest first."""
+        return sorted(self._private.glob("*.pem"))
+
+    def _first_token_lasts(self) -> bool:
+        try:
+            token = self.first_token()
+            kept = jwt.get_unverified_header(token)["kid"] in {path.stem for path in self._key_files()}
+            expires = jwt.decode(token, options={"verify_signature": False})["exp"]
+        except (OSError, jwt.PyJWTError, KeyError):
+            return False
+        return kept and expires > time.time() + _RENEWED_BEFORE.total_seconds()
+
+
+def read_ttl(text: str) -> timedelta:
+    """How long a token lasts: `8h`, `30m`, `90d`; raises UsageError."""
+    found = _TTL.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{text!r} is no time for a token to last; write 45m, 8h or 90d")
+    return timedelta(**{_UNITS[found.group(2)]: int(found.group(1))})
+
+
+def _write_changed(path: Path, content: str) -> None:
+    """Writes a file that others read again whenever it is written."""
+    if not path.exists() or path.read_text(encoding="utf-8").strip() != content.strip():
+        write_secret(path, content)
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"the key {path} cannot be read: {error}; restore it from a backup") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise CommandError(f"{path} is no Ed25519 key; restore it from a backup")
+    return key

@@ -1,0 +1,204 @@
+"""Mutual TLS between the services of an installation: who one is, who the other is, by certificates of one authority.
+
+Certificates are read again when their files change. The name in a certificate is a service's identity: its common name,
+which stands among its alternative names, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from services.runtime.config import ConfigurationError
+
+log = structlog.get_logger()
+
+_LOOK_SECONDS: Final = 1.0
+# What is under way over an older certificate has so long to end.
+_GRACE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files: a certificate (with what is between it and the authority), its key, the authority's certificate."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    @classmethod
+    def of(cls, certificate: str, key: str, authority: str) -> TlsFiles | None:
+        """The files of a configuration; None where none is named; raises ConfigurationError where some are."""
+        if not (certificate or key or authority):
+            return None
+        if not (certificate and key and authority):
+            raise ConfigurationError(
+                "LOYALTY_TLS_CERTIFICATE, LOYALTY_TLS_KEY and LOYALTY_TLS_AUTHORITY go together: set all or none"
+            )
+        return cls(certificate=Path(certificate), key=Path(key), authority=Path(authority))
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    certificate: bytes
+    key: bytes
+    authority: bytes
+
+
+class Certificates:
+    """What the files hold, read again when they change. Key and certificate that do not fit yet (one file was written,
+    the other was not) are passed over until they do."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._seen: tuple[tuple[int, int, int], ...] = ()
+        self._looked = 0.0
+        self._material = self._read()
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """For a server that lets nobody in without a certificate of the authority; each handshake takes the newest."""
+        last = self._material
+
+        def configuration() -> grpc.ServerCertificateConfiguration:
+            material = self._material
+            return grpc.ssl_server_certificate_configuration(
+                [(material.key, material.certificate)], root_certificates=material.authority
+            )
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal last
+            if self.material() is last:
+                return None
+            last = self._material
+            return configuration()
+
+        return grpc.dynamic_ssl_server_credentials(
+            configuration(),
+            changed,  # type: ignore[arg-type]  # None says that nothing has changed
+            require_client_authentication=True,
+        )
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """For a channel that is opened now."""
+        material = self.material()
+        return grpc.ssl_channel_credentials(material.authority, material.key, material.certificate)
+
+    def material(self) -> _Material:
+        """What the files held when they were last looked at, which is at most a second ago. Compare by identity."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            try:
+                if self._stamps() != self._seen:
+                    self._material = self._read()
+                    log.info("certificates_read", certificate=str(self._files.certificate))
+            except (OSError, ConfigurationError) as error:
+                log.error("certificates_not_read", error=str(error))
+        return self._material
+
+    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
+        stats = [path.stat() for path in (self._files.certificate, self._files.key, self._files.authority)]
+        return tuple([(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats])
+
+    def _read(self) -> _Material:
+        try:
+            seen = self._stamps()
+            material = _Material(
+                self._files.certificate.read_bytes(), self._files.key.read_bytes(), self._files.authority.read_bytes()
+            )
+        except OSError as error:
+            raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}") from None
+        _check_pair(material)
+        self._seen = seen
+        return material
+
+
+def _check_pair(material: _Material) -> None:
+    """Raises ConfigurationError where the key is not the certificate's."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        certificate = x509.load_pem_x509_certificate(material.certificate)
+        key = serialization.load_pem_private_key(material.key, password=None)
+        x509.load_pem_x509_certificates(material.authority)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"certificate, key or authority is no PEM that can be read: {error}") from None
+
+    def encoded(public: Any) -> bytes:
+        content: bytes = public.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return content
+
+    if encoded(certificate.public_key()) != encoded(key.public_key()):
+        raise ConfigurationError("the key is not the one of the certificate")
+
+
+def peer_name(context: Any) -> str:
+    """The name in the certificate of who calls; empty where there is none."""
+    (name,) = context.auth_context().get("x509_common_name", (b"",))
+    return str(name.decode(errors="replace"))
+
+
+class RenewedChannel:
+    """A channel that is opened anew when the certificates have changed. Stubs are made with it as with any channel."""
+
+    def __init__(
+        self, certificates: Certificates, open_: Callable[[grpc.ChannelCredentials], grpc.aio.Channel]
+    ) -> None:
+        self._certificates = certificates
+        self._open = open_
+        self._material = certificates.material()
+        self._channel = open_(certificates.channel_credentials())
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def unary_unary(self, *arguments: Any, **named: Any) -> Any:
+        """A unary method."""
+        return self._method("unary_unary", arguments, named)
+
+    def unary_stream(self, *arguments: Any, **named: Any) -> Any:
+        """A method that answers with a stream."""
+        return self._method("unary_stream", arguments, named)
+
+    def stream_unary(self, *arguments: Any, **named: Any) -> Any:
+        """A method that takes a stream."""
+        return self._method("stream_unary", arguments, named)
+
+    def stream_stream(self, *arguments: Any, **named: Any) -> Any:
+        """A method of streams both ways."""
+        return self._method("stream_stream", arguments, named)
+
+    async def close(self) -> None:
+        """Closes it."""
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(self._channel.close(), *self._closing, return_exceptions=True)
+
+    def _method(self, kind: str, arguments: Any, named: Any) -> Any:
+        made: list[Any] = [None, None]
+
+        def call(*call_arguments: Any, **call_named: Any) -> Any:
+            channel = self._current()
+            if made[0] is not channel:
+                made[:] = channel, getattr(channel, kind)(*arguments, **named)
+            return made[1](*call_arguments, **call_named)
+
+        return call
+
+    def _current(self) -> grpc.aio.Channel:
+        material = self._certificates.material()
+        if material is not self._material:
+            self._material = material
+            closing = asyncio.get_running_loop().create_task(self._channel.close(_GRACE_SECONDS))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            self._channel = self._open(self._certificates.channel_credentials())
+        return self._channel
