@@ -8,6 +8,7 @@ nothing but the standard library.
 
 import ctypes
 import os
+import resource
 import sys
 
 _PR_SET_PDEATHSIG = 1
@@ -15,6 +16,10 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Becomes the program."""
+    # Its memory holds secrets and never goes to disk: with a limit of 1 the kernel neither writes a core file nor
+    # starts a program that would take one (a limit of 0 forbids files alone, and cannot be raised).
+    core_limit = 0 if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (core_limit, core_limit))
     death_signal, parent, uid, gid, *command = sys.argv[1:]
     if uid != "-":
         os.setgroups([])

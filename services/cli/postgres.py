@@ -94,6 +94,10 @@ log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %q%u@%d '
 log_min_duration_statement = 1s
 log_lock_waits = on
+# What stands in rows and parameters is nothing for a log: coupon codes, ids of members.
+log_parameter_max_length = 0
+log_parameter_max_length_on_error = 0
+log_error_verbosity = terse
 """
 
 # Scram for every role, the superuser included; nothing but the socket.
@@ -327,10 +331,12 @@ class Cluster:
         return subprocess.run(self.ready_command(), capture_output=True, check=False).returncode == 0
 
     def dsn(self, role: str, *, host: str | None = None, database: str = DATABASE) -> str:
-        """The address of a database for a role, as asyncpg and libpq read it; `host` is a name or a socket folder."""
-        password = self._password(role)
+        """The address of a database for a role, as asyncpg and libpq read it; `host` is a name or a socket folder.
+
+        The password is not in it, but in a file that it names: an address ends up in environments and messages.
+        """
         where = quote(host or str(self.socket_directory), safe="")
-        return f"postgresql://{role}:{password}@/{database}?host={where}"
+        return f"postgresql://{role}@/{database}?host={where}&passfile={quote(str(self._password_file(role)), safe='')}"
 
     def create_database(self, name: str, *, template: str | None = None) -> None:
         """A database as the services expect it: a copy of `template` (nobody may be connected to it), or empty."""
@@ -357,7 +363,7 @@ class Cluster:
         ]  # fmt: skip
         for name, value in (variables or {}).items():
             command += ["-v", f"{name}={value}"]
-        secret = {"PGPASSWORD": self._password(SUPERUSER), **(environment or {})}
+        secret = {"PGPASSFILE": str(self._password_file(SUPERUSER)), **(environment or {})}
         self._run(script, command, environment=secret)
 
     def _run(self, what: str, command: list[str], *, environment: Mapping[str, str] | None = None) -> None:
@@ -393,6 +399,14 @@ class Cluster:
         path = self._secrets / f"database-{role}"
         if not path.exists():
             write_secret(path, secrets.token_hex(24))
+
+    def _password_file(self, role: str) -> Path:
+        """The password of a role as libpq's password file has it: for its owner alone, or it is passed over."""
+        path = self._secrets / f"pgpass-{role}"
+        line = f"*:*:*:{role}:{self._password(role)}"
+        if not path.exists() or path.read_text().strip() != line:
+            write_secret(path, line)
+        return path
 
     def _password(self, role: str) -> str:
         if role not in (SUPERUSER, *ROLES):

@@ -7,7 +7,6 @@ import random
 from contextlib import AsyncExitStack
 from functools import partial
 
-import grpc
 import structlog
 
 from services.notifier import rpc
@@ -20,14 +19,16 @@ from services.notifier.domain.feeds import LedgerLayout
 from services.notifier.errors import FeedError, InstallationError, PeerError
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.progress import Progress
+from services.notifier.rotation import KeyRotation
 from services.notifier.service import NotifierService
 from services.notifier.store import Installation, Store, Transaction
 from services.notifier.tiers_client import TiersClient
-from services.notifier.vault import Vault, read_master_key
+from services.notifier.vault import MasterKey, Vault, read_master_keys
 from services.notifier.worker import Worker
 from services.runtime import config
-from services.runtime.channels import open_channel
+from services.runtime.audit import AuditTrail
 from services.runtime.clock import MachineClock, machine_now
+from services.runtime.command import own_identity
 from services.runtime.database import create_pool, keep_going
 from services.runtime.server import Service
 
@@ -47,14 +48,19 @@ async def build(settings: NotifierConfig, stack: AsyncExitStack, clock: MachineC
 
 async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: MachineClock) -> Service:
     programme = read_programme(settings)
-    vault = Vault(read_master_key(settings.master_key_file))
+    master_keys = read_master_keys(settings.master_key_file)
     composer = Composer(programme=programme, mail_from=settings.mail_from)
     pool = await create_pool(settings.database_url, service="notifier", size=_POOL)
     stack.push_async_callback(pool.close)
     store = Store(pool)
-    ledger = LedgerClient(await _open_peer(settings, settings.ledger_address, stack))
-    tiers = TiersClient(await _open_peer(settings, settings.tiers_address, stack))
-    installation = await _installed(store, vault, ledger)
+    between = own_identity(settings, "notifier")
+    ledger_channel = between.open(settings.ledger_address, server="ledger")
+    stack.push_async_callback(ledger_channel.close)
+    tiers_channel = between.open(settings.tiers_address, server="tiers")
+    stack.push_async_callback(tiers_channel.close)
+    ledger, tiers = LedgerClient(ledger_channel), TiersClient(tiers_channel)
+    installation = await _installed(store, master_keys[0], ledger)
+    vault = Vault(master_keys, installation)
     progress = Progress(await store.read(Transaction.read_cursors))
     codes = CouponCodes(key=vault.coupon_key, partitions=installation.partitions)
     server = MailServer(host=settings.smtp_host, port=settings.smtp_port, greeting=composer.domain)
@@ -78,6 +84,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         messages_queued=worker.wake,
         machine_now=clock,
     )
+    rotation = KeyRotation(store=store, vault=vault, file=settings.master_key_file)
     service = NotifierService(
         store=store,
         vault=vault,
@@ -89,31 +96,28 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         machine_now=clock,
         business_now=progress.business_time if installation.simulated else clock,
     )
+    audit = AuditTrail("notifier", pool, clock)
     return Service(
         name="notifier",
-        register=partial(rpc.register, service=service, currency=programme.currency),
+        register=partial(rpc.register, service=service, audit=audit, currency=programme.currency),
         describe=rpc.describe,
+        audit=audit,
         background=(
             partial(keep_going, "feeds", consumer.run, also=(PeerError, FeedError)),
             partial(keep_going, "messages", worker.run),
+            partial(keep_going, "master keys", rotation.run),
         ),
     )
 
 
-async def _open_peer(settings: NotifierConfig, address: str, stack: AsyncExitStack) -> grpc.aio.Channel:
-    """A channel to another service, closed with the stack."""
-    channel = open_channel(address, principal="notifier", secret=config.read_secret(settings.token_file))
-    stack.push_async_callback(channel.close)
-    return channel
-
-
-async def _installed(store: Store, vault: Vault, ledger: LedgerClient) -> Installation:
-    """To whom the database belongs, which must be us. At the first start the ledger is asked, until it answers."""
-    own = vault.fingerprint()
+async def _installed(store: Store, master_key: MasterKey, ledger: LedgerClient) -> Installation:
+    """To whom the database belongs; at the first start to us, and the ledger is asked, until it answers."""
     found = await store.read(Transaction.read_installation)
     if found is None:
         layout = await _first_layout(ledger)
-        first = Installation(key_fingerprint=own, partitions=len(layout.heads), simulated=layout.simulated)
+        first = Installation(
+            key_fingerprint=master_key.key_id, partitions=len(layout.heads), simulated=layout.simulated
+        )
 
         async def claim(transaction: Transaction) -> Installation | None:
             await transaction.claim_installation(first)
@@ -122,10 +126,6 @@ async def _installed(store: Store, vault: Vault, ledger: LedgerClient) -> Instal
 
         found = await store.transact(claim)
         assert found is not None
-    if found.key_fingerprint != own:
-        raise InstallationError(
-            "the master key is not the one that this database was made with; contacts and codes need that one"
-        )
     return found
 
 

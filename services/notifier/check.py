@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from services.notifier.config import NotifierConfig, read_programme
@@ -18,12 +19,11 @@ from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.feeds import ClockAdvanced, Cursor, MemberJoined
 from services.notifier.errors import ContactError, FeedError, InstallationError, PeerError, SealError
 from services.notifier.ledger_client import LedgerClient
-from services.notifier.store import SealedContact, Store, Transaction
+from services.notifier.store import Installation, SealedContact, Store, Transaction
 from services.notifier.tiers_client import TiersClient
-from services.notifier.vault import Vault, read_master_key
-from services.runtime.channels import open_channel
-from services.runtime.command import CheckReport
-from services.runtime.config import ConfigurationError, read_secret
+from services.notifier.vault import Vault, read_master_keys
+from services.runtime.command import CheckReport, own_identity
+from services.runtime.config import ConfigurationError
 from services.runtime.database import create_pool
 
 Difference = Mapping[str, Any]
@@ -39,19 +39,21 @@ async def check(settings: NotifierConfig) -> CheckReport:
 
 async def _check(settings: NotifierConfig) -> CheckReport:
     programme = read_programme(settings)
-    vault = Vault(read_master_key(settings.master_key_file))
+    master_keys = read_master_keys(settings.master_key_file)
     async with AsyncExitStack() as stack:
         pool = await create_pool(settings.database_url, service="notifier", size=1)
         stack.push_async_callback(pool.close)
-        ledger_channel, tiers_channel = [
-            open_channel(address, principal="notifier", secret=read_secret(settings.token_file))
-            for address in (settings.ledger_address, settings.tiers_address)
-        ]
+        between = own_identity(settings, "notifier")
+        ledger_channel = between.open(settings.ledger_address, server="ledger")
+        tiers_channel = between.open(settings.tiers_address, server="tiers")
         stack.push_async_callback(ledger_channel.close)
         stack.push_async_callback(tiers_channel.close)
         ledger, tiers = LedgerClient(ledger_channel), TiersClient(tiers_channel)
         # One state of our tables first, the logs afterwards: they only grow.
-        kept = await Store(pool).snapshot(_Kept.read)
+        kept = await Store(pool).snapshot(partial(_Kept.read, newest_id=master_keys[0].key_id))
+        # Before the first start there is nothing that keys could open.
+        nobody = Installation(key_fingerprint=master_keys[0].key_id, partitions=0, simulated=False)
+        vault = Vault(master_keys, kept.installation or nobody)
         codes = CouponCodes(key=vault.coupon_key, partitions=len(kept.cursors))
         rewards = Rewards(programme=programme, codes=codes, delivery_key=vault.delivery_key)
         if await ledger.programme_version() != programme.version:
@@ -71,6 +73,7 @@ async def _check(settings: NotifierConfig) -> CheckReport:
         "coupons": len(kept.rewards),
         "deliveries": sum(letter is not None for _, letter, _ in kept.rewards.values()),
         "contacts": len(kept.contacts),
+        "keys_of_older_master_keys": kept.keys_of_older,
     }
     return CheckReport(service="notifier", checked=checked, differences=tuple(differences))
 
@@ -83,10 +86,14 @@ class _Kept:
         self.members: dict[MemberKey, datetime] = {}
         self.rewards: dict[RewardKey, tuple[Coupon, Letter | None, datetime | None]] = {}
         self.contacts: list[SealedContact] = []
+        self.installation: Installation | None = None
+        self.keys_of_older = 0
 
     @classmethod
-    async def read(cls, transaction: Transaction) -> _Kept:
+    async def read(cls, transaction: Transaction, *, newest_id: bytes) -> _Kept:
         kept = cls()
+        kept.installation = await transaction.read_installation()
+        kept.keys_of_older = await transaction.count_keys_of_older(newest_id)
         kept.cursors = await transaction.read_cursors()
         kept.members = await transaction.check_members()
         kept.rewards = await transaction.check_rewards()

@@ -15,7 +15,9 @@ from services.notifier.domain.campaigns import Coupon, CouponState
 from services.notifier.domain.contacts import Contact
 from services.notifier.domain.deliveries import Delivery, DeliveryState
 from services.notifier.service import NotifierService
+from services.runtime.audit import AuditTrail
 from services.runtime.causality import parse_token
+from services.runtime.identity import current_caller
 from services.runtime.interceptors import DEFAULT_DEADLINE_SECONDS
 from services.runtime.status import UNAVAILABLE, ErrorStatus, invalid
 
@@ -23,6 +25,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 # What is kept of a deadline for the answer to travel.
 _DEADLINE_MARGIN_SECONDS = 0.3
+
+_LIST_DELIVERIES = "/loyalty.notifier.v1.NotifierService/ListDeliveries"
 
 _STATUSES: dict[type[errors.NotifierError], tuple[grpc.StatusCode, str]] = {
     errors.MemberUnknownError: (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN"),
@@ -57,8 +61,9 @@ def describe(error: BaseException) -> ErrorStatus | None:
 class NotifierServicer(notifier_service_pb2_grpc.NotifierServiceServicer):
     """loyalty.notifier.v1.NotifierService."""
 
-    def __init__(self, service: NotifierService) -> None:
+    def __init__(self, service: NotifierService, audit: AuditTrail) -> None:
         self._service = service
+        self._audit = audit
 
     async def SetContact(  # the contract's name
         self, request: notifier_service_pb2.SetContactRequest, context: Context
@@ -84,6 +89,10 @@ class NotifierServicer(notifier_service_pb2_grpc.NotifierServiceServicer):
             after=parse_token(request.causal_token),
             wait_seconds=max(0.0, remaining - _DEADLINE_MARGIN_SECONDS),
         )
+        shown = {delivery.member_id for delivery in page.deliveries}
+        # A filter that finds nothing tells something of the member, too.
+        about = shown | {request.member_id} if request.member_id else shown
+        await self._audit.read(current_caller.get(), _LIST_DELIVERIES, about)
         return notifier_service_pb2.ListDeliveriesResponse(
             deliveries=[_delivery(delivery) for delivery in page.deliveries],
             next_page_token=page.next_page_token,
@@ -106,9 +115,9 @@ class RewardServicer(coupon_pb2_grpc.RewardServiceServicer):
         return coupon_pb2.GetCouponResponse(coupon=_coupon(coupon, state, self._currency))
 
 
-def register(server: grpc.aio.Server, service: NotifierService, *, currency: str) -> None:
+def register(server: grpc.aio.Server, service: NotifierService, *, audit: AuditTrail, currency: str) -> None:
     """Adds both services to a server."""
-    notifier_service_pb2_grpc.add_NotifierServiceServicer_to_server(NotifierServicer(service), server)
+    notifier_service_pb2_grpc.add_NotifierServiceServicer_to_server(NotifierServicer(service, audit), server)
     coupon_pb2_grpc.add_RewardServiceServicer_to_server(RewardServicer(service, currency), server)
 
 

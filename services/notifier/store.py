@@ -29,11 +29,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """To whom the database belongs: its master key's fingerprint, the ledger's partitions and kind of clock."""
+    """To whom the database belongs: the id of the master key it was made with, the ledger's partitions and kind of
+    clock. `sealed_keys`: the derived keys, once they are sealed by a newer master key."""
 
     key_fingerprint: bytes
     partitions: int
     simulated: bool
+    sealed_keys: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedKey:
+    """A member's key as it is kept."""
+
+    partition: int
+    member_id: str
+    wrapped_key: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +139,10 @@ class Transaction:
         """To whom the database belongs; None before the first start."""
         row = await self._connection.fetchrow(QUERIES["read_installation"])
         return None if row is None else Installation(**row)
+
+    async def replace_sealed_keys(self, before: bytes | None, after: bytes) -> bool:
+        """Keeps the derived keys, sealed anew; False where they are no longer as they were."""
+        return await self._connection.fetchval(QUERIES["replace_sealed_keys"], after, before) is not None
 
     async def insert_cursors(self, partitions: Iterable[int]) -> None:
         """Makes sure that each partition has a cursor."""
@@ -323,6 +338,25 @@ class Transaction:
         if await self._connection.fetchval(QUERIES["insert_member_key"], partition, member_id, wrapped):
             return wrapped
         return bytes(await self._connection.fetchval(QUERIES["find_member_key"], partition, member_id))
+
+    async def find_keys_of_older(self, newest_id: bytes, after: tuple[int, str], limit: int) -> list[WrappedKey]:
+        """Members' keys after a place (partition and member) that another master key than the newest has wrapped."""
+        rows = await self._connection.fetch(QUERIES["find_keys_of_older"], *after, newest_id, limit)
+        return [WrappedKey(**row) for row in rows]
+
+    async def count_keys_of_older(self, newest_id: bytes) -> int:
+        """How many keys another master key than the newest has wrapped, the derived ones counted as one."""
+        return int(await self._connection.fetchval(QUERIES["count_keys_of_older"], newest_id))
+
+    async def rewrap_keys(self, before: Sequence[WrappedKey], after: Sequence[bytes]) -> None:
+        """Keeps members' keys, wrapped anew; one that has changed or gone meanwhile is left as it is."""
+        await self._connection.execute(
+            QUERIES["rewrap_keys"],
+            [key.partition for key in before],
+            [key.member_id for key in before],
+            [key.wrapped_key for key in before],
+            after,
+        )
 
     async def put_contact(self, contact: SealedContact, now: datetime) -> None:
         """Sets a contact, whole; one without name and e-mail is removed."""

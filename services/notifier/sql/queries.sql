@@ -5,7 +5,12 @@ ON CONFLICT DO NOTHING;
 
 -- name: read_installation
 -- To whom the database belongs.
-SELECT key_fingerprint, partitions, simulated FROM notifier.installation;
+SELECT key_fingerprint, partitions, simulated, sealed_keys FROM notifier.installation;
+
+-- name: replace_sealed_keys
+-- Keeps the derived keys as they are sealed now ($1), where they are as they were ($2).
+UPDATE notifier.installation SET sealed_keys = $1 WHERE sealed_keys IS NOT DISTINCT FROM $2
+RETURNING true;
 
 -- name: insert_cursors
 -- A cursor for each partition that has none: $1 = partitions.
@@ -178,6 +183,27 @@ RETURNING true;
 -- name: find_member_key
 -- A member's key, wrapped.
 SELECT wrapped_key FROM notifier.member_keys WHERE partition = $1 AND member_id = $2;
+
+-- name: find_keys_of_older
+-- Members' keys after ($1, $2) that are not wrapped by the master key $3; a wrapped key begins with the id of that one.
+SELECT partition, member_id, wrapped_key
+FROM notifier.member_keys
+WHERE (partition, member_id) > ($1, $2) AND substring(wrapped_key FOR 16) <> $3
+ORDER BY partition, member_id
+LIMIT $4;
+
+-- name: count_keys_of_older
+-- How many keys need another master key than $1, the derived ones among them.
+SELECT
+    (SELECT count(*) FROM notifier.member_keys WHERE substring(wrapped_key FOR 16) <> $1)
+    + (SELECT count(*) FROM notifier.installation WHERE coalesce(substring(sealed_keys FOR 16), key_fingerprint) <> $1);
+
+-- name: rewrap_keys
+-- Members' keys wrapped anew, where they are as they were.
+UPDATE notifier.member_keys AS kept
+SET wrapped_key = new.after
+FROM unnest($1::integer[], $2::text[], $3::bytea[], $4::bytea[]) AS new (partition, member_id, before, after)
+WHERE kept.partition = new.partition AND kept.member_id = new.member_id AND kept.wrapped_key = new.before;
 
 -- name: put_contact
 -- Sets a member's contact, whole.
