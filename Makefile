@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test bench lint breaking proto
+.PHONY: setup demo test acceptance bench lint breaking proto
 
 setup: $(READY)
 
@@ -25,6 +25,10 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest -n auto --dist worksteal
+
+# What any running stack must do: the one that LOYALTY_ADDRESS and LOYALTY_TOKEN name, else one started for it.
+acceptance: setup
+	$(BIN)/pytest tests/acceptance
 
 # How fast the ledger is, beside its references (docs/benchmarks.md): FULL=1 adds what takes long.
 bench: setup
