@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,12 +27,10 @@ from loyalty.type.v1.log_pb2 import PartitionOffset
 
 from services.runtime.channels import MAX_MESSAGE_BYTES
 from services.runtime.database import connect
-from services.runtime.identity import AUTHORIZATION, bearer
+from services.runtime.identity import AUTHORIZATION
 from tests.benchmarks.echo import SERVICE
 from tests.benchmarks.purchases import joinings, past_days, purchases
 from tests.benchmarks.results import percentile
-
-PRINCIPAL = "bench"
 
 _CONNECT_SECONDS = 60.0
 _CALL_SECONDS = 60.0
@@ -69,10 +68,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job over one connection to a server; `seed` makes the requests' ids."""
+    """A job over one connection to a server; `seed` makes the requests' ids.
+
+    `authorization` goes with every call. `tls`: the files of a certificate, its key and the authority; where they are
+    there the server is one with certificates.
+    """
 
     address: str
-    secret: str
+    authorization: str
+    tls: Sequence[str] = ()
     seed: int = 0
 
     async def run(self) -> Measured:
@@ -82,14 +86,22 @@ class Job:
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Who calls."""
-        return ((AUTHORIZATION, bearer(PRINCIPAL, self.secret)),)
+        return ((AUTHORIZATION, self.authorization),)
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[grpc.aio.Channel]:
         """A channel with its connection made."""
-        async with grpc.aio.insecure_channel(self.address, options=_OPTIONS) as channel:
+        async with self._channel() as channel:
             await asyncio.wait_for(channel.channel_ready(), _CONNECT_SECONDS)
             yield channel
+
+    def _channel(self) -> grpc.aio.Channel:
+        if not self.tls:
+            return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        certificate, key, authority = (Path(path).read_bytes() for path in self.tls)
+        credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+        options = (*_OPTIONS, ("grpc.ssl_target_name_override", "ledger"))
+        return grpc.aio.secure_channel(self.address, credentials, options=options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,8 +50,7 @@ class Bench:
         """RecordPurchase of members taken at random, many at a time."""
         return self.stack.run(
             Calls(
-                address=server.address,
-                secret=self.stack.secret,
+                **server.door,
                 seed=next(self.seeds),
                 count=count,
                 in_flight=self.sizes.in_flight,
@@ -64,8 +63,7 @@ class Bench:
         """RecordPurchase of one member, one after the other."""
         return self.stack.run(
             Calls(
-                address=self.ledger.address,
-                secret=self.stack.secret,
+                **self.ledger.door,
                 seed=next(self.seeds),
                 count=self.sizes.member_calls,
                 in_flight=1,
@@ -77,8 +75,7 @@ class Bench:
         """GetBalance of one member, one after the other."""
         return self.stack.run(
             Balances(
-                address=self.ledger.address,
-                secret=self.stack.secret,
+                **self.ledger.door,
                 count=self.sizes.member_calls,
                 member=member,
             )
@@ -88,8 +85,7 @@ class Bench:
         """RecordPurchase at a fixed rate."""
         return self.stack.run(
             Paced(
-                address=self.ledger.address,
-                secret=self.stack.secret,
+                **self.ledger.door,
                 seed=next(self.seeds),
                 rate=rate,
                 seconds=self.sizes.paced_seconds,
@@ -101,8 +97,7 @@ class Bench:
         """BatchRecord of purchases."""
         return self.stack.run(
             Batches(
-                address=server.address,
-                secret=self.stack.secret,
+                **server.door,
                 seed=next(self.seeds),
                 size=self.sizes.batch,
                 batches=count,
@@ -115,8 +110,7 @@ class Bench:
         """RecordStream of purchases."""
         return self.stack.run(
             Stream(
-                address=server.address,
-                secret=self.stack.secret,
+                **server.door,
                 seed=next(self.seeds),
                 size=size,
                 messages=messages,
@@ -130,8 +124,7 @@ class Bench:
         """A member with a year of purchases."""
         return self.stack.run(
             History(
-                address=self.ledger.address,
-                secret=self.stack.secret,
+                **self.ledger.door,
                 seed=next(self.seeds),
                 member=member,
                 count=count,
@@ -147,12 +140,12 @@ class Bench:
 
 def heads(stack: Stack, ledger: Server) -> dict[str, int]:
     """Where the log of a ledger ends: the last offset of each partition."""
-    return stack.run(Heads(address=ledger.address, secret=stack.secret)).heads
+    return stack.run(Heads(**ledger.door)).heads
 
 
 def join(stack: Stack, ledger: Server, sizes: Sizes) -> None:
     """All members join."""
-    stack.run(Joining(address=ledger.address, secret=stack.secret, members=sizes.members, size=sizes.batch))
+    stack.run(Joining(**ledger.door, members=sizes.members, size=sizes.batch))
 
 
 def unary(bench: Bench) -> list[Figure]:
@@ -185,6 +178,30 @@ def unary(bench: Bench) -> list[Figure]:
             aim=4,
         ),
         Figure(name="RecordPurchase at half the peak load, p99", unit="ms", values=p99, at_least=40, aim=15),
+    ]
+
+
+def identity(bench: Bench) -> list[Figure]:
+    """RecordPurchase over mutual TLS with a token, and over a unix socket with the shared secret: what identity costs.
+
+    Both are fresh processes over the same database, and take turns.
+    """
+    known, shared = [], []
+    with bench.stack.ledger(DATABASE, known=True) as certified, bench.stack.ledger(DATABASE) as plain:
+        for server in (certified, plain):
+            bench.calls(server, bench.sizes.warm_up_calls)
+        for _ in range(bench.sizes.rounds):
+            known.append(bench.calls(certified, bench.sizes.calls).rate)
+            shared.append(bench.calls(plain, bench.sizes.calls).rate)
+    return [
+        Figure(
+            name="RecordPurchase, with certificates and token / without",
+            unit="calls/s",
+            values=known,
+            references=shared,
+            at_least=0.95,
+            aim=1.0,
+        )
     ]
 
 
@@ -239,7 +256,7 @@ def feed(bench: Bench) -> list[Figure]:
         bench.batches(bench.ledger, bench.sizes.batches)
     rates = []
     for _ in range(bench.sizes.rounds):
-        job = Feed(address=bench.ledger.address, secret=bench.stack.secret, after=bench.joined)
+        job = Feed(**bench.ledger.door, after=bench.joined)
         rates.append(bench.stack.run(job).rate)
     return [Figure(name="StreamEntries, catching up", unit="entries/s", values=rates, at_least=30_000, aim=60_000)]
 
@@ -342,6 +359,7 @@ def log_size(bench: Bench) -> list[Figure]:
 # Each part, in the order of a run: a part's load makes the log longer for those after it.
 PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "unary": unary,
+    "identity": identity,
     "batch": batch,
     "stream": stream,
     "feed": feed,

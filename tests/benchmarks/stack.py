@@ -19,19 +19,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from services.cli.certificates import LocalAuthority
 from services.cli.postgres import OWNER, Cluster, socket_folder
 from services.cli.processes import last_lines, tied
+from services.cli.token_keys import TokenKeys
+from services.runtime.identity import bearer
 from services.runtime.migrations import migrate
 from tests.benchmarks.client import AnyJob, Measured, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMME = ROOT / "programmes" / "retail-demo.yaml"
 PARTITIONS = 16
+PRINCIPAL = "bench"
 
 # What must be on for a commit to be durable, and what else is told of the database.
 _DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
@@ -46,10 +51,10 @@ class BenchmarkError(Exception):
 
 
 class Server:
-    """A server that runs, as a process."""
+    """A server that runs, as a process; `door` is what a job must know to reach it."""
 
-    def __init__(self, address: str, process: subprocess.Popen[bytes]) -> None:
-        self.address = address
+    def __init__(self, process: subprocess.Popen[bytes], door: dict[str, Any]) -> None:
+        self.door = door
         self._process = process
 
     def memory_mib(self) -> float:
@@ -66,15 +71,13 @@ class Stack:
         self.cluster = cluster
         self._sockets = socket_folder(folder)
         self._log = folder / "log"
-        self._secret = secrets.token_hex(16)
+        secret = secrets.token_hex(16)
         self._token_file = folder / "token"
-        self._token_file.write_text(self._secret)
+        self._token_file.write_text(secret)
+        self._authorization = bearer(PRINCIPAL, secret)
+        self._authority = LocalAuthority(folder / "tls")
+        self._token_keys = TokenKeys(folder, run=folder / "run")
         self._numbers = itertools.count(1)
-
-    @property
-    def secret(self) -> str:
-        """The secret of the development tokens."""
-        return self._secret
 
     def create_database(self, name: str) -> None:
         """A database, migrated, with nothing in it."""
@@ -103,9 +106,18 @@ class Stack:
         return self.cluster.dsn("loyalty_ledger", database=database)
 
     @contextlib.contextmanager
-    def ledger(self, database: str) -> Iterator[Server]:
-        """The ledger over a database."""
-        with self._running(f"ledger-{database}", "services.ledger", "serve", environment=self._about(database)) as made:
+    def ledger(self, database: str, *, known: bool = False) -> Iterator[Server]:
+        """The ledger over a database; with `known` it knows its callers by certificates and tokens."""
+        about, door = self._about(database), {}
+        if known:
+            about |= self._identity()
+            files = self._authority.files("cli")
+            issued = self._token_keys.issue(principal=PRINCIPAL, roles=["backend"], ttl=timedelta(days=1))
+            door = {
+                "authorization": f"Bearer {issued.token}",
+                "tls": [str(path) for path in (files.certificate, files.key, files.authority)],
+            }
+        with self._running(f"ledger-{database}", "services.ledger", "serve", environment=about, door=door) as made:
             yield made
 
     @contextlib.contextmanager
@@ -149,6 +161,19 @@ class Stack:
         if done.returncode != 0:
             raise BenchmarkError(f"the ledger's log and its states differ: {done.stdout} {done.stderr}")
 
+    def _identity(self) -> dict[str, str]:
+        """Certificates and keys, as `loyalty up` makes them."""
+        self._authority.ready()
+        self._token_keys.ready()
+        files = self._authority.files("ledger")
+        return {
+            "LOYALTY_TLS_CERTIFICATE": str(files.certificate),
+            "LOYALTY_TLS_KEY": str(files.key),
+            "LOYALTY_TLS_AUTHORITY": str(files.authority),
+            "LOYALTY_TOKEN_KEYS": str(self._token_keys.key_set_file),
+            "LOYALTY_REVOKED_TOKENS": str(self._token_keys.revoked_file),
+        }
+
     def _about(self, database: str) -> dict[str, str]:
         return {
             "LOYALTY_DATABASE_URL": self.dsn(database),
@@ -161,7 +186,12 @@ class Stack:
 
     @contextlib.contextmanager
     def _running(
-        self, name: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        door: Mapping[str, Any] | None = None,
     ) -> Iterator[Server]:
         address = f"unix:{self._sockets}/{name}-{next(self._numbers)}.sock"
         with (self._log / f"{name}.out").open("ab") as log:
@@ -174,7 +204,7 @@ class Stack:
                 cwd=ROOT,
             )
             try:
-                yield Server(address, process)
+                yield Server(process, {"address": address, "authorization": self._authorization, **(door or {})})
             finally:
                 process.terminate()
                 try:

@@ -7,6 +7,7 @@ everyone; a sweeper, or the member's next write, later writes down just these ev
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from itertools import takewhile
 
 from services.ledger.domain.events import LEDGER, UNDATED, Account, EntryKind, Event, LotKey, Posting
 from services.ledger.domain.lots import Lot, Lots, Parts, active, becoming_available, postings, total
@@ -129,7 +130,8 @@ def _lapsing(programme: Programme, member: Member, time: datetime) -> Parts:
     if inactive is not None and inactive <= time:
         return tuple(member.lots)
     today = programme.local_day(time)
-    return tuple([lot for lot in member.lots if lot.key.expires is not None and lot.key.expires < today])
+    # Lots stand first-expiring-first, those without a day last.
+    return tuple(takewhile(lambda lot: lot.key.expires is not None and lot.key.expires < today, member.lots))
 
 
 def _activation(pending: Lots) -> date:

@@ -51,7 +51,8 @@ class Lots:
         return cls(text, total(parts_of(text)))
 
     def __iter__(self) -> Iterator[Lot]:
-        return iter(parts_of(self.text))
+        # One by one: who asks for the first few need not read them all.
+        return map(_read, self.text.split())
 
     def __bool__(self) -> bool:
         return bool(self.text)
