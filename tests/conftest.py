@@ -7,6 +7,8 @@ import contextlib
 import itertools
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -17,18 +19,20 @@ import pytest
 import pytest_asyncio
 import structlog
 
+from services.cli.installation import Connection, connection
 from services.cli.postgres import Cluster
 from services.ledger.app import build as build_ledger
 from services.ledger.config import Config as LedgerConfig
 from services.runtime.channels import open_channel
 from services.runtime.clock import ClockMode
-from services.runtime.identity import DevelopmentTokens
+from services.runtime.identity import Identities, SharedSecret
 from services.runtime.migrations import migrate
 from services.runtime.server import Service, running
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMMES = ROOT / "programmes"
 SECRET = "secret-of-the-tests"
+LOYALTY = Path(sys.executable).parent / "loyalty"
 
 # By default a fault is shown with all that its frames hold, which takes seconds.
 structlog.configure(
@@ -57,6 +61,25 @@ def cluster() -> Iterator[Cluster]:
     finally:
         made.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def loyalty(*arguments: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+    """The command, as a person would call it."""
+    return subprocess.run([str(LOYALTY), *arguments], capture_output=True, text=True, timeout=seconds, check=False)
+
+
+@pytest.fixture(scope="session")
+def live() -> Iterator[Connection]:
+    """A stack of this worker, as `loyalty up` starts it, in real time; tests use members of their own."""
+    directory = Path(tempfile.mkdtemp(prefix="ly-live-"))
+    programme = str(PROGRAMMES / "retail-demo.yaml")
+    started = loyalty("up", "--data", str(directory), "--programme", programme, "--port", "0", "--detach")
+    assert started.returncode == 0, started.stderr
+    try:
+        yield connection(directory)
+    finally:
+        loyalty("down", "--data", str(directory))
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +145,7 @@ def token_file(folder: Path) -> Path:
 @contextlib.asynccontextmanager
 async def serving(service: Service, listen: str) -> AsyncIterator[Any]:
     """The service over real gRPC, and a channel to it as the principal `test`."""
-    async with running(service, listen=listen, tokens=DevelopmentTokens(SECRET)):
+    async with running(service, listen=listen, identities=Identities(shared=SharedSecret(SECRET))):
         channel = open_channel(listen, principal="test", secret=SECRET)
         try:
             yield channel

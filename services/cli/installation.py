@@ -2,7 +2,7 @@
 
 DIR/installation.json   what it is, written last: a folder without it is none yet
 DIR/programme.yaml      the programme it lives by, a copy
-DIR/secrets/            0700: the development token's secret, the master key, the database's passwords
+DIR/secrets/            0700: keys and revocations of tokens, certificates, the master key
 DIR/postgres/           the database cluster
 DIR/mailbox/            a Maildir of what was sent
 DIR/imports/            what is noted of imports, made by the first
@@ -21,18 +21,21 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services import programme
 from services.cli.errors import CommandError, NotRunningError, UsageError
 from services.cli.postgres import write_secret
 from services.cli.processes import ProcessId, last_lines, tied
 from services.runtime.clock import ClockMode
-from services.runtime.identity import bearer
+
+if TYPE_CHECKING:
+    from services.cli.certificates import LocalAuthority
+    from services.cli.token_keys import TokenKeys
 
 FORMAT: Final = 1
 PARTITIONS: Final = 16
@@ -66,9 +69,19 @@ class Installation:
         return self.directory / "secrets"
 
     @property
-    def token_file(self) -> Path:
-        """The file with the secret of the development tokens."""
-        return self.secrets / "token"
+    def token_keys(self) -> TokenKeys:
+        """What signs and revokes tokens."""
+        # It takes its time to load, and most commands do without.
+        from services.cli.token_keys import TokenKeys
+
+        return TokenKeys(self.secrets, run=self.run)
+
+    @property
+    def authority(self) -> LocalAuthority:
+        """Whose certificates the services know each other by."""
+        from services.cli.certificates import LocalAuthority
+
+        return LocalAuthority(self.secrets / "tls")
 
     @property
     def master_key_file(self) -> Path:
@@ -100,9 +113,13 @@ class Installation:
         """What the supervisor says of itself and its children."""
         return self.run / "state.json"
 
-    def secret(self) -> str:
-        """The secret of the development tokens."""
-        return self.token_file.read_text(encoding="utf-8").strip()
+    def ready(self) -> None:
+        """Makes what is missing of keys and certificates, and renews what ends soon."""
+        self.authority.ready()
+        self.token_keys.ready()
+
+    def hand_out(self) -> None:
+        """Does nothing: the parts of a local stack read the folder of the secrets itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +134,10 @@ class Connection:
     smtp_port: int
     supervisor: ProcessId
 
-    @property
-    def secret(self) -> str:
-        """The secret that `services.runtime.channels.open_channel` takes."""
-        return self.installation.secret()
-
-    def authorization(self, principal: str = "cli") -> str:
-        """The value of the authorization header for a principal."""
-        return bearer(principal, self.secret)
+    def authorization(self, principal: str, roles: Collection[str] = ("backend", "support", "ops")) -> str:
+        """The value of the authorization header for a principal, good for a day."""
+        issued = self.installation.token_keys.issue(principal=principal, roles=roles, ttl=timedelta(days=1))
+        return f"Bearer {issued.token}"
 
 
 def find(directory: Path) -> Installation:
@@ -407,10 +420,9 @@ def _create(directory: Path, source: Path, version: str, clock: ClockMode) -> In
     )
     for folder in (made.secrets, made.log, made.run, made.mailbox):
         folder.mkdir(mode=0o700, exist_ok=True)
-    if not made.token_file.exists():
-        write_secret(made.token_file, secrets.token_urlsafe(32))
     if not made.master_key_file.exists():
         write_secret(made.master_key_file, base64.b64encode(secrets.token_bytes(32)).decode())
+    made.ready()
     partial = directory / "programme.yaml.partial"
     partial.write_bytes(source.read_bytes())
     partial.replace(made.programme)

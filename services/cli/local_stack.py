@@ -46,6 +46,7 @@ from services.cli.processes import ProcessId, tied
 from services.cli.supervisor import Child, ChildSpec, Probe, Stage, Supervisor, TaskSpec, note
 from services.gateway import render
 from services.runtime import contract
+from services.runtime.tls import Certificates
 
 SERVICES = ("ledger", "tiers", "notifier")
 HOST = "127.0.0.1"
@@ -80,11 +81,16 @@ class LocalStack:
 
     def environment(self, service: str) -> dict[str, str]:
         """What `serve` and `check` of a service are told."""
+        files = self.installation.authority.files(service)
         common = {
             "LOYALTY_LISTEN": self.address(service),
             "LOYALTY_DATABASE_URL": self.cluster.dsn(f"loyalty_{service}"),
             "LOYALTY_PROGRAMME": str(self.installation.programme),
-            "LOYALTY_TOKEN_FILE": str(self.installation.token_file),
+            "LOYALTY_TLS_CERTIFICATE": str(files.certificate),
+            "LOYALTY_TLS_KEY": str(files.key),
+            "LOYALTY_TLS_AUTHORITY": str(files.authority),
+            "LOYALTY_TOKEN_KEYS": str(self.installation.token_keys.key_set_file),
+            "LOYALTY_REVOKED_TOKENS": str(self.installation.token_keys.revoked_file),
             "LOYALTY_LOG_LEVEL": "info",
         }
         ledger = {"LOYALTY_LEDGER_ADDRESS": self.address("ledger")}
@@ -113,12 +119,15 @@ class LocalStack:
     @contextlib.asynccontextmanager
     async def probes(self) -> AsyncIterator[dict[str, Probe]]:
         """How to see that a child is well, by its name."""
+        credentials = Certificates(self.installation.authority.files("cli")).channel_credentials()
         async with contextlib.AsyncExitStack() as stack:
             channels = {
                 service: await stack.enter_async_context(
-                    grpc.aio.insecure_channel(
+                    grpc.aio.secure_channel(
                         self.address(service),
+                        credentials,
                         options=[
+                            ("grpc.ssl_target_name_override", service),
                             ("grpc.initial_reconnect_backoff_ms", 50),
                             ("grpc.min_reconnect_backoff_ms", 50),
                             ("grpc.max_reconnect_backoff_ms", 500),
@@ -196,14 +205,27 @@ class LocalStack:
         path.write_text(
             render.render(
                 render.backends(addresses, contract.SERVICES, descriptors),
+                tls=self._gateway_tls(),
                 host=HOST,
                 port=self.port,
                 descriptor_path=descriptor_path,
                 admin_path=socket_folder(self.installation.directory) / "admin.sock",
+                token_filter_path=self.installation.token_keys.gateway_file,
             ),
             encoding="utf-8",
         )
         return path
+
+    def _gateway_tls(self) -> render.UpstreamTls:
+        """Writes what Envoy reads of certificates."""
+        files = self.installation.authority.files("gateway")
+        tls = render.UpstreamTls(
+            certificate=self.installation.run / "gateway-certificate.json",
+            authority=self.installation.run / "gateway-authority.json",
+        )
+        tls.certificate.write_text(render.certificate_secret(files.certificate, files.key), encoding="utf-8")
+        tls.authority.write_text(render.authority_secret(files.authority), encoding="utf-8")
+        return tls
 
     async def _database_ready(self) -> bool:
         process = await asyncio.create_subprocess_exec(
@@ -273,6 +295,8 @@ async def serve(installation: Installation, *, port: int, say: Say, ready: Calla
         loop.add_signal_handler(number, stop.set)
     with locked(installation), reserved_port(port) as gateway_port, reserved_port(0) as smtp_port:
         await _end_leftovers(installation)
+        # A folder of an earlier release has no keys yet, and neither tokens nor certificates last for ever.
+        installation.ready()
         cluster = Cluster(installation.directory)
         began = time.monotonic()
         if not cluster.data.exists():
@@ -295,7 +319,6 @@ async def serve(installation: Installation, *, port: int, say: Say, ready: Calla
                     "started": started,
                     "programme": installation.programme_version,
                     "clock": installation.clock.value,
-                    "token": f"development.{installation.secret()}",
                     "addresses": stack.addresses(),
                     "children": {name: child.to_json() for name, child in children.items()},
                 },

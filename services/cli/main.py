@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from services.cli import commands, stack
+from services.cli import commands, master_keys, stack, tokens
 from services.cli.errors import CommandError
 
 app = typer.Typer(
@@ -17,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 stack.register(app)
+tokens.register(app)
+master_keys.register(app)
 commands.register(app)
 
 

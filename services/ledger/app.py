@@ -13,6 +13,7 @@ from services.ledger import store
 from services.ledger.config import Config
 from services.ledger.rpc import LedgerServicer, describe
 from services.ledger.service import Ledger
+from services.runtime.audit import AuditTrail
 from services.runtime.clock import MachineClock, machine_now
 from services.runtime.config import ConfigurationError
 from services.runtime.database import create_pool, transact
@@ -43,7 +44,9 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
         lanes=config.lanes,
         clock=clock,
     )
-    servicer = LedgerServicer(ledger, source=config.programme.read_text(encoding="utf-8"), clock=clock)
+    audit = AuditTrail("ledger", pool, clock)
+    source = config.programme.read_text(encoding="utf-8")
+    servicer = LedgerServicer(ledger, source=source, clock=clock, refused=audit.refused)
 
     def register(server: grpc.aio.Server) -> None:
         ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(servicer, server)
@@ -52,5 +55,6 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
         name="ledger",
         register=register,
         describe=describe,
+        audit=audit,
         background=[*[lane.run for lane in ledger.lanes], ledger.keep_swept, ledger.books.keep_folded],
     )

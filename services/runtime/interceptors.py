@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -19,7 +20,16 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from services.runtime import status
-from services.runtime.identity import Caller, DevelopmentTokens, current_caller
+from services.runtime.identity import (
+    Caller,
+    Identities,
+    PermissionDeniedError,
+    Permissions,
+    Refused,
+    check_store,
+    current_caller,
+)
+from services.runtime.tls import peer_name
 
 log = structlog.get_logger()
 
@@ -83,10 +93,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of the service; see the module."""
 
     def __init__(
-        self, *, tokens: DevelopmentTokens, scopes: Mapping[str, str], describe: Describe, most_in_flight: int
+        self,
+        *,
+        identities: Identities,
+        permissions: Permissions,
+        refused: Refused,
+        describe: Describe,
+        most_in_flight: int,
     ) -> None:
-        self._tokens = tokens
-        self._scopes = scopes
+        self._identities = identities
+        self._permissions = permissions
+        self._refused = refused
         self._describe = describe
         self._most_in_flight = most_in_flight
         self._in_flight = 0
@@ -104,7 +121,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if wrapped is not None:
             return wrapped
         handler = await continuation(handler_call_details)
-        if handler is None or method not in self._scopes:
+        if handler is None or method not in self._permissions.scopes:
             return handler
         if handler.request_streaming:
             wrapped = grpc.stream_stream_rpc_method_handler(
@@ -133,7 +150,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             failed: status.ErrorStatus | None = None
             try:
                 self._enter()
-                self._admit(request, context)
+                self._admit(method, request, context)
                 if context.time_remaining() is None:
                     async with asyncio.timeout(DEFAULT_DEADLINE_SECONDS):
                         return await behaviour(request, context)
@@ -153,15 +170,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     def _stream(
-        self, method: str, behaviour: Any, admit: Callable[[Any, Context], Any]
+        self, method: str, behaviour: Any, admit: Callable[[str, Any, Context], Any]
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def call(asked: Any, context: Context) -> AsyncIterator[Any]:
             started = time.perf_counter()
             failed: status.ErrorStatus | None = None
             try:
                 self._enter()
-                async with contextlib.aclosing(behaviour(admit(asked, context), context)) as responses:
+                async with contextlib.aclosing(behaviour(admit(method, asked, context), context)) as responses:
                     async for response in responses:
+                        # A stream lives long: a token that has expired or was revoked meanwhile opens nothing more.
+                        self._authenticate(method, context)
                         yield response
                 return
             except (asyncio.CancelledError, GeneratorExit):
@@ -184,32 +203,37 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if self._in_flight > self._most_in_flight:
             raise status.OverloadedError
 
-    def _admit(self, request: Message, context: Context) -> Message:
-        self._authenticate(context)
-        return self._checked(request)
+    def _admit(self, method: str, request: Message, context: Context) -> Message:
+        return self._checked(request, self._authenticate(method, context))
 
-    def _admit_each(self, requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
+    def _admit_each(self, method: str, requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
         """The requests of a stream, each admitted when it is read."""
-        self._authenticate(context)
+        self._authenticate(method, context)
 
         async def admitted() -> AsyncIterator[Message]:
             async for request in requests:
-                yield self._checked(request)
+                yield self._checked(request, self._authenticate(method, context))
 
         return admitted()
 
-    def _authenticate(self, context: Context) -> None:
-        current_caller.set(self._tokens.authenticate(context.invocation_metadata() or ()))
+    def _authenticate(self, method: str, context: Context) -> Caller:
+        caller = self._identities.authenticate(context.invocation_metadata() or (), partial(peer_name, context))
+        current_caller.set(caller)
+        self._permissions.check(caller, method)
+        return caller
 
-    def _checked(self, request: Message) -> Message:
+    def _checked(self, request: Message, caller: Caller) -> Message:
         if isinstance(request, _Undecodable):
             raise _InvalidRequest(status.invalid((("", "the request is no message of the contract"),)))
         problem = self._validator.check(request)
         if problem is not None:
             raise _InvalidRequest(problem)
+        check_store(caller, getattr(request, "store_id", ""))
         return request
 
     def _status_of(self, error: Exception, method: str) -> status.ErrorStatus:
+        if isinstance(error, PermissionDeniedError):
+            self._refused(error, method)
         described = self._describe(error) or status.describe(error)
         if described is not None:
             return described

@@ -1,6 +1,7 @@
 """Structured logs: one JSON object per line on standard output.
 
-Event names are static, snake_case, in the past tense; ids, never contents; no personal data.
+Event names are static, snake_case, in the past tense; ids, never contents; no personal data. What PostgreSQL adds to an
+error (`DETAIL: Failing row contains ...`) is left out of tracebacks: it shows rows.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import asyncio
 import atexit
 import contextlib
 import logging
+import re
 import sys
-from typing import TextIO, cast
+import traceback
+from types import TracebackType
+from typing import TextIO, TypeAlias, cast
 
 import structlog
 
@@ -51,6 +55,30 @@ class Outlet:
             self._stream.flush()
 
 
+ExcInfo: TypeAlias = "tuple[type[BaseException], BaseException, TracebackType | None]"
+
+# Of a group of errors each line begins with how deep it lies.
+_DETAIL = re.compile(r"^([ |]*)DETAIL:  .*$", re.MULTILINE)
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback of an error without the rows that the database shows in it."""
+    return _DETAIL.sub(r"\1DETAIL:  left out", "".join(traceback.format_exception(error))).rstrip("\n")
+
+
+def _exception(exc_info: ExcInfo) -> str:
+    return traceback_text(exc_info[1])
+
+
+class _Formatter(logging.Formatter):
+    """The standard library's lines, with our tracebacks."""
+
+    def formatException(self, ei: object) -> str:
+        """The traceback."""
+        _, error, _ = cast(ExcInfo, ei)
+        return traceback_text(error)
+
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -62,7 +90,7 @@ def configure(service: str, level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(_exception),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -70,6 +98,6 @@ def configure(service: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
-    logging.basicConfig(
-        level=max(number, logging.WARNING), stream=sys.stdout, format="%(levelname)s %(name)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler])

@@ -15,9 +15,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.runtime import contract
+from services.runtime.audit import AuditTrail
 from services.runtime.channels import MAX_MESSAGE_BYTES
-from services.runtime.identity import DevelopmentTokens
+from services.runtime.identity import Identities
 from services.runtime.interceptors import CallInterceptor, Describe
+from services.runtime.tls import Certificates
 
 log = structlog.get_logger()
 
@@ -43,24 +45,32 @@ class ListenError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What a service's composition root hands over: its name in the contract, its handlers, its errors, its work."""
+    """What a service's composition root hands over: its name in the contract, its handlers, its errors, its audit log,
+    its work."""
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     describe: Describe
+    audit: AuditTrail
     # Run for as long as the service lives; one that ends by an error ends the process.
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
 
 
 @contextlib.asynccontextmanager
-async def running(service: Service, *, listen: str, tokens: DevelopmentTokens) -> AsyncIterator[asyncio.TaskGroup]:
-    """The service, listening and SERVING; on leaving it stops gracefully."""
+async def running(
+    service: Service, *, listen: str, identities: Identities, certificates: Certificates | None = None
+) -> AsyncIterator[asyncio.TaskGroup]:
+    """The service, listening and SERVING; on leaving it stops gracefully. Without certificates it is only reached over
+    a unix socket."""
     names = contract.SERVICES[service.name]
-    scopes = contract.scopes(names)
     server = grpc.aio.server(
         interceptors=[
             CallInterceptor(
-                tokens=tokens, scopes=scopes, describe=service.describe, most_in_flight=_MAX_CONCURRENT_CALLS
+                identities=identities,
+                permissions=contract.permissions(names),
+                refused=service.audit.refused,
+                describe=service.describe,
+                most_in_flight=_MAX_CONCURRENT_CALLS,
             )
         ],
         options=_OPTIONS,
@@ -73,13 +83,18 @@ async def running(service: Service, *, listen: str, tokens: DevelopmentTokens) -
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
     try:
-        bound = server.add_insecure_port(listen)
+        if certificates is not None:
+            bound = server.add_secure_port(listen, certificates.server_credentials())
+        elif listen.startswith("unix:"):
+            bound = server.add_insecure_port(listen)
+        else:
+            raise ListenError(f"without certificates a service listens on a unix socket alone, and not on {listen}")
     except RuntimeError:
         bound = 0
     if not bound:
         raise ListenError(f"cannot listen on {listen}: the address is taken or not allowed; choose another one")
     async with asyncio.TaskGroup() as tasks:
-        work = [tasks.create_task(begin()) for begin in service.background]
+        work = [tasks.create_task(begin()) for begin in (*service.background, service.audit.keep_written)]
         await server.start()
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         log.info("service_started", listen=listen)
@@ -88,6 +103,7 @@ async def running(service: Service, *, listen: str, tokens: DevelopmentTokens) -
         finally:
             await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
             await server.stop(_GRACE_SECONDS)
+            await service.audit.flush()
             for task in work:
                 task.cancel()
             log.info("service_stopped")

@@ -9,9 +9,10 @@ import grpc
 from loyalty.tiers.v1 import tier_service_pb2_grpc
 
 from services import programme
-from services.runtime.channels import open_channel
+from services.runtime.audit import AuditTrail
 from services.runtime.clock import MachineClock, machine_now
-from services.runtime.config import ConfigurationError, read_secret
+from services.runtime.command import own_identity
+from services.runtime.config import ConfigurationError
 from services.runtime.database import create_pool
 from services.runtime.server import Service
 from services.tiers.config import Config
@@ -34,7 +35,7 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
         raise ConfigurationError(str(error)) from None
     pool = await create_pool(config.database_url, service="tiers", size=_POOL_SIZE)
     stack.push_async_callback(pool.close)
-    channel = open_channel(config.ledger_address, principal="tiers", secret=read_secret(config.token_file))
+    channel = own_identity(config, "tiers").open(config.ledger_address, server="ledger")
     stack.push_async_callback(channel.close)
     tiers = Tiers(pool=pool, programme=rules, now=clock)
     await tiers.recover()
@@ -47,5 +48,6 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
         name="tiers",
         register=register,
         describe=describe,
+        audit=AuditTrail("tiers", pool, clock),
         background=(follower.follow_ledger, follower.run_due, follower.send_notices),
     )

@@ -16,10 +16,9 @@ from typing import Any
 
 from services import programme as programmes
 from services.programme import Programme
-from services.runtime.channels import open_channel
 from services.runtime.clock import ClockMode
-from services.runtime.command import CheckReport
-from services.runtime.config import ConfigurationError, read_secret
+from services.runtime.command import CheckReport, own_identity
+from services.runtime.config import ConfigurationError
 from services.runtime.database import connect
 from services.tiers import store
 from services.tiers.config import Config
@@ -62,7 +61,7 @@ async def check(config: Config) -> CheckReport:
             snapshot = await store.read_snapshot(connection)
     finally:
         await connection.close()
-    channel = open_channel(config.ledger_address, principal="tiers", secret=read_secret(config.token_file))
+    channel = own_identity(config, "tiers").open(config.ledger_address, server="ledger")
     try:
         ledger = LedgerClient(channel)
         described = await ledger.describe()

@@ -23,8 +23,8 @@ from loyalty.tiers.v1 import tier_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
 
 from services.cli.installation import Connection, connection
+from services.cli.remote import open_service
 from services.runtime.causality import format_token, merge, parse_token
-from services.runtime.channels import open_channel
 from tests.conftest import PROGRAMMES
 from tests.till import until_answered
 
@@ -88,7 +88,7 @@ async def test_kill_9_in_the_middle_of_a_load_loses_nothing_and_does_nothing_twi
     stack: Connection, victim: str
 ) -> None:
     directory = stack.installation.directory
-    channel = open_channel(stack.ledger, principal="test", secret=stack.secret)
+    channel = open_service(stack, "ledger")
     ledger = ledger_service_pb2_grpc.LedgerServiceStub(channel)
     enrolment = pb.BatchRecordRequest()
     for number in range(MEMBERS):
@@ -131,13 +131,13 @@ async def test_kill_9_in_the_middle_of_a_load_loses_nothing_and_does_nothing_twi
     assert total == BATCHES * PER_BATCH * PRICE // 100
 
     token = format_token(reached)
-    tiers_channel = open_channel(stack.tiers, principal="test", secret=stack.secret)
+    tiers_channel = open_service(stack, "tiers")
     tiers = tier_service_pb2_grpc.TierServiceStub(tiers_channel)
     counts = await until_answered(
         tiers.CountStandings, tiers_pb.CountStandingsRequest(causal_token=token, settled=True)
     )
     assert {count.tier: count.members for count in counts.counts if count.members} == {"Green": MEMBERS}
-    notifier_channel = open_channel(stack.notifier, principal="test", secret=stack.secret)
+    notifier_channel = open_service(stack, "notifier")
     notifier = notifier_service_pb2_grpc.NotifierServiceStub(notifier_channel)
     deliveries = await until_answered(
         notifier.ListDeliveries, notifier_pb.ListDeliveriesRequest(page_size=1000, causal_token=token)

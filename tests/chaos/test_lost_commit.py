@@ -246,12 +246,13 @@ async def test_a_stream_whose_commit_is_lost_is_unavailable_and_sent_again_it_is
     async with impatient(folder) as call:
         for fates in [[moment] for moment in Moment] + [[None, moment] for moment in Moment]:
             proxy.lose(*fates)
-            stream = call("RecordStream", iter(requests))
-            with pytest.raises(grpc.aio.AioRpcError):
-                async for _ in stream:
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                async for _ in call("RecordStream", iter(requests)):
                     pass
-            # What the ledger said: a request that was being sent then may fail in words of the client's own.
-            assert await stream.code() is grpc.StatusCode.UNAVAILABLE
+            # Where a request was on its way when the stream ended, the client says so in its own words.
+            assert (
+                told.value.code() is grpc.StatusCode.UNAVAILABLE or told.value.details() == "Internal error from Core"
+            )
     answers = [answer async for answer in till.RecordStream(iter(requests), timeout=20)]
     assert [len(answer.outcomes) for answer in answers] == [20] * 60
     assert await count(database, "kind = 'PURCHASE_RECORDED'") == 1200

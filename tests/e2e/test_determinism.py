@@ -19,8 +19,7 @@ from loyalty.notifier.v1 import coupon_pb2_grpc
 
 from services.cli import installation
 from services.cli.installation import Connection, connection
-from services.cli.remote import reach
-from services.runtime.channels import open_channel
+from services.cli.remote import open_service, reach
 from tests.conftest import PROGRAMMES
 from tests.e2e.conftest import LOYALTY, loyalty
 from tests.made_history import CLIMBER, open_days, write_history
@@ -61,8 +60,11 @@ def start(folder: Path) -> Connection:
 
 def outcome(up: Connection) -> Outcome:
     async def read() -> Outcome:
-        async with reach(up) as services, open_channel(up.notifier, principal="test", secret=up.secret) as channel:
-            return await outcome_of(coupon_pb2_grpc.RewardServiceStub(channel), services)
+        channel = open_service(up, "notifier")
+        async with reach(up) as services:
+            found = await outcome_of(coupon_pb2_grpc.RewardServiceStub(channel), services)
+        await channel.close()
+        return found
 
     return asyncio.run(read())
 

@@ -33,10 +33,11 @@ from services.ledger.errors import Refusal
 from services.ledger.rpc import LedgerServicer, describe
 from services.ledger.service import Ledger
 from services.programme import parse
+from services.runtime.audit import AuditTrail
 from services.runtime.channels import open_channel
-from services.runtime.clock import SIMULATED_START, ClockMode
+from services.runtime.clock import SIMULATED_START, ClockMode, machine_now
 from services.runtime.database import create_pool, transact
-from services.runtime.identity import DevelopmentTokens
+from services.runtime.identity import Identities, SharedSecret
 from services.runtime.server import Service, running
 from tests.conftest import SECRET, Database
 from tests.ledger_model import Key, Model, Rules
@@ -218,15 +219,17 @@ class Served:
                 lanes=1,
                 clock=self._clock,
             )
-            servicer = LedgerServicer(self._ledger, source=self._rules.yaml(), clock=self._clock)
+            audit = AuditTrail("ledger", pool, machine_now)
+            servicer = LedgerServicer(self._ledger, source=self._rules.yaml(), clock=self._clock, refused=audit.refused)
             service = Service(
                 name="ledger",
                 register=lambda server: ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(servicer, server),
                 describe=describe,
+                audit=audit,
                 background=[lane.run for lane in self._ledger.lanes],
             )
             await stack.enter_async_context(
-                running(service, listen=self._config.listen, tokens=DevelopmentTokens(SECRET))
+                running(service, listen=self._config.listen, identities=Identities(shared=SharedSecret(SECRET)))
             )
             for principal in ("p", "q"):
                 channel = open_channel(self._config.listen, principal=principal, secret=SECRET)
@@ -395,7 +398,8 @@ async def emptied(database: Database) -> None:
     connection = await asyncpg.connect(database.dsn("loyalty_owner"))
     try:
         tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'ledger'")
-        names = ", ".join([f"ledger.{table}" for (table,) in tables if table != "schema_migrations"])
+        kept = {"schema_migrations", "audit_log", "audit_head"}
+        names = ", ".join([f"ledger.{table}" for (table,) in tables if table not in kept])
         async with connection.transaction():
             await connection.execute("ALTER TABLE ledger.entries DISABLE TRIGGER USER")
             await connection.execute(f"TRUNCATE {names}")

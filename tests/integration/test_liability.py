@@ -27,7 +27,8 @@ from services.ledger.config import Config
 from services.ledger.rpc import LedgerServicer, describe
 from services.ledger.service import Ledger
 from services.programme import parse
-from services.runtime.clock import ClockMode
+from services.runtime.audit import AuditTrail
+from services.runtime.clock import ClockMode, machine_now
 from services.runtime.database import create_pool, transact
 from services.runtime.server import Service
 from tests.conftest import Database, serving
@@ -209,11 +210,13 @@ async def shop(
         lanes=1,
         clock=made.tick,
     )
-    servicer = LedgerServicer(made.ledger, source=rules, clock=made.tick)
+    audit = AuditTrail("ledger", pool, machine_now)
+    servicer = LedgerServicer(made.ledger, source=rules, clock=made.tick, refused=audit.refused)
     service = Service(
         name="ledger",
         register=lambda server: ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(servicer, server),
         describe=describe,
+        audit=audit,
         background=[lane.run for lane in made.ledger.lanes],
     )
     try:

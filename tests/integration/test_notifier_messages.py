@@ -30,7 +30,7 @@ from services.notifier.progress import Progress
 from services.notifier.service import DeliveryPage, NotifierService
 from services.notifier.store import QUERIES, Installation, Store, Transaction
 from services.notifier.tiers_client import TiersClient
-from services.notifier.vault import Vault
+from services.notifier.vault import MasterKey, Vault
 from services.notifier.worker import LEASE, Worker
 from services.runtime.channels import open_channel
 from services.runtime.database import create_pool
@@ -41,7 +41,9 @@ from tests.mail_server import LocalMailServer, mail_server
 PARTITIONS = 4
 PROGRAMME = programmes.load(PROGRAMMES / "retail-demo.yaml")
 CHANGED = datetime(2020, 1, 15, 12, tzinfo=UTC)
-VAULT = Vault(b"m" * 32)
+MASTER_KEY = MasterKey(b"m" * 32)
+INSTALLATION = Installation(key_fingerprint=MASTER_KEY.key_id, partitions=PARTITIONS, simulated=True)
+VAULT = Vault([MASTER_KEY], INSTALLATION)
 
 
 @dataclass
@@ -143,9 +145,7 @@ async def desk(database: Database, folder: Path) -> AsyncIterator[Desk]:
         store = Store(pool)
 
         async def claim(transaction: Transaction) -> None:
-            await transaction.claim_installation(
-                Installation(key_fingerprint=VAULT.fingerprint(), partitions=PARTITIONS, simulated=True)
-            )
+            await transaction.claim_installation(INSTALLATION)
             await transaction.insert_cursors(range(PARTITIONS))
 
         await store.transact(claim)
@@ -173,7 +173,8 @@ async def test_every_named_query_prepares_for_the_services_own_role(database: Da
     [
         "UPDATE notifier.coupons SET valid_until_time = now()",
         "UPDATE notifier.deliveries SET member_id = 'm-2'",
-        "UPDATE notifier.member_keys SET wrapped_key = ''",
+        "UPDATE notifier.member_keys SET member_id = 'm-2'",
+        "UPDATE notifier.installation SET key_fingerprint = ''",
         "UPDATE notifier.contact_requests SET content_digest = ''",
         "UPDATE notifier.installation SET partitions = 1",
         "DELETE FROM notifier.coupons",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,9 +23,12 @@ from loyalty.notifier.v1 import coupon_pb2, coupon_pb2_grpc, notifier_service_pb
 from loyalty.notifier.v1 import notifier_service_pb2 as pb
 from loyalty.type.v1.money_pb2 import Money
 
+from services.notifier import rotation
 from services.notifier.app import build
 from services.notifier.check import check
 from services.notifier.config import NotifierConfig
+from services.notifier.store import Store, Transaction
+from services.notifier.vault import MasterKey, Vault, read_master_keys
 from services.runtime.clock import ClockMode
 from services.runtime.config import ConfigurationError
 from services.tiers.app import build as build_tiers
@@ -343,6 +347,132 @@ async def test_another_master_key_is_refused_at_the_start(installation: Installa
     other.write_text(base64.b64encode(b"n" * 32).decode())
     with pytest.raises(ConfigurationError, match="the master key is not the one"):
         await installation.start(master_key_file=other)
+
+
+def master_keys(installation: Installation, letters: str) -> None:
+    """Puts another file of master keys into its place: a key for each letter, newest first."""
+    path = installation.folder / "master-key"
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(base64.b64encode(letter.encode() * 32).decode() + "\n" for letter in letters))
+    partial.replace(path)
+
+
+async def needed_by(installation: Installation, letter: str) -> int:
+    """How many keys need another master key than this one."""
+    connection = await asyncpg.connect(installation.database.dsn("loyalty_notifier"))
+    try:
+        newest_id = MasterKey(letter.encode() * 32).key_id
+        return await Transaction(connection).count_keys_of_older(newest_id)
+    finally:
+        await connection.close()
+
+
+async def until_needed_by_fewer(installation: Installation, letter: str, than: int) -> None:
+    async with asyncio.timeout(SECONDS):
+        while await needed_by(installation, letter) >= than:
+            pass
+
+
+async def test_the_master_key_changes_while_contacts_are_written_and_mails_are_sent(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await installation.start_tiers()
+    till = installation.till
+    await till.advance(DAY)
+    for member_id in ("m-1", "m-2", "m-3"):
+        await till.enroll(member_id)
+    async with contextlib.AsyncExitStack() as own:
+        notifier = await installation.start(own)
+        await notifier.contact("m-1", "ann@example.com", "Ann")
+        # As the first release wrote it: nothing says by which master key.
+        await installation.as_owner("UPDATE notifier.member_keys SET wrapped_key = substring(wrapped_key FROM 17)")
+        (first,) = await notifier.deliveries(await till.buy("m-1", 30000, DAY))
+        await installation.mail.next_message()
+        master_keys(installation, "nm")
+        written = 0
+        while await needed_by(installation, "n"):
+            assert not await notifier.contact("m-2", f"bob-{written}@example.com", request_id=f"c-{written}")
+            written += 1
+        assert written
+        assert await notifier.contact("m-1", "ann@example.com", "Ann"), "what was answered before is known still"
+        await till.buy("m-2", 30000, DAY)
+        await installation.mail.next_message()
+        assert await installation.differences() == []
+        master_keys(installation, "n")
+        await asyncio.sleep(1.5)
+        await notifier.contact("m-3", "cyd@example.com")
+        await till.buy("m-3", 30000, DAY)
+        await installation.mail.next_message()
+        addressed = sorted(mail["To"] for mail in installation.mail.messages())
+        assert addressed == ["Ann <ann@example.com>", f"bob-{written - 1}@example.com", "cyd@example.com"]
+        assert await installation.differences() == []
+    told = capsys.readouterr().out
+    assert "keys_rewrapped" in told
+    assert "keys_not_rewrapped" not in told
+    assert "master_keys_not_read" not in told
+    notifier = await installation.start()
+    assert (await notifier.coupon(first.coupon_code)).member_id == "m-1"
+    assert first.delivery_id in {delivery.delivery_id for delivery in await notifier.deliveries()}
+    assert await installation.differences() == []
+    for old in ("m", "o"):
+        master_keys(installation, old)
+        with pytest.raises(ConfigurationError, match="the master key is not the one"):
+            await installation.start()
+        with pytest.raises(ConfigurationError, match="the master key is not the one"):
+            await check(installation.config())
+
+
+async def test_a_rotation_that_is_broken_off_anywhere_is_finished_later(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await installation.start_tiers()
+    await installation.till.advance(DAY)
+    async with contextlib.AsyncExitStack() as own:
+        notifier = await installation.start(own)
+        for number in range(30):
+            await installation.till.enroll(f"m-{number}")
+            await notifier.contact(f"m-{number}", f"m-{number}@example.com")
+    monkeypatch.setattr(rotation, "BATCH", 1)
+    master_keys(installation, "nm")
+    pool = await asyncpg.create_pool(installation.database.dsn("loyalty_notifier"), min_size=1, max_size=2)
+    store = Store(pool)
+    path = installation.folder / "master-key"
+    lefts = []
+    for _ in range(3):
+        made = await store.read(Transaction.read_installation)
+        assert made is not None
+        vault = Vault(read_master_keys(path), made)
+        before = await needed_by(installation, "n")
+        work = asyncio.create_task(rotation.KeyRotation(store=store, vault=vault, file=path).rewrap())
+        await until_needed_by_fewer(installation, "n", before)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        lefts.append(await needed_by(installation, "n"))
+        assert await installation.differences() == []
+    await pool.close()
+    assert 31 > lefts[0] > lefts[1] > lefts[2] > 0
+    await installation.start()
+    await until_needed_by_fewer(installation, "n", 1)
+    master_keys(installation, "n")
+    assert await installation.differences() == []
+
+
+async def test_a_file_without_the_key_that_is_needed_changes_nothing(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await installation.start_tiers()
+    notifier = await installation.start()
+    await installation.till.advance(DAY)
+    await installation.till.enroll("m-1")
+    for wrong in ("n", ""):
+        master_keys(installation, wrong)
+        await asyncio.sleep(1.5)
+        assert "master_keys_not_read" in capsys.readouterr().out
+        assert not await notifier.contact("m-1", "ann@example.com", request_id=f"c-{wrong}")
+        master_keys(installation, "m")
+        await asyncio.sleep(1.5)
+    assert await needed_by(installation, "m") == 0
+    assert await installation.differences() == []
 
 
 async def test_with_another_programme_than_the_ledgers_nothing_is_handled(

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import ssl
+import struct
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 import pytest
 
-from services.cli import postgres
-from services.cli.postgres import DATABASE, OWNER, ROLES, Cluster, PostgresError
+from services.cli import certificates, postgres
+from services.cli.certificates import LocalAuthority
+from services.cli.postgres import DATABASE, OWNER, ROLES, SUPERUSER, Cluster, PostgresError
+from services.runtime.database import connect, create_pool
+from services.runtime.migrations import migrate
+from services.runtime.tls import TlsFiles
+from tests.conftest import ROOT, Database
 
 SERVICES = ("ledger", "tiers", "notifier")
 
@@ -121,9 +131,102 @@ async def test_no_role_may_connect_elsewhere_or_rule(own_cluster: Cluster) -> No
 
 async def test_a_wrong_password_is_refused(own_cluster: Cluster) -> None:
     dsn = own_cluster.dsn(OWNER)
-    password = dsn.split(":")[2].split("@")[0]
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(dsn.replace(password, "0" * 48))
+        await asyncpg.connect(dsn.replace(f"{OWNER}@", f"{OWNER}:{'0' * 48}@"))
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(dsn.partition("&passfile=")[0], passfile="/none")
+
+
+async def test_passwords_are_checked_by_scram_and_stand_in_no_address(own_cluster: Cluster) -> None:
+    for role in (SUPERUSER, *ROLES):
+        password = (own_cluster.directory / "secrets" / f"database-{role}").read_text().strip()
+        assert password not in own_cluster.dsn(role)
+        kept = f"SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = '{role}'"
+        assert await run(own_cluster, SUPERUSER, kept, database="postgres") is True
+    ways = "SELECT array_agg(DISTINCT type || ' ' || auth_method) FROM pg_hba_file_rules"
+    assert await run(own_cluster, SUPERUSER, ways, database="postgres") == ["local scram-sha-256"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_services_role_owns_nothing_migrates_nothing_and_reaches_no_table_of_another(
+    database: Database, service: str
+) -> None:
+    role = f"loyalty_{service}"
+    connection = await asyncpg.connect(database.dsn(role))
+    try:
+        rows = await connection.fetch(
+            """SELECT relnamespace::regnamespace::text AS schema, relname AS name, relowner::regrole::text AS owner,
+                CASE relkind
+                    WHEN 'S' THEN has_sequence_privilege(pg_class.oid, 'USAGE, SELECT, UPDATE')
+                    ELSE has_table_privilege(
+                            pg_class.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER, MAINTAIN')
+                        OR has_any_column_privilege(pg_class.oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+                END AS reached
+            FROM pg_class
+            WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+                AND relnamespace::regnamespace::text = ANY($1::text[])""",
+            list(SERVICES),
+        )
+        assert {row["schema"] for row in rows} == set(SERVICES)
+        assert {row["owner"] for row in rows} == {OWNER}
+        assert {row["schema"] for row in rows if row["reached"]} == {service}
+        assert "schema_migrations" not in {row["name"] for row in rows if row["reached"]}
+        assert await connection.fetchval("SELECT count(*) FROM pg_auth_members WHERE member = $1::regrole", role) == 0
+    finally:
+        await connection.close()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await migrate(database.dsn(role), service, ROOT / "services" / service / "sql" / "migrations")
+
+
+@contextlib.asynccontextmanager
+async def tls_before(cluster: Cluster, files: TlsFiles) -> AsyncIterator[int]:
+    """A port at which the cluster's server speaks TLS, which the wheel's own build cannot."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files.certificate, files.key)
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while content := await reader.read(65536):
+                writer.write(content)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readexactly(8) != struct.pack(">II", 8, 80877103):
+            # Nobody is let in without TLS.
+            writer.close()
+            return
+        writer.write(b"S")
+        try:
+            await writer.start_tls(context)
+        except OSError:
+            return
+        inner = await asyncio.open_unix_connection(str(cluster.socket_directory / ".s.PGSQL.5432"))
+        await asyncio.gather(pour(reader, inner[1]), pour(inner[0], writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_an_address_asks_for_tls_and_for_whose_certificate_it_must_be(
+    own_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "NAMES", ("localhost",))
+    authority, stranger = LocalAuthority(tmp_path / "own"), LocalAuthority(tmp_path / "another")
+    authority.ready()
+    stranger.ready()
+    plain = own_cluster.dsn("loyalty_ledger", host="localhost")
+    async with tls_before(own_cluster, authority.files("localhost")) as port:
+        dsn = f"{plain}&port={port}&sslmode=verify-full&sslrootcert="
+        pool = await create_pool(dsn + quote(str(authority.files("localhost").authority)), service="test", size=1)
+        assert await pool.fetchval("SELECT current_user::text") == "loyalty_ledger"
+        await pool.close()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await connect(dsn + quote(str(stranger.files("localhost").authority)), service="test")
+        by_number = dsn.replace("host=localhost", "host=127.0.0.1")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await connect(by_number + quote(str(authority.files("localhost").authority)), service="test")
 
 
 async def test_nothing_is_lost_for_speed_and_nothing_listens(own_cluster: Cluster) -> None:

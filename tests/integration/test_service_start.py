@@ -54,7 +54,7 @@ def test_a_broken_programme_names_file_and_line(environment: dict[str, str], tmp
 
 
 def test_a_wrong_password_is_said_without_a_traceback(environment: dict[str, str]) -> None:
-    wrong = environment["DATABASE_URL"].replace("loyalty_ledger:", "loyalty_ledger:wrong", 1)
+    wrong = environment["DATABASE_URL"].replace("loyalty_ledger@", "loyalty_ledger:wrong@", 1)
     done = ledger("serve", **environment | {"DATABASE_URL": wrong})
     refused(done, "the database refuses")
     assert "wrong" not in done.stderr

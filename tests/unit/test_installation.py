@@ -20,18 +20,19 @@ def test_a_new_folder_gets_everything_and_an_existing_one_keeps_it(tmp_path: Pat
     made = open_or_create(folder, clock=ClockMode.SIMULATED)
     assert made.programme.read_bytes() == DEFAULT_PROGRAMME.read_bytes()
     assert len(base64.b64decode(made.master_key_file.read_text())) == 32
-    secret = made.secret()
+    secret = made.token_keys.first_token()
     assert len(secret) >= 32
     again = open_or_create(folder, clock=ClockMode.REAL)
     assert again == made
     assert again.clock is ClockMode.SIMULATED
-    assert again.secret() == secret
+    assert again.token_keys.first_token() == secret
 
 
 def test_secrets_are_for_the_owner_alone(tmp_path: Path) -> None:
     made = open_or_create(tmp_path / "shop")
     assert made.secrets.stat().st_mode & 0o777 == 0o700
-    assert {path.stat().st_mode & 0o777 for path in made.secrets.iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in made.secrets.rglob("*") if path.is_file()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in made.secrets.rglob("*") if path.is_dir()} == {0o700}
 
 
 def test_another_programme_is_refused_and_the_same_rules_are_not(tmp_path: Path) -> None:
@@ -60,10 +61,10 @@ def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:
 
 def test_a_creation_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
     made = open_or_create(tmp_path / "shop")
-    secret = made.secret()
+    secret = made.token_keys.first_token()
     (made.directory / "installation.json").rename(made.directory / "installation.json.partial")
     again = open_or_create(tmp_path / "shop")
-    assert again.secret() == secret
+    assert again.token_keys.first_token() == secret
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "clock": "lunar"}'])

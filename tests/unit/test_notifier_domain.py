@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.policy import default as DEFAULT_POLICY
@@ -33,7 +34,8 @@ from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.feeds import ClockAdvanced, LedgerEntry, MemberJoined, TierChange
 from services.notifier.errors import ContactError, CouponUnknownError, InstallationError, SealError
 from services.notifier.ledger_client import lines_of
-from services.notifier.vault import Vault, read_master_key
+from services.notifier.store import Installation
+from services.notifier.vault import MasterKey, Vault, read_master_keys
 
 PROGRAMME = programmes.load(Path(__file__).parents[2] / "programmes" / "retail-demo.yaml")
 NOON = datetime(2020, 1, 15, 12, tzinfo=UTC)
@@ -215,8 +217,14 @@ def test_different_fields_never_give_the_same_digest(a: str, b: str, c: str, d: 
     assert (keyed_digest(b"k", a, b) == keyed_digest(b"k", c, d)) == ((a, b) == (c, d))
 
 
+def vault_of(letter: bytes) -> Vault:
+    """The vault of an installation whose one master key is this letter, 32 times."""
+    key = MasterKey(letter * 32)
+    return Vault([key], Installation(key_fingerprint=key.key_id, partitions=1, simulated=True))
+
+
 def test_a_contact_opens_with_its_own_key_for_its_own_member_alone() -> None:
-    vault = Vault(b"m" * 32)
+    vault = vault_of(b"m")
     contact = Contact(name="Zoë", email="zoe@example.com")
     key = vault.new_member_key()
     wrapped = vault.wrap("m-1", key)
@@ -229,7 +237,7 @@ def test_a_contact_opens_with_its_own_key_for_its_own_member_alone() -> None:
         lambda: vault.open_contact("m-1", wrapped, email, name),
         lambda: vault.open_contact("m-1", wrapped, name, email[:-1]),
         lambda: vault.open_contact("m-1", b"", name, email),
-        lambda: Vault(b"n" * 32).open_contact("m-1", wrapped, name, email),
+        lambda: vault_of(b"n").open_contact("m-1", wrapped, name, email),
     ):
         with pytest.raises(SealError):
             broken()
@@ -237,12 +245,55 @@ def test_a_contact_opens_with_its_own_key_for_its_own_member_alone() -> None:
     assert "zoe" not in repr(contact)
 
 
-@pytest.mark.parametrize("content", ["", "not base64!", "c2hvcnQ=", "ä"])
+def test_what_codes_and_ids_are_made_with_stays_when_the_master_key_changes() -> None:
+    first, second, third = (MasterKey(letter * 32) for letter in (b"1", b"2", b"3"))
+    made = Installation(key_fingerprint=first.key_id, partitions=1, simulated=True)
+    vault = Vault([first], made)
+    kept = vault.coupon_key, vault.delivery_key, vault.page_key, vault.request_key
+    assert len(set(kept)) == 4
+    assert vault.take([second, first], made)
+    by_second = replace(made, sealed_keys=vault.sealed_keys())
+    vault = Vault([third, second], by_second)
+    by_third = replace(made, sealed_keys=vault.sealed_keys())
+    vault = Vault([third], by_third)
+    assert (vault.coupon_key, vault.delivery_key, vault.page_key, vault.request_key) == kept
+    # The id of another key before it does not make it that one's.
+    with pytest.raises(InstallationError, match="cannot be opened"):
+        Vault([first], replace(made, sealed_keys=first.key_id + vault.sealed_keys()[16:]))
+    for missing in ([first], [second], [second, first]):
+        with pytest.raises(InstallationError, match="the master key is not the one"):
+            Vault(missing, by_third)
+
+
+def test_a_key_says_by_which_master_key_it_is_wrapped_and_is_opened_by_that_one() -> None:
+    first, second = MasterKey(b"1" * 32), MasterKey(b"2" * 32)
+    made = Installation(key_fingerprint=first.key_id, partitions=1, simulated=True)
+    vault = Vault([first], made)
+    key = vault.new_member_key()
+    old = vault.wrap("m-1", key)
+    # As the first release wrapped it.
+    bare = old[16:]
+    assert vault.take([second, first], made)
+    assert not vault.take([second, first], made)
+    new = vault.wrap("m-1", key)
+    assert (old[:16], new[:16]) == (first.key_id, second.key_id)
+    assert {vault.unwrap("m-1", wrapped) for wrapped in (bare, old, new)} == {key}
+    after = Vault([second], replace(made, sealed_keys=vault.sealed_keys()))
+    assert after.unwrap("m-1", new) == key
+    for wrapped in (bare, old):
+        with pytest.raises(SealError, match="not in the file"):
+            after.unwrap("m-1", wrapped)
+    with pytest.raises(InstallationError):
+        vault.take([MasterKey(b"3" * 32)], made)
+    assert vault.newest_id == second.key_id
+
+
+@pytest.mark.parametrize("content", ["", "not base64!", "c2hvcnQ=", "ä", f"{'bW1t' * 10}bW0=\nc2hvcnQ="])
 def test_a_file_without_a_master_key_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "master-key"
     path.write_text(content)
     with pytest.raises(InstallationError, match="32 bytes in base64"):
-        read_master_key(path)
+        read_master_keys(path)
 
 
 # --- words ---

@@ -17,7 +17,7 @@ from services.runtime import config
 from services.runtime.causality import CausalTokenError, format_token, merge, parse_token, reached
 from services.runtime.clock import ClockMode
 from services.runtime.database import QueryFileError, load_queries
-from services.runtime.identity import DevelopmentTokens, TokenInvalidError, TokenMissingError, bearer
+from services.runtime.identity import Identities, SharedSecret, TokenInvalidError, TokenMissingError, bearer
 from services.runtime.inlet import reading
 from services.runtime.logging import Outlet
 from services.runtime.tail import Tail
@@ -69,10 +69,14 @@ def test_a_token_that_no_write_gave_out_is_refused(token: str) -> None:
         parse_token(token)
 
 
+def nobody() -> str:
+    return ""
+
+
 def test_a_caller_is_named_by_its_token() -> None:
-    tokens = DevelopmentTokens("s3cret")
-    assert tokens.authenticate([("authorization", bearer("till-3", "s3cret"))]).principal == "till-3"
-    caller = tokens.authenticate([("authorization", bearer("tiers", "s3cret")), ("x-on-behalf-of", "till-3")])
+    tokens = Identities(shared=SharedSecret("s3cret"))
+    assert tokens.authenticate([("authorization", bearer("till-3", "s3cret"))], nobody).principal == "till-3"
+    caller = tokens.authenticate([("authorization", bearer("tiers", "s3cret")), ("x-on-behalf-of", "till-3")], nobody)
     assert caller.on_behalf_of == "till-3"
 
 
@@ -81,12 +85,12 @@ def test_a_caller_is_named_by_its_token() -> None:
 )
 def test_a_token_of_another_installation_or_without_a_name_is_refused(value: str) -> None:
     with pytest.raises(TokenInvalidError):
-        DevelopmentTokens("s3cret").authenticate([("authorization", value)])
+        Identities(shared=SharedSecret("s3cret")).authenticate([("authorization", value)], nobody)
 
 
 def test_no_token_is_refused() -> None:
     with pytest.raises(TokenMissingError):
-        DevelopmentTokens("s3cret").authenticate([])
+        Identities(shared=SharedSecret("s3cret")).authenticate([], nobody)
 
 
 def test_a_query_without_a_line_of_purpose_is_refused(tmp_path: Path) -> None:

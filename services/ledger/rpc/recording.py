@@ -16,11 +16,16 @@ from services.ledger.rpc.requests import WRITES
 from services.ledger.rpc.responses import Messages
 from services.ledger.rpc.statuses import describe
 from services.ledger.service import Answer, Ledger, Outcome
+from services.runtime import contract
 from services.runtime.causality import format_token
-from services.runtime.identity import Caller
+from services.runtime.identity import Caller, PermissionDeniedError, Refused, check_store
 from services.runtime.interceptors import RequestValidator
-from services.runtime.status import InvalidFieldError, invalid
+from services.runtime.status import ErrorStatus, InvalidFieldError, invalid
+from services.runtime.status import describe as describe_common
 
+_PERMISSIONS: Final = contract.permissions(contract.SERVICES["ledger"])
+# The method of each kind of write, whose permission it needs wherever it comes.
+_METHODS: Final = {kind: f"/{contract.SERVICES['ledger'][0]}/{kind.title().replace('_', '')}" for kind in WRITES}
 # What a stream has read and not yet answered.
 _REQUESTS_IN_FLIGHT: Final = 1000
 _WRITES_IN_FLIGHT: Final = 4000
@@ -45,9 +50,10 @@ class Recorder:
     """Carries out lists of writes. Where the database cannot be reached a call fails as a whole: all of it may be sent
     again, and what was done before is then a replay."""
 
-    def __init__(self, ledger: Ledger, messages: Messages) -> None:
+    def __init__(self, ledger: Ledger, messages: Messages, refused: Refused) -> None:
         self._ledger = ledger
         self._messages = messages
+        self._refused = refused
         self._validator = RequestValidator()
 
     async def batch(self, request: pb.BatchRecordRequest, caller: Caller) -> pb.BatchRecordResponse:
@@ -107,7 +113,7 @@ class Recorder:
                 await asyncio.sleep(0)
             outcome = response.outcomes.add()
             kind = write.WhichOneof("write")
-            problem = self._validator.check(getattr(write, kind) if kind else write)
+            problem = self._problem(write, kind, caller)
             if problem is not None:
                 outcome.error.CopyFrom(problem.to_proto())
                 continue
@@ -119,6 +125,20 @@ class Recorder:
                 continue
             open_.append((kind, outcome))
         return _List(response=response, writes=len(writes), commands=commands, open=open_)
+
+    def _problem(self, write: pb.Write, kind: str | None, caller: Caller) -> ErrorStatus | None:
+        """Why a write of a list is not taken in; each is as if it had come alone."""
+        if kind is None:
+            return self._validator.check(write)
+        request = getattr(write, kind)
+        try:
+            _PERMISSIONS.check(caller, _METHODS[kind])
+            problem = self._validator.check(request)
+            check_store(caller, getattr(request, "store_id", ""))
+        except PermissionDeniedError as error:
+            self._refused(error, _METHODS[kind])
+            return describe_common(error)
+        return problem
 
     async def _answer(self, writes: _List, outcomes: Iterable[Outcome]) -> None:
         offsets: dict[int, int] = {}

@@ -20,7 +20,7 @@ from services.ledger.service import Ledger
 from services.ledger.store import EntryFilter
 from services.runtime.causality import format_token
 from services.runtime.clock import ClockMode, MachineClock
-from services.runtime.identity import current_caller
+from services.runtime.identity import Refused, current_caller
 
 _DEFAULT_PAGE = 50
 _FEED_BYTES = 1024 * 1024
@@ -35,12 +35,12 @@ _CLOCK_MODES = {
 class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
     """Answers loyalty.ledger.v1.LedgerService."""
 
-    def __init__(self, ledger: Ledger, *, source: str, clock: MachineClock) -> None:
+    def __init__(self, ledger: Ledger, *, source: str, clock: MachineClock, refused: Refused) -> None:
         self._ledger = ledger
         self._source = source
         self._clock = clock
         self._messages = Messages(ledger.programme)
-        self._recorder = Recorder(ledger, self._messages)
+        self._recorder = Recorder(ledger, self._messages, refused)
         self._feed_parts: dict[bytes, bytes] = {}
 
     async def EnrollMember(self, request: Any, context: Any) -> Any:
