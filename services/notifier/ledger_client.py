@@ -12,6 +12,7 @@ from loyalty.type.v1 import log_pb2
 
 from services.notifier.domain.feeds import ClockAdvanced, LedgerEntry, LedgerLayout, MemberJoined
 from services.notifier.errors import FeedError, PeerError
+from services.runtime.channels import closing_told
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -69,8 +70,9 @@ class LedgerClient:
         )
         stream = self._ledger.StreamEntries(request)
         try:
-            async for response in stream:
-                yield lines_of(response.entries)
+            with closing_told():
+                async for response in stream:
+                    yield lines_of(response.entries)
         except grpc.aio.AioRpcError as error:
             raise _peer_error(error) from None
         finally:

@@ -11,6 +11,7 @@ from loyalty.type.v1 import log_pb2
 
 from services.notifier.domain.feeds import TierChange, TierNews, TierProgress
 from services.notifier.errors import FeedError, PeerError
+from services.runtime.channels import closing_told
 
 
 class TiersClient:
@@ -30,11 +31,12 @@ class TiersClient:
         )
         stream = self._tiers.StreamTierChanges(request)
         try:
-            async for response in stream:
-                yield TierNews(
-                    changes=tuple(_change(change) for change in response.changes),
-                    progress=tuple(_progress(progress) for progress in response.progress),
-                )
+            with closing_told():
+                async for response in stream:
+                    yield TierNews(
+                        changes=tuple(_change(change) for change in response.changes),
+                        progress=tuple(_progress(progress) for progress in response.progress),
+                    )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.OUT_OF_RANGE:
                 raise FeedError(f"the changes of tiers end before our cursor: {error.details()}") from None

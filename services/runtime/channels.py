@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
 
+from services.runtime.config import ConfigurationError
 from services.runtime.identity import AUTHORIZATION, bearer
+from services.runtime.inlet import broken_off
 from services.runtime.tls import Certificates, RenewedChannel
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -53,6 +58,10 @@ class Between:
     def open(self, address: str, *, server: str) -> grpc.aio.Channel:
         """A channel to a service of this name."""
         if self.certificates is None:
+            if not address.startswith("unix:"):
+                raise ConfigurationError(
+                    f"without certificates services call each other by unix sockets, not {address}"
+                )
             return open_channel(address, principal=self.principal, secret=self.secret)
         return open_secure_channel(address, server=server, certificates=self.certificates)
 
@@ -74,6 +83,20 @@ def open_secure_channel(
         lambda credentials: grpc.aio.secure_channel(address, credentials, options=options, interceptors=interceptors),
     )
     return cast(grpc.aio.Channel, channel)
+
+
+@contextlib.contextmanager
+def closing_told() -> Iterator[None]:
+    """Raises AioRpcError (CANCELLED) where the channel of a stream that is read in the block was closed."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not broken_off():
+            raise
+        nothing = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(
+            grpc.StatusCode.CANCELLED, nothing, nothing, details="the channel was closed"
+        ) from None
 
 
 def _signing(authorization: str) -> list[grpc.aio.ClientInterceptor]:

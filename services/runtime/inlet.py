@@ -11,6 +11,15 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+def broken_off() -> bool:
+    """Whether a CancelledError that came of a stream only says that the stream was cancelled, and not this task.
+
+    gRPC raises one where the channel was closed under a stream that is read.
+    """
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
+
+
 class Inlet(Generic[T]):
     """What has come of a stream. It is read ahead up to a bound: who does not take holds the sender up."""
 
@@ -43,6 +52,10 @@ class Inlet(Generic[T]):
                 while self._held >= self._room:
                     self._taken.clear()
                     await self._taken.wait()
+            self._failed = self._ended
+        except asyncio.CancelledError:
+            if not broken_off():
+                raise
             self._failed = self._ended
         except Exception as error:
             self._failed = error

@@ -79,6 +79,10 @@ class _Formatter(logging.Formatter):
         return traceback_text(error)
 
 
+def _shows_no_header(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Invalid encoding on")
+
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -98,6 +102,9 @@ def configure(service: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+    # Of a header that is no UTF-8 gRPC logs the whole value, and that may be a token with a byte behind it. The filter
+    # is the logger's own: no handler gets to see it.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_shows_no_header)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Formatter("%(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler])

@@ -21,8 +21,13 @@ from services.runtime.config import ConfigurationError
 log = structlog.get_logger()
 
 _LOOK_SECONDS: Final = 1.0
-# What is under way over an older certificate has so long to end.
-_GRACE_SECONDS: Final = 60.0
+# A server of ours ends connections of this age, which gRPC spreads by a tenth either way, and what is under way over
+# them so much later.
+MAX_CONNECTION_AGE_SECONDS: Final = 30 * 60
+MAX_CONNECTION_AGE_GRACE_SECONDS: Final = 30
+# What is under way over an older certificate has so long to end: streams that are followed are ended by the server, as
+# ever, and not by us (34 minutes).
+_GRACE_SECONDS: Final = 1.1 * MAX_CONNECTION_AGE_SECONDS + MAX_CONNECTION_AGE_GRACE_SECONDS + 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +149,21 @@ def _check_pair(material: _Material) -> None:
 
 def peer_name(context: Any) -> str:
     """The name in the certificate of who calls; empty where there is none."""
-    (name,) = context.auth_context().get("x509_common_name", (b"",))
-    return str(name.decode(errors="replace"))
+    said = context.auth_context()
+    names = said.get("x509_common_name", ())
+    # One name, and one that the authority stands for as such.
+    if len(names) != 1 or names[0] not in said.get("x509_subject_alternative_name", ()):
+        return ""
+    return str(names[0].decode(errors="replace"))
+
+
+async def _close_later(channel: grpc.aio.Channel) -> None:
+    """Closes it when what is under way has had its time, or at once when this is cancelled."""
+    # A close with a grace that is cancelled meanwhile would leave the calls of the channel as they are, for good.
+    try:
+        await asyncio.sleep(_GRACE_SECONDS)
+    finally:
+        await channel.close()
 
 
 class RenewedChannel:
@@ -197,7 +215,7 @@ class RenewedChannel:
         material = self._certificates.material()
         if material is not self._material:
             self._material = material
-            closing = asyncio.get_running_loop().create_task(self._channel.close(_GRACE_SECONDS))
+            closing = asyncio.get_running_loop().create_task(_close_later(self._channel))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
             self._channel = self._open(self._certificates.channel_credentials())

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2, ledger_service_pb2_grpc
 from loyalty.type.v1 import log_pb2
 
+from services.runtime.channels import closing_told
 from services.runtime.clock import ClockMode
 from services.tiers.domain import EntryKind, LedgerEntry
 from services.tiers.errors import LedgerUnavailableError
@@ -78,8 +79,9 @@ class LedgerClient:
         )
         call = self._stub.StreamEntries(request)
         try:
-            async for response in call:
-                yield [entry_of(entry) for entry in response.entries]
+            with closing_told():
+                async for response in call:
+                    yield [entry_of(entry) for entry in response.entries]
         except grpc.aio.AioRpcError as error:
             raise _unavailable(error) from None
         finally:

@@ -28,6 +28,7 @@ from services.runtime.channels import open_secure_channel
 from services.runtime.tls import Certificates
 from tests.conftest import PROGRAMMES
 from tests.e2e.conftest import loyalty
+from tests.e2e.test_hostile_frames import END_HEADERS, END_STREAM, HEADERS, METHOD, Door, begun, call_headers, frame
 
 NAME, EMAIL = "Zxqvname", "zxqvaddress@example.com"
 TIERS = {"green": 30_000}
@@ -164,6 +165,10 @@ def misuse(caller: Caller, tokens: list[str], code: str) -> None:
         caller.refuse("GET", f"/v1/nothing?access_token={token}")
         caller.refuse("GET", f"/v1/programme?nonsense={token}")
         caller.refuse("GET", "/v1/nothing", headers={"x-request-id": token, "user-agent": token, "referer": token})
+    for headers in no_utf8(caller.token):
+        # What stands behind a token may be passed over as a space.
+        answer = caller.http.get("/v1/programme", headers=list(headers))
+        caller.refused.append(answer.content if answer.status_code >= 400 else b"")
     for path in (f"/v1/coupons/{code}/no", f"/v1/coupons/{code}X", f"/{EMAIL}", f"/v1/members/{EMAIL}%00/balance"):
         caller.refuse("GET", path)
     for body in (f'{{"{NAME}": "{EMAIL}"', f'{{"{NAME}": 1}}', f'{{"request_id": ["{NAME}"]}}', NAME):
@@ -173,6 +178,23 @@ def misuse(caller: Caller, tokens: list[str], code: str) -> None:
     other = {"request_id": "contact", "contact": {"name": f"{NAME} the second", "email": EMAIL}}
     caller.refuse("PUT", "/v1/members/planted-1/contact", json=other)
     caller.refuse("PUT", "/v1/members/nobody/contact", json={"request_id": "c", "contact": {"email": EMAIL}})
+
+
+def no_utf8(token: str) -> list[tuple[tuple[bytes, bytes], ...]]:
+    """Headers of calls whose values are no UTF-8."""
+    good = b"Bearer " + token.encode()
+    return [
+        ((b"authorization", good + b"\xa0"),),
+        ((b"authorization", good + b"\xff"),),
+        ((b"authorization", good), (b"x-on-behalf-of", NAME.encode() + b"\xff")),
+    ]
+
+
+def misuse_socket(up: Connection, token: str) -> list[bytes]:
+    """Headers that no client of gRPC would send, past the gateway."""
+    door = Door(up, "service")
+    sent = [frame(HEADERS, END_HEADERS | END_STREAM, 1, call_headers(METHOD, *headers)) for headers in no_utf8(token)]
+    return [door.throw([begun(), headers]) for headers in sent]
 
 
 async def misuse_service(up: Connection, token: str, code: str) -> list[bytes]:
@@ -218,6 +240,7 @@ def test_secrets_are_in_no_log_no_process_list_no_answer_and_no_crash(own: Conne
     assert caller.http.get(f"/v1/coupons/{code}").status_code == 200
     misuse(caller, tokens, code)
     caller.refused += asyncio.run(misuse_service(own, tokens[1], code))
+    caller.refused += misuse_socket(own, tokens[1])
 
     # A coupon that the database does not take: the notifier dies of it, again and again.
     cluster = Cluster(there.directory)

@@ -15,20 +15,30 @@ import pytest
 import pytest_asyncio
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from loyalty.ledger.v1 import ledger_service_pb2, ledger_service_pb2_grpc
+from loyalty.tiers.v1 import tier_service_pb2, tier_service_pb2_grpc
 
 from services.cli import certificates as making
 from services.cli.certificates import LocalAuthority
+from services.notifier import ledger_client as notifier_ledger
+from services.notifier.errors import PeerError
+from services.notifier.tiers_client import TiersClient
+from services.runtime import server as serving
+from services.runtime import tls
 from services.runtime.audit import AuditTrail
 from services.runtime.channels import open_secure_channel
 from services.runtime.clock import machine_now
 from services.runtime.config import ConfigurationError
 from services.runtime.identity import Identities
+from services.runtime.inlet import reading
 from services.runtime.server import ListenError, Service, running
 from services.runtime.tls import Certificates, TlsFiles, peer_name
+from services.tiers import ledger_client as tiers_ledger
+from services.tiers.errors import LedgerUnavailableError
 
 
 class Asked(health_pb2_grpc.HealthServicer):
-    """Keeps by whose certificate it was asked last."""
+    """Keeps by whose certificate it was asked last; a watch of it is told something again and again."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -39,6 +49,11 @@ class Asked(health_pb2_grpc.HealthServicer):
         (pem,) = context.auth_context()["x509_pem_cert"]
         self.serial = x509.load_pem_x509_certificate(pem).serial_number
         return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        while True:
+            yield health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+            await asyncio.sleep(0.1)
 
 
 @pytest.fixture
@@ -113,6 +128,141 @@ async def test_a_client_shows_its_new_certificate_without_a_restart_and_calls_go
     await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
     assert asked.serial == renewed
     await channel.close()
+
+
+@pytest_asyncio.fixture
+async def followed(authority: LocalAuthority, asked: Asked, folder: Path) -> AsyncIterator[grpc.aio.Channel]:
+    """The channel of a service that follows another one."""
+    channel = open_secure_channel(
+        f"unix:{folder}/ledger.sock", server="ledger", certificates=Certificates(authority.files("tiers"))
+    )
+    yield channel
+    await channel.close()
+
+
+async def renewed(authority: LocalAuthority, channel: grpc.aio.Channel) -> None:
+    """The certificate is renewed, and the channel has seen it."""
+    renew(authority, "tiers")
+    await asyncio.sleep(1.1)
+    await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+
+
+async def test_a_stream_that_is_followed_goes_on_when_the_certificate_is_renewed(
+    authority: LocalAuthority, followed: grpc.aio.Channel
+) -> None:
+    stream = aiter(health_pb2_grpc.HealthStub(followed).Watch(health_pb2.HealthCheckRequest()))
+    await anext(stream)
+    await renewed(authority, followed)
+    async with asyncio.timeout(10):
+        for _ in range(20):
+            await anext(stream)
+
+
+async def test_who_follows_a_stream_is_told_when_its_channel_is_closed_after_a_renewal(
+    authority: LocalAuthority, followed: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_GRACE_SECONDS", 0.3)
+    stub = health_pb2_grpc.HealthStub(followed)
+    arrived = asyncio.Event()
+    stream = stub.Watch(health_pb2.HealthCheckRequest())
+    async with reading(stream, arrived, size=lambda _: 1, room=1000, ended=ConnectionError("the end")) as inlet:
+        await renewed(authority, followed)
+
+        async def take() -> None:
+            async with asyncio.timeout(10):
+                while True:
+                    await arrived.wait()
+                    arrived.clear()
+                    inlet.take()
+
+        with pytest.raises(ConnectionError, match="the end"):
+            await take()
+    # Others go on over the new one.
+    await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+
+
+class Feeds(ledger_service_pb2_grpc.LedgerServiceServicer, tier_service_pb2_grpc.TierServiceServicer):
+    """A ledger and tiers in which nothing happens; they say so again and again."""
+
+    async def StreamEntries(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[ledger_service_pb2.StreamEntriesResponse]:
+        while True:
+            yield ledger_service_pb2.StreamEntriesResponse()
+            await asyncio.sleep(0.1)
+
+    async def StreamTierChanges(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[tier_service_pb2.StreamTierChangesResponse]:
+        while True:
+            yield tier_service_pb2.StreamTierChangesResponse()
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "feed, error",
+    [
+        (lambda channel: tiers_ledger.LedgerClient(channel).entries({}, follow=True), LedgerUnavailableError),
+        (lambda channel: notifier_ledger.LedgerClient(channel).entries({}), PeerError),
+        (lambda channel: TiersClient(channel).news({}), PeerError),
+    ],
+    ids=["tiers of the ledger", "notifier of the ledger", "notifier of tiers"],
+)
+async def test_a_feed_whose_channel_is_closed_has_broken_off(folder: Path, feed: Any, error: type[Exception]) -> None:
+    server = grpc.aio.server()
+    ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(Feeds(), server)
+    tier_service_pb2_grpc.add_TierServiceServicer_to_server(Feeds(), server)
+    server.add_insecure_port(f"unix:{folder}/feeds.sock")
+    await server.start()
+    channel = grpc.aio.insecure_channel(f"unix:{folder}/feeds.sock")
+    stream = feed(channel)
+    await anext(stream)
+    closing = asyncio.create_task(channel.close(0.3))
+
+    async def read() -> None:
+        async with asyncio.timeout(10):
+            while True:
+                await anext(stream)
+
+    with pytest.raises(error):
+        await read()
+    await closing
+    await server.stop(None)
+
+
+async def test_who_is_cancelled_while_reading_a_feed_is_cancelled(folder: Path) -> None:
+    channel = grpc.aio.insecure_channel(f"unix:{folder}/nobody.sock")
+
+    async def read() -> None:
+        await anext(TiersClient(channel).news({}))
+
+    reader = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    await channel.close()
+
+
+async def test_an_older_channel_that_still_waits_is_closed_with_the_newer_one(
+    authority: LocalAuthority, asked: Asked, folder: Path
+) -> None:
+    channel = open_secure_channel(
+        f"unix:{folder}/ledger.sock", server="ledger", certificates=Certificates(authority.files("tiers"))
+    )
+    stream = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+    await stream.read()
+    await renewed(authority, channel)
+    await stream.read()
+    await channel.close()
+    assert stream.cancelled()
+
+
+def test_an_older_channel_outlives_the_streams_that_the_server_ends() -> None:
+    options = dict(serving._OPTIONS)
+    # gRPC spreads the age by a tenth either way.
+    longest = options["grpc.max_connection_age_ms"] * 1.1 + options["grpc.max_connection_age_grace_ms"]
+    assert longest < tls._GRACE_SECONDS * 1000
 
 
 async def test_a_key_that_does_not_fit_its_certificate_yet_is_passed_over_until_it_does(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from services.runtime.causality import CausalTokenError, format_token, merge, pa
 from services.runtime.clock import ClockMode
 from services.runtime.database import QueryFileError, load_queries
 from services.runtime.identity import Identities, SharedSecret, TokenInvalidError, TokenMissingError, bearer
-from services.runtime.inlet import reading
+from services.runtime.inlet import Inlet, reading
 from services.runtime.logging import Outlet
 from services.runtime.tail import Tail
 
@@ -113,6 +115,44 @@ def test_a_full_disk_does_not_fail_the_work_that_is_logged() -> None:
     outlet.flush()
 
 
+LOGGING = """
+import asyncio, logging, sys
+from pathlib import Path
+import grpc
+from services.runtime.logging import configure
+from tests.e2e.test_hostile_frames import END_HEADERS, END_STREAM, HEADERS, METHOD, begun, call_headers, frame
+
+async def main():
+    {configure}
+    for name in (None, "grpc", "grpc._cython.cygrpc"):
+        logging.getLogger(name).addHandler(logging.StreamHandler(sys.stderr))
+    server = grpc.aio.server()
+    server.add_insecure_port("unix:" + sys.argv[1])
+    await server.start()
+    reader, writer = await asyncio.open_unix_connection(sys.argv[1])
+    headers = call_headers(METHOD, (b"authorization", b"Bearer s3cret\\xa0"))
+    writer.write(begun() + frame(HEADERS, END_HEADERS | END_STREAM, 1, headers))
+    while b"grpc-status" not in await reader.read(65536):
+        pass
+    writer.close()
+    await server.stop(None)
+    logging.getLogger("grpc._cython.cygrpc").error("something else")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("configured", [True, False], ids=["a service", "without our set-up"])
+def test_what_grpc_says_of_headers_that_are_no_utf8_is_not_logged(folder: Path, configured: bool) -> None:
+    """The second one shows that there is something to keep out of the log."""
+    code = LOGGING.format(configure="configure('ledger', 'info')" if configured else "")
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(folder / "s.sock")], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ("s3cret" in ran.stdout + ran.stderr) is not configured
+    assert "something else" in ran.stderr
+
+
 async def test_a_stream_is_read_ahead_as_far_as_there_is_room_and_taken_all_at_once() -> None:
     sent = 0
 
@@ -156,6 +196,36 @@ async def test_what_breaks_a_stream_off_is_raised_behind_what_came_before() -> N
         assert inlet.take() == ["a"]
         with pytest.raises(ConnectionError, match="gone"):
             inlet.take()
+
+
+async def test_a_stream_that_is_cancelled_though_its_reader_is_not_has_ended() -> None:
+    async def stream() -> AsyncIterator[str]:
+        yield "a"
+        raise asyncio.CancelledError
+
+    arrived = asyncio.Event()
+    async with reading(stream(), arrived, size=len, room=10, ended=EOFError("the end")) as inlet:
+        await arrived.wait()
+        await asyncio.sleep(0)
+        arrived.clear()
+        assert inlet.take() == ["a"]
+        assert arrived.is_set()
+        with pytest.raises(EOFError, match="the end"):
+            inlet.take()
+
+
+async def test_a_reader_that_is_cancelled_is_cancelled() -> None:
+    async def stream() -> AsyncIterator[str]:
+        await asyncio.sleep(60)
+        yield "a"
+
+    arrived = asyncio.Event()
+    task = asyncio.create_task(Inlet(stream(), arrived, size=len, room=10, ended=EOFError("the end")).read())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not arrived.is_set()
 
 
 @dataclass(frozen=True)
