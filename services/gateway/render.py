@@ -182,6 +182,8 @@ def token_filter(key_set: str, *, issuer: str, audience: str) -> str:
                 "local_jwks": {"inline_string": key_set},
                 "clock_skew_seconds": TOKEN_SKEW_SECONDS,
                 "require_expiration": True,
+                # Here alone, and not in the query: that stands in logs.
+                "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
                 # The service looks at it again.
                 "forward": True,
             }

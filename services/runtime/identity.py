@@ -90,11 +90,14 @@ class Permissions:
             raise PermissionDeniedError(caller, "CALLER_DENIED", f"{caller.principal} has no business with this method")
 
 
-def check_store(caller: Caller, store: str) -> None:
-    """Raises PermissionDeniedError where a till that is bound to a store speaks of another one."""
-    if caller.store and store and store != caller.store:
+def check_store(caller: Caller, request: object) -> None:
+    """Raises PermissionDeniedError where a till that is bound to a store speaks of another one, or, in a request that
+    names a store, of none."""
+    if caller.store and getattr(request, "store_id", caller.store) != caller.store:
         raise PermissionDeniedError(
-            caller, "STORE_DENIED", f"the token is bound to the store {caller.store}, and the request names another one"
+            caller,
+            "STORE_DENIED",
+            f"the token is bound to the store {caller.store}, and the request names another one, or none",
         )
 
 
@@ -135,12 +138,13 @@ class Identities:
 
         Raises TokenMissingError, TokenInvalidError or PermissionDeniedError.
         """
-        value = on_behalf_of = ""
+        said: dict[str, str] = {}
         for key, content in metadata:
-            if key == AUTHORIZATION and isinstance(content, str):
-                value = content
-            elif key == ON_BEHALF_OF and isinstance(content, str):
-                on_behalf_of = content
+            if key in (AUTHORIZATION, ON_BEHALF_OF):
+                if key in said or not isinstance(content, str):
+                    raise TokenInvalidError(f"{key} must be there once, and be text")
+                said[key] = content
+        value, on_behalf_of = said.get(AUTHORIZATION, ""), said.get(ON_BEHALF_OF, "")
         caller = self._bearer(value) if value else self._service(certified())
         if not on_behalf_of:
             return caller
@@ -156,10 +160,10 @@ class Identities:
         return delegated
 
     def _bearer(self, authorization: str) -> Caller:
+        # To the letter as the gateway looks for it, so that what passes there unseen opens nothing here.
         scheme, _, token = authorization.partition(" ")
-        token = token.strip()
         tokens = self._issued if token.count(".") == 2 else self._shared
-        if scheme.lower() != "bearer" or tokens is None:
+        if scheme != "Bearer" or tokens is None:
             raise TokenInvalidError(TokenInvalidError.__doc__)
         caller = tokens.verify(token)
         if tokens is self._issued and caller.principal in self._services:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
@@ -38,6 +39,14 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 Describe = Callable[[BaseException], status.ErrorStatus | None]
 
+_Read: TypeAlias = Callable[[bytes], Message]
+
+# Methods of the server itself, which open nothing of the platform.
+_OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+# How often it is looked whether those who hold streams may still call.
+_WATCH_SECONDS = 2.0
+_MOST_STREAMS = 500
+_MOST_STREAMS_EACH = 64
 # A call that brings no deadline gets this one.
 DEFAULT_DEADLINE_SECONDS = 30.0
 _MAX_VIOLATIONS = 20
@@ -109,6 +118,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._in_flight = 0
         self._validator = RequestValidator()
         self._wrapped: dict[str, Handler] = {}
+        self._streams: dict[asyncio.Task[Any], _OpenStream] = {}
 
     async def intercept_service(
         self,
@@ -121,36 +131,48 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if wrapped is not None:
             return wrapped
         handler = await continuation(handler_call_details)
-        if handler is None or method not in self._permissions.scopes:
+        if handler is None or method.startswith(_OPEN):
             return handler
+        if method not in self._permissions.scopes:
+            # Served, but of no service that the contract gives to this process: open to nobody.
+            return None
+        read = _reader(handler.request_deserializer)
         if handler.request_streaming:
             wrapped = grpc.stream_stream_rpc_method_handler(
-                self._stream(method, handler.stream_stream, self._admit_each),
-                request_deserializer=_guarded(handler.request_deserializer),
+                self._stream(method, handler.stream_stream, partial(self._admit_each, method, read)),
                 response_serializer=handler.response_serializer,
             )
         elif handler.response_streaming:
             wrapped = grpc.unary_stream_rpc_method_handler(
-                self._stream(method, handler.unary_stream, self._admit),
-                request_deserializer=_guarded(handler.request_deserializer),
+                self._stream(method, handler.unary_stream, partial(self._admit, method, read)),
                 response_serializer=_unless_encoded(handler.response_serializer),
             )
         else:
             wrapped = grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary),
-                request_deserializer=_guarded(handler.request_deserializer),
+                self._unary(method, handler.unary_unary, read),
                 response_serializer=handler.response_serializer,
             )
         self._wrapped[method] = wrapped
         return wrapped
 
-    def _unary(self, method: str, behaviour: Any) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def call(request: Message, context: Context) -> Any:
+    async def keep_watch(self) -> None:
+        """Ends streams whose callers may no longer call, for ever: their tokens were revoked or have expired."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            for task, stream in list(self._streams.items()):
+                try:
+                    self._permissions.check(self._identified(stream.context), stream.method)
+                except Exception as error:
+                    stream.ended = error
+                    task.cancel()
+
+    def _unary(self, method: str, behaviour: Any, read: _Read) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def call(content: bytes, context: Context) -> Any:
             started = time.perf_counter()
             failed: status.ErrorStatus | None = None
             try:
                 self._enter()
-                self._admit(method, request, context)
+                request = self._admit(method, read, content, context)
                 if context.time_remaining() is None:
                     async with asyncio.timeout(DEFAULT_DEADLINE_SECONDS):
                         return await behaviour(request, context)
@@ -170,27 +192,37 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     def _stream(
-        self, method: str, behaviour: Any, admit: Callable[[str, Any, Context], Any]
+        self, method: str, behaviour: Any, admit: Callable[[Any, Context], Any]
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def call(asked: Any, context: Context) -> AsyncIterator[Any]:
             started = time.perf_counter()
             failed: status.ErrorStatus | None = None
+            task = asyncio.current_task()
+            assert task is not None, "a call is a task"
+            stream = _OpenStream(method, context)
             try:
                 self._enter()
-                async with contextlib.aclosing(behaviour(admit(method, asked, context), context)) as responses:
+                admitted = admit(asked, context)
+                self._open(task, stream)
+                async with contextlib.aclosing(behaviour(admitted, context)) as responses:
                     async for response in responses:
-                        # A stream lives long: a token that has expired or was revoked meanwhile opens nothing more.
-                        self._authenticate(method, context)
                         yield response
                 return
-            except (asyncio.CancelledError, GeneratorExit):
+            except GeneratorExit:
                 failed = _CANCELLED
                 raise
+            except asyncio.CancelledError:
+                if stream.ended is None:
+                    failed = _CANCELLED
+                    raise
+                task.uncancel()
+                failed = self._status_of(stream.ended, method)
             except _InvalidRequest as error:
                 failed = error.status
             except Exception as error:
                 failed = self._status_of(error, method)
             finally:
+                self._streams.pop(task, None)
                 self._in_flight -= 1
                 _log_call(method, context, started, failed)
             await _abort(context, failed)
@@ -203,32 +235,45 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if self._in_flight > self._most_in_flight:
             raise status.OverloadedError
 
-    def _admit(self, method: str, request: Message, context: Context) -> Message:
-        return self._checked(request, self._authenticate(method, context))
+    def _open(self, task: asyncio.Task[Any], stream: _OpenStream) -> None:
+        """Counts a stream in; nobody may have all of them."""
+        stream.principal = current_caller.get().principal
+        own = sum([one.principal == stream.principal for one in self._streams.values()])
+        if own >= _MOST_STREAMS_EACH or len(self._streams) >= _MOST_STREAMS:
+            raise status.OverloadedError
+        self._streams[task] = stream
 
-    def _admit_each(self, method: str, requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
+    def _admit(self, method: str, read: _Read, content: bytes, context: Context) -> Message:
+        """A request of who may call; of others it is not even read."""
+        caller = self._authenticate(method, context)
+        return self._checked(read(content), caller)
+
+    def _admit_each(
+        self, method: str, read: _Read, contents: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[Message]:
         """The requests of a stream, each admitted when it is read."""
         self._authenticate(method, context)
 
         async def admitted() -> AsyncIterator[Message]:
-            async for request in requests:
-                yield self._checked(request, self._authenticate(method, context))
+            async for content in contents:
+                yield self._admit(method, read, content, context)
 
         return admitted()
 
     def _authenticate(self, method: str, context: Context) -> Caller:
-        caller = self._identities.authenticate(context.invocation_metadata() or (), partial(peer_name, context))
+        caller = self._identified(context)
         current_caller.set(caller)
         self._permissions.check(caller, method)
         return caller
 
+    def _identified(self, context: Context) -> Caller:
+        return self._identities.authenticate(context.invocation_metadata() or (), partial(peer_name, context))
+
     def _checked(self, request: Message, caller: Caller) -> Message:
-        if isinstance(request, _Undecodable):
-            raise _InvalidRequest(status.invalid((("", "the request is no message of the contract"),)))
         problem = self._validator.check(request)
         if problem is not None:
             raise _InvalidRequest(problem)
-        check_store(caller, getattr(request, "store_id", ""))
+        check_store(caller, request)
         return request
 
     def _status_of(self, error: Exception, method: str) -> status.ErrorStatus:
@@ -242,20 +287,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return status.internal(call_id)
 
 
-class _Undecodable:
-    """What came instead of a message."""
+@dataclass(slots=True)
+class _OpenStream:
+    """A stream that is open, and why it is ended, once it is."""
+
+    method: str
+    context: Context
+    principal: str = ""
+    ended: Exception | None = None
 
 
-def _guarded(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    """Lets what is no message come as far as the place that answers with a proper status."""
+def _reader(deserialize: Callable[[bytes], Any] | None) -> _Read:
+    """Reads a request; what is no message is told with a proper status."""
 
     assert deserialize is not None, "every method of the contract has a message"
 
-    def read(content: bytes) -> Any:
+    def read(content: bytes) -> Message:
         try:
-            return deserialize(content)
+            message: Message = deserialize(content)
         except DecodeError:
-            return _Undecodable()
+            problem = status.invalid((("", "the request is no message of the contract"),))
+            raise _InvalidRequest(problem) from None
+        return message
 
     return read
 

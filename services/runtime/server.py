@@ -19,7 +19,7 @@ from services.runtime.audit import AuditTrail
 from services.runtime.channels import MAX_MESSAGE_BYTES
 from services.runtime.identity import Identities
 from services.runtime.interceptors import CallInterceptor, Describe
-from services.runtime.tls import Certificates
+from services.runtime.tls import MAX_CONNECTION_AGE_GRACE_SECONDS, MAX_CONNECTION_AGE_SECONDS, Certificates
 
 log = structlog.get_logger()
 
@@ -32,8 +32,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16 * 1024),
-    ("grpc.max_connection_age_ms", 30 * 60 * 1000),
-    ("grpc.max_connection_age_grace_ms", 30 * 1000),
+    ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_SECONDS * 1000),
+    ("grpc.max_connection_age_grace_ms", MAX_CONNECTION_AGE_GRACE_SECONDS * 1000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
@@ -63,16 +63,15 @@ async def running(
     """The service, listening and SERVING; on leaving it stops gracefully. Without certificates it is only reached over
     a unix socket."""
     names = contract.SERVICES[service.name]
+    calls = CallInterceptor(
+        identities=identities,
+        permissions=contract.permissions(names),
+        refused=service.audit.refused,
+        describe=service.describe,
+        most_in_flight=_MAX_CONCURRENT_CALLS,
+    )
     server = grpc.aio.server(
-        interceptors=[
-            CallInterceptor(
-                identities=identities,
-                permissions=contract.permissions(names),
-                refused=service.audit.refused,
-                describe=service.describe,
-                most_in_flight=_MAX_CONCURRENT_CALLS,
-            )
-        ],
+        interceptors=[calls],
         options=_OPTIONS,
         # Beyond what is answered properly: gRPC turns these away by itself, with no word of when to come back.
         maximum_concurrent_rpcs=2 * _MAX_CONCURRENT_CALLS,
@@ -94,7 +93,9 @@ async def running(
     if not bound:
         raise ListenError(f"cannot listen on {listen}: the address is taken or not allowed; choose another one")
     async with asyncio.TaskGroup() as tasks:
-        work = [tasks.create_task(begin()) for begin in (*service.background, service.audit.keep_written)]
+        work = [
+            tasks.create_task(begin()) for begin in (*service.background, service.audit.keep_written, calls.keep_watch)
+        ]
         await server.start()
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         log.info("service_started", listen=listen)

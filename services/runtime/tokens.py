@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +26,8 @@ from services.runtime.identity import PRINCIPAL, Caller, TokenInvalidError
 
 log = structlog.get_logger()
 
-# Whatever a key says it is good for, nothing else is accepted.
-ALGORITHMS: Final = ("EdDSA", "ES256")
+# What a key of each kind verifies, whatever it or a token says; other keys verify nothing.
+_ALGORITHMS: Final = {("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256"}
 # How far the clocks of who issues and who checks may lie apart.
 SKEW_SECONDS: Final = 30
 REQUIRED_CLAIMS: Final = ("iss", "aud", "sub", "jti", "iat", "nbf", "exp")
@@ -36,8 +38,9 @@ _FETCH_TIMEOUT_SECONDS = 5.0
 _MAX_KEY_SET_BYTES = 1024 * 1024
 _MAX_TOKEN_CHARACTERS = 8192
 _KEPT_TOKENS = 20_000
-_URL = re.compile(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]")
-_PLACE = re.compile(r"[!-~]{1,64}", re.ASCII)
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+PLACE: Final = re.compile(r"[!-~]{1,64}", re.ASCII)
 _TOKEN_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
 
 # What is wrong with a token, in words; the order of PyJWT's classes matters, the first that fits is told.
@@ -63,7 +66,10 @@ class TokenRules:
     revoked: str = ""
 
     def __post_init__(self) -> None:
-        if "://" in self.key_set and not _URL.match(self.key_set):
+        if not self.key_set_url:
+            return
+        url = urllib.parse.urlsplit(self.key_set_url)
+        if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
             raise ConfigurationError(f"the keys of tokens come from a file or by https, not from {self.key_set}")
 
     @property
@@ -75,7 +81,6 @@ class TokenRules:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Verified:
     caller: Caller
-    key_id: str
     expires: float
 
 
@@ -90,33 +95,27 @@ class TokenVerifier:
         self._revoked: frozenset[str] = frozenset()
         self._verified: dict[str, _Verified] = {}
         self._seen: dict[str, tuple[int, int, int]] = {}
+        self._content = b""
 
     async def begin(self) -> None:
         """Reads keys and revocations for the first time; raises ConfigurationError where they cannot be had."""
         try:
-            if self._rules.key_set_url:
-                await self._fetch()
-            self._look()
-        except (OSError, ValueError, jwt.PyJWTError) as error:
-            raise ConfigurationError(f"the keys of tokens cannot be read from {self._rules.key_set}: {error}") from None
+            await self._look_for_keys()
+            await self._look_for_revocations()
+        except Exception as error:
+            # What a file or a URL gives may be wrong in any way.
+            raise ConfigurationError(
+                f"keys or revocations of tokens cannot be read ({self._rules.key_set}, {self._rules.revoked}): {error}"
+            ) from None
+        if not self._keys:
+            raise ConfigurationError(f"there is no key for EdDSA or ES256 in {self._rules.key_set}")
 
     async def keep_fresh(self) -> None:
-        """Takes up changed keys and revocations, for ever. What cannot be read changes nothing."""
-        loop = asyncio.get_running_loop()
-        fetched = loop.time()
-        failing = False
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                if self._rules.key_set_url and loop.time() - fetched >= _FETCH_SECONDS:
-                    fetched = loop.time()
-                    await self._fetch()
-                self._look()
-                failing = False
-            except (OSError, ValueError, jwt.PyJWTError) as error:
-                if not failing:
-                    log.error("token_keys_not_read", error=f"{type(error).__name__}: {error}")
-                failing = True
+        """Takes up changed keys and revocations, for ever and each for itself. What cannot be read changes nothing."""
+        every = _FETCH_SECONDS if self._rules.key_set_url else _LOOK_SECONDS
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_keep_looking("keys", every, self._look_for_keys))
+            tasks.create_task(_keep_looking("revocations", _LOOK_SECONDS, self._look_for_revocations))
 
     def verify(self, token: str) -> Caller:
         """The bearer of a token; raises TokenInvalidError with a sentence that says what is wrong with it."""
@@ -135,6 +134,8 @@ class TokenVerifier:
     def _verify(self, token: str) -> _Verified:
         if len(token) > _MAX_TOKEN_CHARACTERS:
             raise TokenInvalidError(f"a token has at most {_MAX_TOKEN_CHARACTERS} characters")
+        if not _SHAPE.fullmatch(token):
+            raise TokenInvalidError("the token cannot be read")
         try:
             key_id = str(jwt.get_unverified_header(token).get("kid", ""))
             key = self._keys.get(key_id)
@@ -149,13 +150,13 @@ class TokenVerifier:
                 leeway=SKEW_SECONDS,
                 options={"require": list(REQUIRED_CLAIMS)},
             )
+            expires = float(claims["exp"]) + SKEW_SECONDS
+        except (TypeError, ValueError, OverflowError):
+            # Claims of another kind than they should be.
+            raise TokenInvalidError("the token cannot be read") from None
         except jwt.PyJWTError as error:
             raise TokenInvalidError(next(words for kind, words in _PROBLEMS if isinstance(error, kind))) from None
-        return _Verified(
-            caller=self._caller(claims),
-            key_id=key_id,
-            expires=float(claims["exp"]) + SKEW_SECONDS,
-        )
+        return _Verified(caller=self._caller(claims), expires=expires)
 
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
         """Who the claims name: `sub`; `roles` (a list) and `scope` (words) say what is allowed; `store` and `terminal`
@@ -169,68 +170,81 @@ class TokenVerifier:
         scopes = frozenset(_words(claims.get("scope", "")))
         for role in _words(claims.get("roles", [])):
             scopes |= self._roles.get(role, frozenset())
-        store, terminal = (str(claims.get(name, "")) for name in ("store", "terminal"))
-        if any(place and not _PLACE.fullmatch(place) for place in (store, terminal)) or (terminal and not store):
+        places = {name: claims[name] for name in ("store", "terminal") if name in claims}
+        if any(not isinstance(place, str) or not PLACE.fullmatch(place) for place in places.values()) or (
+            "terminal" in places and "store" not in places
+        ):
             raise TokenInvalidError("store and terminal of the token must be 1 to 64 printable ASCII characters each")
         return Caller(
             principal=principal,
             scopes=scopes,
             token_id=token_id,
-            store=store,
-            terminal=terminal,
+            store=places.get("store", ""),
+            terminal=places.get("terminal", ""),
             delegates=claims.get("delegates") is True,
         )
 
-    async def _fetch(self) -> None:
-        self._take(await asyncio.to_thread(_get, self._rules.key_set_url))
+    async def _look_for_keys(self) -> None:
+        if self._rules.key_set_url:
+            fetching = asyncio.to_thread(_get, self._rules.key_set_url)
+            self._take_keys(await asyncio.wait_for(fetching, 2 * _FETCH_TIMEOUT_SECONDS))
+        else:
+            self._look_at(self._rules.key_set, self._take_keys)
 
-    def _look(self) -> None:
-        """Reads what has changed of the files."""
-        if not self._rules.key_set_url and self._changed(self._rules.key_set):
-            self._take(Path(self._rules.key_set).read_bytes())
-        if self._rules.revoked and self._changed(self._rules.revoked):
-            try:
-                text = Path(self._rules.revoked).read_text(encoding="utf-8")
-            except FileNotFoundError:
-                text = ""
-            self._revoked = frozenset(line.split()[0] for line in text.splitlines() if line.strip())
+    async def _look_for_revocations(self) -> None:
+        if self._rules.revoked:
+            self._look_at(self._rules.revoked, self._take_revocations)
 
-    def _changed(self, path: str) -> bool:
+    def _look_at(self, path: str, take: Callable[[bytes], None]) -> None:
+        """Takes a file that has changed; one that cannot be read, or taken, is looked at again."""
+        stat = Path(path).stat()
+        seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if self._seen.get(path) != seen:
+            take(Path(path).read_bytes())
+            self._seen[path] = seen
+
+    def _take_revocations(self, content: bytes) -> None:
+        self._revoked = frozenset(line.split()[0] for line in content.decode().splitlines() if line.strip())
+
+    def _take_keys(self, content: bytes) -> None:
+        """Takes a key set. Tokens are verified anew: a key may have gone, or another may have its id."""
+        keys = read_key_set(content)
+        if content != self._content:
+            self._keys, self._content = keys, content
+            self._verified.clear()
+
+
+async def _keep_looking(what: str, seconds: float, look: Callable[[], Awaitable[None]]) -> None:
+    failing = False
+    while True:
+        await asyncio.sleep(seconds)
         try:
-            stat = Path(path).stat()
-            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        except FileNotFoundError:
-            seen = (0, 0, 0)
-        if self._seen.get(path) == seen:
-            return False
-        self._seen[path] = seen
-        return True
-
-    def _take(self, content: bytes) -> None:
-        """Takes a key set; tokens of keys that are no longer in it are forgotten."""
-        self._keys = read_key_set(content)
-        self._verified = {token: one for token, one in self._verified.items() if one.key_id in self._keys}
+            await look()
+            failing = False
+        except Exception as error:
+            # What a file or a URL gives may be wrong in any way, and must not end the service.
+            if not failing:
+                log.error("token_keys_not_read", what=what, error=f"{type(error).__name__}: {error}")
+            failing = True
 
 
 def read_key_set(content: bytes) -> dict[str, jwt.PyJWK]:
     """The keys of a JWKS (RFC 7517) by their ids; raises ValueError or a jwt.PyJWTError where it is none.
 
-    Keys of other kinds than EdDSA and ES256 verify nothing and are passed over.
+    Keys of other kinds than EdDSA and ES256, for other uses, or without an id verify nothing and are passed over.
     """
     said = json.loads(content)
     if not isinstance(said, dict) or not isinstance(said.get("keys"), list):
         raise ValueError('a key set is a JSON object with a list "keys"')
     keys: dict[str, jwt.PyJWK] = {}
     for one in said["keys"]:
-        if not isinstance(one, dict) or not one.get("kid"):
-            raise ValueError("every key of the set needs a kid")
-        if (one.get("kty"), one.get("crv")) not in (("OKP", "Ed25519"), ("EC", "P-256")) or "d" in one:
-            if "d" in one:
-                raise ValueError(f"the key {one['kid']} is a private one, which nobody but its owner should have")
-            continue
-        keys[str(one["kid"])] = jwt.PyJWK(one)
-    if not keys:
-        raise ValueError("there is no key for EdDSA or ES256 in it")
+        if not isinstance(one, dict):
+            raise ValueError("every key of the set is a JSON object")
+        if "d" in one:
+            raise ValueError(f"the key {one.get('kid')} is a private one, which nobody but its owner should have")
+        algorithm = _ALGORITHMS.get((str(one.get("kty")), str(one.get("crv"))))
+        if algorithm and one.get("kid") and one.get("use", "sig") == "sig":
+            keys[str(one["kid"])] = jwt.PyJWK(one, algorithm)
     return keys
 
 
@@ -242,9 +256,23 @@ def _words(said: Any) -> list[str]:
     raise TokenInvalidError("scope is a text of words, and roles is a list of them")
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Keys come from where the configuration says, and from nowhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follows none."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
 def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT_SECONDS) as response:  # noqa: S310  # see TokenRules
-        content: bytes = response.read(_MAX_KEY_SET_BYTES + 1)
-    if len(content) > _MAX_KEY_SET_BYTES:
-        raise ValueError(f"the key set is larger than {_MAX_KEY_SET_BYTES} bytes")
+    """What a URL gives, within a time and a size that bound the whole of it."""
+    deadline = time.monotonic() + _FETCH_TIMEOUT_SECONDS
+    content = b""
+    with _OPENER.open(url, timeout=_FETCH_TIMEOUT_SECONDS) as response:
+        while part := response.read1(65536):
+            content += part
+            if len(content) > _MAX_KEY_SET_BYTES or time.monotonic() > deadline:
+                raise ValueError(f"the key set is larger than {_MAX_KEY_SET_BYTES} bytes, or takes too long to come")
     return content

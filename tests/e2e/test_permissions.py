@@ -97,6 +97,9 @@ class Doors:
         for channel in self._open:
             await channel.close()
 
+    def channel(self, door: str, service: str) -> Any:
+        return self._channels[door][service]
+
     def ledger(self, door: str) -> Any:
         return ledger_service_pb2_grpc.LedgerServiceStub(self._channels[door]["ledger"])
 
@@ -294,31 +297,49 @@ def test_a_token_of_the_command_line_opens_the_gateway_until_it_is_revoked(live:
 @pytest.mark.parametrize("door", DOORS)
 async def test_a_stream_that_is_open_ends_when_its_token_is_revoked(doors: Doors, live: Connection, door: str) -> None:
     issued = live.installation.token_keys.issue(principal="reader", roles=["ops"], ttl=timedelta(hours=1))
-    own = (("authorization", f"Bearer {doors.key.token(roles=['pos'])}"),)
     ledger = doors.ledger(door)
     stream = ledger.StreamEntries(
         pb.StreamEntriesRequest(follow=True), metadata=(("authorization", f"Bearer {issued.token}"),), timeout=60
     )
     live.installation.token_keys.revoke(issued.token_id)
 
-    async def read() -> None:
-        async for _ in stream:
-            pass
-
-    async def write() -> None:
-        # Something to be told of, until it is not told any more.
-        for number in range(100):
-            request = pb.EnrollMemberRequest(
-                request_id=f"revoked-{door}-{number}", member_id=f"revoked-{door}-{number}"
-            )
-            await ledger.EnrollMember(request, metadata=own, timeout=20)
-            await asyncio.sleep(0.1)
-
-    writing = asyncio.create_task(write())
+    began = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as told:
-        await asyncio.wait_for(read(), 10)
+        await drained(stream)
     assert told.value.code() is UNKNOWN
-    writing.cancel()
+    assert time.monotonic() - began < 5, "a revocation is in effect within five seconds"
+
+
+async def drained(stream: Any) -> None:
+    async for _ in stream:
+        pass
+
+
+async def test_nobody_has_all_streams(doors: Doors, live: Connection) -> None:
+    ledger = doors.ledger("service")
+    metadata = (("authorization", f"Bearer {doors.key.token(sub='greedy', roles=['pos'])}"),)
+    streams = [ledger.RecordStream(metadata=metadata, timeout=30) for _ in range(65)]
+    told = await asyncio.gather(*(code_within(stream, 3) for stream in streams))
+    assert (told.count(grpc.StatusCode.RESOURCE_EXHAUSTED), told.count(None)) == (1, 64)
+    metadata = (("authorization", f"Bearer {doors.key.token(sub='modest', roles=['pos'])}"),)
+    assert await code_within(ledger.RecordStream(metadata=metadata, timeout=30), 1) is None
+    for stream in streams:
+        stream.cancel()
+
+
+async def code_within(stream: Any, seconds: float) -> grpc.StatusCode | None:
+    """How a stream ended; None where it is still open."""
+    code = asyncio.ensure_future(stream.code())
+    done, _ = await asyncio.wait({code}, timeout=seconds)
+    return code.result() if done else None
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_who_may_not_call_is_told_so_before_the_request_is_read(doors: Doors, door: str) -> None:
+    call = doors.channel(door, "ledger").unary_unary("/loyalty.ledger.v1.LedgerService/RecordPurchase")
+    with pytest.raises(grpc.aio.AioRpcError) as told:
+        await call(b"\xff no message", timeout=20)
+    assert told.value.code() is UNKNOWN
 
 
 def test_a_new_key_is_taken_up_at_both_doors_while_old_tokens_live_on(live: Connection) -> None:

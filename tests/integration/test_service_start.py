@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from loyalty.tiers.v1 import tier_service_pb2, tier_service_pb2_grpc
 
-from tests.conftest import PROGRAMMES, ROOT, Database
+from services.ledger.app import build as build_ledger
+from services.ledger.config import Config as LedgerConfig
+from services.runtime.clock import ClockMode
+from tests.conftest import PROGRAMMES, ROOT, Database, serving
 
 
 def ledger(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -70,3 +78,35 @@ def test_the_number_of_partitions_is_fixed_when_the_ledger_is_created(environmen
     taken = environment | {"LISTEN": "unix:/none/l.sock"}
     refused(ledger("serve", **taken | {"PARTITIONS": "4"}), "cannot listen on")
     refused(ledger("serve", **environment | {"PARTITIONS": "8"}), "created with 4 partitions")
+
+
+class Forgotten(tier_service_pb2_grpc.TierServiceServicer):
+    """Served by a process that the contract does not give it to."""
+
+    async def GetStanding(self, request: Any, context: Any) -> Any:
+        return tier_service_pb2.GetStandingResponse()
+
+
+async def test_what_the_contract_does_not_give_to_a_service_is_open_to_nobody(
+    database: Database, folder: Path, token_file: Path
+) -> None:
+    listen = f"unix:{folder}/ledger.sock"
+    config = LedgerConfig(
+        listen=listen,
+        database_url=database.dsn("loyalty_ledger"),
+        programme=PROGRAMMES / "tiered-365.yaml",
+        token_file=token_file,
+        clock=ClockMode.REAL,
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        service = await build_ledger(config, stack)
+
+        def register(server: grpc.aio.Server) -> None:
+            service.register(server)
+            tier_service_pb2_grpc.add_TierServiceServicer_to_server(Forgotten(), server)
+
+        async with serving(replace(service, register=register), listen) as channel:
+            stub = tier_service_pb2_grpc.TierServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await stub.GetStanding(tier_service_pb2.GetStandingRequest(member_id="m"), timeout=10)
+    assert told.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loyalty.ledger.v1 import ledger_service_pb2 as ledger
 
 from services.cli.errors import UsageError
 from services.cli.token_keys import TokenKeys, read_ttl
 from services.runtime import contract
+from services.runtime.channels import Between
 from services.runtime.config import ConfigurationError
 from services.runtime.identity import (
     Caller,
@@ -41,6 +43,7 @@ async def verifier(tmp_path: Path, *keys: SigningKey, now: Callable[[], float] =
     rules = TokenRules(
         issuer="loyalty", audience="loyalty", key_set=str(path), revoked=str(tmp_path / "revoked-tokens")
     )
+    (tmp_path / "revoked-tokens").touch()
     made = TokenVerifier(rules, roles=contract.roles(), now=now)
     await made.begin()
     return made
@@ -75,6 +78,11 @@ STRANGER = SigningKey(key_id="k1")
         (KEY.token(sub="No Body"), "subject"),
         (KEY.token(terminal="3"), "store and terminal"),
         (KEY.token(store="a b"), "store and terminal"),
+        (KEY.token(store=""), "store and terminal"),
+        (KEY.token(store=17), "store and terminal"),
+        (KEY.token(exp=10**400), "cannot be read"),
+        (f" {KEY.token()}", "cannot be read"),
+        (f"{KEY.token()}\u00a0", "cannot be read"),
         (KEY.token(roles="backend", scope=7), "scope is a text"),
         (KEY.token(roles=[7]), "roles is a list"),
         (STRANGER.token(), "signature"),
@@ -164,6 +172,83 @@ async def test_a_key_set_that_cannot_be_read_any_more_changes_nothing(tmp_path: 
         fresh.cancel()
 
 
+async def test_a_revocation_is_not_lost_because_something_could_not_be_read_at_first(tmp_path: Path) -> None:
+    checked = await verifier(tmp_path)
+    token = KEY.token()
+    fresh = asyncio.create_task(checked.keep_fresh())
+    try:
+        (tmp_path / "keys.json").unlink()
+        (tmp_path / "revoked-tokens").write_bytes(b"\xff\n")
+        await asyncio.sleep(1.2)
+        assert not refused(checked, token)
+        (tmp_path / "revoked-tokens").write_text("id-1\n")
+        await until(lambda: refused(checked, token))
+        # A list that is gone takes nothing back.
+        (tmp_path / "revoked-tokens").unlink()
+        await asyncio.sleep(1.2)
+        assert refused(checked, token)
+    finally:
+        fresh.cancel()
+
+
+ODD_KEY = b'{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": 7}]}'
+ODD_SETS = [ODD_KEY, b"[" * 100_000, b"\xff", b'{"keys": [7]}']
+
+
+@pytest.mark.parametrize("content", ODD_SETS, ids=["odd key", "deep", "no text", "no objects"])
+async def test_a_key_set_that_is_wrong_in_any_way_ends_nothing_and_the_next_is_taken(
+    tmp_path: Path, content: bytes
+) -> None:
+    checked = await verifier(tmp_path)
+    fresh = asyncio.create_task(checked.keep_fresh())
+    try:
+        (tmp_path / "keys.json").write_bytes(content)
+        await asyncio.sleep(1.2)
+        assert not refused(checked, KEY.token())
+        replace(tmp_path / "keys.json", key_set(STRANGER))
+        # The same id, another key: what the old one signed is worth nothing.
+        token = KEY.token()
+        await until(lambda: refused(checked, token))
+        assert not refused(checked, STRANGER.token())
+        # A set without keys lets nobody in.
+        replace(tmp_path / "keys.json", '{"keys": []}')
+        await until(lambda: refused(checked, STRANGER.token()))
+        assert not fresh.done()
+    finally:
+        fresh.cancel()
+
+
+async def test_keys_that_are_for_other_things_are_passed_over(tmp_path: Path) -> None:
+    odd = [KEY.public | {"kid": "e", "use": "enc"}, {"kty": "RSA", "kid": "r"}, {"kty": "OKP", "crv": "Ed25519"}]
+    good = KEY.public | {"alg": "Ed25519"}
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [*odd, good]}))
+    rules = TokenRules(issuer="loyalty", audience="loyalty", key_set=str(tmp_path / "keys.json"))
+    checked = TokenVerifier(rules, roles={}, now=time.time)
+    await checked.begin()
+    assert not refused(checked, KEY.token())
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Basic", "Bearer\u00a0"])
+async def test_the_authorization_is_taken_to_the_letter_as_the_gateway_does(tmp_path: Path, scheme: str) -> None:
+    identities = Identities(issued=await verifier(tmp_path))
+    with pytest.raises(TokenInvalidError):
+        identities.authenticate([("authorization", f"{scheme} {KEY.token()}")], lambda: "")
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-on-behalf-of"])
+async def test_a_header_that_says_who_is_there_once(tmp_path: Path, name: str) -> None:
+    identities = Identities(issued=await verifier(tmp_path))
+    good = [("authorization", f"Bearer {KEY.token(delegates=True)}"), ("x-on-behalf-of", "anna")]
+    again = next(one for one in good if one[0] == name)
+    with pytest.raises(TokenInvalidError, match="must be there once"):
+        identities.authenticate([*good, again], lambda: "")
+
+
+def test_the_shared_secret_is_not_sent_over_a_port() -> None:
+    with pytest.raises(ConfigurationError, match="unix sockets"):
+        Between(principal="tiers", certificates=None, secret="s").open("127.0.0.1:7001", server="ledger")
+
+
 def replace(path: Path, content: str) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(content)
@@ -236,10 +321,13 @@ async def test_a_token_cannot_speak_for_a_service(tmp_path: Path) -> None:
 
 def test_a_till_speaks_for_its_own_store_alone() -> None:
     till = Caller(principal="till", scopes=frozenset({"ledger.record"}), store="17")
-    check_store(till, "17")
-    check_store(till, "")
-    with pytest.raises(PermissionDeniedError, match="bound to the store 17"):
-        check_store(till, "18")
+    check_store(till, ledger.RecordPurchaseRequest(store_id="17"))
+    # It names no store, ever.
+    check_store(till, ledger.GetMemberRequest())
+    for store in ("18", "", "17 "):
+        with pytest.raises(PermissionDeniedError, match="bound to the store 17"):
+            check_store(till, ledger.RecordPurchaseRequest(store_id=store))
+    check_store(Caller(principal="shop"), ledger.RecordPurchaseRequest(store_id="18"))
 
 
 RECORD = "/loyalty.ledger.v1.LedgerService/RecordPurchase"
@@ -322,7 +410,7 @@ def test_secrets_are_for_their_owner_alone_and_are_not_written_again_without_nee
     token_keys: TokenKeys, tmp_path: Path
 ) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) == 4
+    assert len(files) == 6
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     before = {path: path.stat().st_mtime_ns for path in files}
     token_keys.ready()

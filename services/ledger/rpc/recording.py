@@ -134,7 +134,7 @@ class Recorder:
         try:
             _PERMISSIONS.check(caller, _METHODS[kind])
             problem = self._validator.check(request)
-            check_store(caller, getattr(request, "store_id", ""))
+            check_store(caller, request)
         except PermissionDeniedError as error:
             self._refused(error, _METHODS[kind])
             return describe_common(error)
