@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.cli.errors import CommandError
-from services.cli.postgres import write_secret
+from services.cli.postgres import make_private, write_secret
 from services.runtime.tls import TlsFiles
 
 NAMES: Final = ("ledger", "tiers", "notifier", "gateway", "cli")
@@ -44,8 +44,9 @@ class LocalAuthority:
         )
 
     def ready(self) -> None:
-        """Makes what is missing, and renews what ends within two months. Who runs takes up new files by itself."""
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        """Makes what is missing or does not fit together, and renews what ends within two months. Who runs takes up new
+        files by itself."""
+        make_private(self.folder)
         own = self._own()
         if not _lasts(own.certificate, _LASTS):
             key = _new_key()
@@ -54,7 +55,8 @@ class LocalAuthority:
         authority = _read_certificate(own.certificate), _read_key(own.key)
         for name in NAMES:
             files = self.files(name)
-            if not _lasts(files.certificate, _RENEWED_BEFORE) or not _is_by(files.certificate, authority[0]):
+            lasts = _lasts(files.certificate, _RENEWED_BEFORE)
+            if not (lasts and _is_by(files.certificate, authority[0]) and _fit(files)):
                 key = _new_key()
                 _write(files, key, _sign(name, key, _LASTS, authority))
 
@@ -130,6 +132,15 @@ def _is_by(path: Path, authority: x509.Certificate) -> bool:
         # Of another authority.
         return False
     return True
+
+
+def _fit(files: TlsFiles) -> bool:
+    """Whether the key is there, and the certificate's."""
+    try:
+        key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
+    except (FileNotFoundError, ValueError):
+        return False
+    return key.public_key() == _read_certificate(files.certificate).public_key()
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

@@ -417,8 +417,8 @@ def _sum_up(
     console.print("[bold]Look further[/]: everything has stopped, and its data is kept")
     for command in (
         f"loyalty up --data {folder}",
-        f"TOKEN=$(cat {folder}/secrets/first-token)",
-        'curl -H "authorization: Bearer $TOKEN" \\\n       http://127.0.0.1:8080/v1/members/household-900/standing',
+        f"printf 'authorization: Bearer %s' \"$(cat {folder}/secrets/first-token)\" | \\\n"
+        "       curl -H @- http://127.0.0.1:8080/v1/members/household-900/standing",
         f"loyalty check --data {folder}",
     ):
         console.print(f"  {command}", style="cyan", soft_wrap=True)

@@ -21,7 +21,7 @@ from typing import Final
 
 from services.cli.certificates import LocalAuthority
 from services.cli.errors import CommandError
-from services.cli.postgres import DATABASE, OWNER, ROLES, SUPERUSER, write_secret
+from services.cli.postgres import DATABASE, OWNER, ROLES, SUPERUSER, make_private, write_secret
 from services.cli.token_keys import TokenKeys
 
 SERVICES: Final = ("ledger", "tiers", "notifier")
@@ -52,9 +52,10 @@ class Handout:
     def ready(self) -> None:
         """Makes what is missing, renews what ends soon, and hands all of it out."""
         try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("keys", *PARTS):
                 # A volume is there already, and belongs to who may write to it.
-                (self._folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(self._folder / name)
             self._authority.ready()
             self.token_keys.ready()
             for role in (SUPERUSER, *ROLES):
@@ -66,6 +67,11 @@ class Handout:
 
     def hand_out(self) -> None:
         """Gives every part what has changed."""
+        # Two at once could hand out in the wrong order, and take a revocation back.
+        with self.token_keys.locked():
+            self._hand_out()
+
+    def _hand_out(self) -> None:
         for name in (*SERVICES, "gateway"):
             files = self._authority.files(name)
             given = {"certificate.pem": files.certificate, "key.pem": files.key, "authority.pem": files.authority}
@@ -73,8 +79,7 @@ class Handout:
             for file_name, source in given.items():
                 self._give(name, file_name, _read(source))
         for name in SERVICES:
-            revoked = self.token_keys.revoked_file
-            self._give(name, "revoked-tokens", _read(revoked) if revoked.exists() else "")
+            self._give(name, "revoked-tokens", _read(self.token_keys.revoked_file))
             self._give(name, "pgpass", self._pgpass(f"loyalty_{name}"))
         self._give("notifier", "master-key", _read(self._keys / "master-key"))
         self._give("owner", "pgpass", self._pgpass(OWNER))

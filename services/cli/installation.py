@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -397,6 +398,7 @@ def load_programme(path: Path) -> programme.Programme:
 
 
 _OWN_NAMES = {"installation.json", "programme.yaml", "secrets", "log", "mailbox", "run"}
+_PARTIAL = re.compile(r"(\.[0-9a-f]{8})?\.partial$")
 
 
 def _create(directory: Path, source: Path, version: str, clock: ClockMode) -> Installation:
@@ -404,7 +406,7 @@ def _create(directory: Path, source: Path, version: str, clock: ClockMode) -> In
         raise CommandError(f"{directory} is a file; choose a folder with --data")
     # What an interrupted creation left is ours; anything else is not touched.
     if directory.exists():
-        strange = sorted({path.name.removesuffix(".partial") for path in directory.iterdir()} - _OWN_NAMES)
+        strange = sorted({_PARTIAL.sub("", path.name) for path in directory.iterdir()} - _OWN_NAMES)
         if strange:
             raise CommandError(
                 f"{directory} holds other things ({', '.join(strange[:3])}) and no installation; choose another "

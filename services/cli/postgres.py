@@ -8,6 +8,8 @@ rights. Safe against `kill -9` of anything: `init` makes the cluster beside its 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -19,7 +21,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -452,16 +454,57 @@ class _Server:
 
 
 def write_secret(path: Path, content: str) -> None:
-    """Writes a file that only its owner reads, all of it or none."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
+    """Writes a file that only its owner reads, all of it or none: whoever owns the folder, where root writes it."""
+    # A name of its own: two may write the same file at once.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            _give_to_owner_of(path.parent, descriptor)
+            file.write(content + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder that only its owner enters (whoever owns the one it lies in, where root makes it); nothing where
+    it is already there."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _give_to_owner_of(folder.parent, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def waiting_for(path: Path) -> Iterator[None]:
+    """Holds a lock file, which goes with the process; waits where another one has it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        _give_to_owner_of(path.parent, descriptor)
+    except FileExistsError:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _give_to_owner_of(folder: Path, descriptor: int) -> None:
+    """Gives what root has just made to the owner of its folder, whose services read it."""
+    there = folder.stat()
+    if os.geteuid() == 0 and there.st_uid != 0:
+        os.fchown(descriptor, there.st_uid, there.st_gid)
 
 
 def _is_server(pid: int, data: Path) -> bool:

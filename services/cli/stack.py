@@ -105,16 +105,18 @@ def _explain_and_stay(connection: Connection) -> None:
 def _explain(connection: Connection) -> None:
     """What a person needs to begin."""
     directory = shlex.quote(str(connection.installation.directory))
-    first_token = shlex.quote(str(connection.installation.token_keys.first_token_file))
+    token_keys = connection.installation.token_keys
+    first_token, first_id = shlex.quote(str(token_keys.first_token_file)), token_keys.first_token_id()
     typer.echo(
         f"The stack is up, in {connection.installation.clock.value} time, by the programme "
         f"{connection.installation.programme_version}.\n"
         f"  gateway   {connection.gateway}  (JSON, gRPC-Web and gRPC)\n"
-        f"  token     in {first_token}; `loyalty token` makes others\n"
+        f"  token     in {first_token} (id {first_id}); `loyalty token` makes others\n"
         f"  mailbox   {connection.installation.mailbox}\n"
         f"  logs      {connection.installation.log}\n"
         "Try it:\n"
-        f'  curl -H "authorization: Bearer $(cat {first_token})" {connection.gateway}/v1/programme\n'
+        # By standard input: what stands in a command can be read in the list of processes.
+        f"  printf 'authorization: Bearer %s' \"$(cat {first_token})\" | curl -H @- {connection.gateway}/v1/programme\n"
         f"Look and stop:\n"
         f"  loyalty status --data {directory}\n"
         f"  loyalty down --data {directory}"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from services.cli.display import time_text
-from services.cli.errors import UsageError
+from services.cli.errors import CommandError, UsageError
 from services.cli.installation import DEFAULT_DIRECTORY, find
 
 if TYPE_CHECKING:
     from services.cli.token_keys import TokenKeys
+
+# Put together by dashes such words stay apart: two tills do not share a name.
+_WORD = re.compile(r"[a-z0-9]+", re.ASCII)
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The folder of the installation.")]
 
@@ -31,10 +37,10 @@ def token(
         typer.Option("--role", metavar="ROLE", help="pos, backend, support, analyst or ops; may be repeated."),
     ],
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="Who the bearer is, as entries name it (default: the role).")
-    ] = "",
-    store: Annotated[str, typer.Option(metavar="STORE", help="Bind a till to this store.")] = "",
-    terminal: Annotated[str, typer.Option(metavar="TERMINAL", help="The till within its store.")] = "",
+        str | None, typer.Option(metavar="NAME", help="Who the bearer is, as entries name it (default: the role).")
+    ] = None,
+    store: Annotated[str | None, typer.Option(metavar="STORE", help="Bind a till to this store.")] = None,
+    terminal: Annotated[str | None, typer.Option(metavar="TERMINAL", help="The till within its store.")] = None,
     ttl: Annotated[str, typer.Option(metavar="TIME", help="How long it lasts: 45m, 8h, 90d.")] = "8h",
     delegates: Annotated[
         bool, typer.Option("--delegates", help="The bearer may act for others, whom it names in x-on-behalf-of.")
@@ -44,14 +50,19 @@ def token(
     """Make a bearer token. It stands alone on standard output; its id, for token-revoke, is told beside it."""
     from services.cli.token_keys import read_ttl
 
-    issued = _ready(data).token_keys.issue(
-        principal=name or _name_of(role, store, terminal),
-        roles=role,
-        ttl=read_ttl(ttl),
-        store=store,
-        terminal=terminal,
-        delegates=delegates,
-    )
+    # An empty one is a variable that was not set, and a till would speak for every store.
+    for option, given in (("--name", name), ("--store", store), ("--terminal", terminal)):
+        if given == "":
+            raise UsageError(f"{option} is empty; give it a value, or leave it out")
+    with _in_words(data):
+        issued = _ready(data).token_keys.issue(
+            principal=name or _name_of(role, store or "", terminal or ""),
+            roles=role,
+            ttl=read_ttl(ttl),
+            store=store or "",
+            terminal=terminal or "",
+            delegates=delegates,
+        )
     typer.echo(issued.token)
     typer.echo(f"id {issued.token_id}, until {time_text(issued.expires)}", err=True)
 
@@ -61,9 +72,10 @@ def revoke(
     data: Data = DEFAULT_DIRECTORY,
 ) -> None:
     """Revoke a token by its id: within five seconds nobody is let in by it."""
-    there = _ready(data)
-    new = there.token_keys.revoke(token_id)
-    there.hand_out()
+    with _in_words(data):
+        there = _ready(data)
+        new = there.token_keys.revoke(token_id)
+        there.hand_out()
     typer.echo(f"the token {token_id} {'is' if new else 'was already'} revoked")
 
 
@@ -74,12 +86,12 @@ def rotate(
     data: Data = DEFAULT_DIRECTORY,
 ) -> None:
     """Make a new key that signs tokens from now on; what older keys have signed is accepted until it expires."""
-    there = _ready(data)
-    key_id = there.token_keys.rotate(drop_old=drop_old)
-    # The one to begin with may be signed by a key that is gone.
-    there.token_keys.ready()
-    there.hand_out()
-    typer.echo(f"the key {key_id} signs tokens now; older keys are {'dropped' if drop_old else 'accepted on'}")
+    with _in_words(data):
+        there = _ready(data)
+        key_id = there.token_keys.rotate(drop_old=drop_old)
+        there.hand_out()
+    older = "are dropped" if drop_old else "sign no more, and what they have signed is accepted until it expires"
+    typer.echo(f"the key {key_id} signs tokens now; older keys {older}")
 
 
 def secrets(
@@ -120,8 +132,22 @@ def _ready(data: Path) -> _Holder:
     return holder
 
 
+@contextlib.contextmanager
+def _in_words(data: Path) -> Iterator[None]:
+    """A sentence where the folder, or a file in it, cannot be read or written."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            f"{error.filename or data} cannot be used: {error.strerror}; run the command as the owner of {data}"
+        ) from None
+
+
 def _name_of(roles: list[str], store: str, terminal: str) -> str:
     """A principal for who was not named: `pos-17-3`."""
     if len(roles) > 1:
         raise UsageError("a token of several roles needs a name: --name NAME")
-    return "-".join([roles[0], *(place.lower() for place in (store, terminal) if place)])
+    places = [place for place in (store, terminal) if place]
+    if strange := [place for place in places if not _WORD.fullmatch(place)]:
+        raise UsageError(f"no name can be made of {strange[0]!r}, which is not small letters and digits: --name NAME")
+    return "-".join([roles[0], *places])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from services.cli import stack
 from services.cli.installation import Connection
 from services.runtime import contract
 from services.runtime.tokens import REQUIRED_CLAIMS
@@ -60,6 +61,20 @@ def test_an_example_does_what_the_page_shows(live: Connection, number: int) -> N
     before = f"{{ {EXAMPLES[0].code}}} 2> /dev/null\n" if number else ""
     output = run(f"{before}python -", live, code) if language == "python" else run(f"{before}{code}", live)
     assert says(output, shown), output
+
+
+def test_what_loyalty_up_says_to_try_works_and_shows_the_token_to_nobody(
+    live: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("this machine has no curl")
+    stack._explain(live)
+    said = capsys.readouterr().out
+    assert f"(id {live.installation.token_keys.first_token_id()})" in said
+    (command,) = (line for line in said.splitlines() if "curl" in line)
+    # The shell writes the token itself: no program has it among its arguments.
+    assert "$" not in command.partition("| curl")[2]
+    assert "retail-demo" in run(command, live)
 
 
 def test_every_example_of_the_page_is_run() -> None:
