@@ -270,10 +270,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._identities.authenticate(context.invocation_metadata() or (), partial(peer_name, context))
 
     def _checked(self, request: Message, caller: Caller) -> Message:
+        check_store(caller, request)
         problem = self._validator.check(request)
         if problem is not None:
             raise _InvalidRequest(problem)
-        check_store(caller, request)
         return request
 
     def _status_of(self, error: Exception, method: str) -> status.ErrorStatus:

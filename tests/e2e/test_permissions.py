@@ -19,6 +19,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
+from google.protobuf import message_factory
 from google.rpc import error_details_pb2, status_pb2
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
@@ -34,6 +35,7 @@ from tests.tokens import SigningKey, signed_with_the_public_key, unsigned, with_
 
 OK, DENIED, UNKNOWN = None, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 DOORS = ("gateway", "service")
+REVOKED = "revoked-by-the-matrix"
 
 
 class Method(NamedTuple):
@@ -42,6 +44,7 @@ class Method(NamedTuple):
     scope: str
     client_streams: bool
     server_streams: bool
+    request: Any
 
 
 def methods() -> Iterator[Method]:
@@ -53,14 +56,16 @@ def methods() -> Iterator[Method]:
                     continue
                 for method in described.methods:
                     path = f"/{described.full_name}/{method.name}"
-                    yield Method(service, path, scopes[path], method.client_streaming, method.server_streaming)
+                    yield Method(
+                        service, path, scopes[path], method.client_streaming, method.server_streaming, method.input_type
+                    )
 
 
 METHODS = list(methods())
 
 
-async def refusal(channel: Any, method: Method, token: str | None) -> grpc.StatusCode | None:
-    """How an empty request is turned away at the door; None where it came further, whatever was said then."""
+async def refusal(channel: Any, method: Method, token: str | None, content: bytes = b"") -> grpc.StatusCode | None:
+    """How a request is turned away at the door; None where it came further, whatever was said then."""
     metadata = () if token is None else (("authorization", f"Bearer {token}"),)
     call: Any
     if method.client_streams:
@@ -71,13 +76,14 @@ async def refusal(channel: Any, method: Method, token: str | None) -> grpc.Statu
         if not (await asyncio.wait({told}, timeout=0.5))[0]:
             await call.done_writing()
     elif method.server_streams:
-        call = channel.unary_stream(method.path)(b"", metadata=metadata, timeout=20)
+        call = channel.unary_stream(method.path)(content, metadata=metadata, timeout=20)
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for _ in call:
                 pass
     else:
-        call = channel.unary_unary(method.path)(b"", metadata=metadata, timeout=20)
+        call = channel.unary_unary(method.path)(content, metadata=metadata, timeout=20)
     code = await call.code()
+    assert code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL), (method.path, await call.details())
     return code if code in (DENIED, UNKNOWN) else OK
 
 
@@ -103,8 +109,10 @@ class Doors:
     def ledger(self, door: str) -> Any:
         return ledger_service_pb2_grpc.LedgerServiceStub(self._channels[door]["ledger"])
 
-    async def refusal(self, door: str, method: Method, token: str | None) -> grpc.StatusCode | None:
-        return await refusal(self._channels[door][method.service], method, token)
+    async def refusal(
+        self, door: str, method: Method, token: str | None, content: bytes = b""
+    ) -> grpc.StatusCode | None:
+        return await refusal(self._channels[door][method.service], method, token, content)
 
 
 def certified(live: Connection, server: str, name: str) -> grpc.aio.Channel:
@@ -137,6 +145,23 @@ async def test_a_role_opens_the_methods_of_its_scopes_and_no_other(doors: Doors,
     assert DENIED in found.values()
 
 
+OF_STORES = [method for method in METHODS if "store_id" in method.request.fields_by_name]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("store", ["18", ""])
+async def test_a_till_is_refused_at_every_method_that_names_a_store_unless_it_is_its_own(
+    doors: Doors, door: str, store: str
+) -> None:
+    token = doors.key.token(roles=list(contract.roles()), store="17", terminal="3")
+    for method in OF_STORES:
+        request = message_factory.GetMessageClass(method.request)
+        assert await doors.refusal(door, method, token, request(store_id=store).SerializeToString()) is DENIED
+        own = request(store_id="17").SerializeToString()
+        assert await doors.refusal(door, method, token, own) is OK
+    assert len(OF_STORES) >= 5
+
+
 def bad_tokens(key: SigningKey) -> dict[str, str | None]:
     now = int(time.time())
     return {
@@ -145,6 +170,7 @@ def bad_tokens(key: SigningKey) -> dict[str, str | None]:
         "not yet valid": key.token(nbf=now + 3600),
         "wrong audience": key.token(aud="elsewhere"),
         "wrong issuer": key.token(iss="somebody"),
+        "revoked": key.token(jti=REVOKED),
         "wrong signature": with_another_signature(key.token()),
         "a stranger's key": SigningKey(key_id=key.key_id).token(),
         "an unknown key": SigningKey(key_id="unknown").token(),
@@ -156,7 +182,11 @@ def bad_tokens(key: SigningKey) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_token_that_is_not_good_opens_nothing(doors: Doors, door: str) -> None:
+async def test_a_token_that_is_not_good_opens_nothing(doors: Doors, live: Connection, door: str) -> None:
+    live.installation.token_keys.revoke(REVOKED)
+    deadline = time.monotonic() + 5
+    while any([await doors.refusal(door, method, doors.key.token(jti=REVOKED)) is OK for method in METHODS]):
+        assert time.monotonic() < deadline
     for name, token in bad_tokens(doors.key).items():
         # Envoy calls a token for others forbidden.
         refused = DENIED if (door, name) == ("gateway", "wrong audience") else UNKNOWN

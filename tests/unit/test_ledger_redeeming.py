@@ -307,6 +307,14 @@ def test_who_acts_through_another_principal_is_the_one_who_asked_or_approves() -
     assert approved.kind is EntryKind.POINTS_ADJUSTED
 
 
+@pytest.mark.parametrize(("asking", "approving"), [("alice", ""), ("", "alice")])
+def test_who_leaves_out_for_whom_it_acts_approves_nothing_of_its_own(asking: str, approving: str) -> None:
+    made = shop(100, programme("adjustments: {per_call: 50}"))
+    asked = made.adjust(51, principal="backoffice", on_behalf_of=asking)
+    approved = made.adjust(51, approves=asked.request_id, principal="backoffice", on_behalf_of=approving)
+    assert approved.reason == "APPROVAL_BY_SAME_PRINCIPAL"
+
+
 def test_an_approval_that_can_not_be_carried_out_leaves_the_adjustment_waiting() -> None:
     made = shop(10, programme("adjustments: {per_call: 50}"))
     asked = made.adjust(-51)

@@ -84,7 +84,7 @@ def adjust(programme: Programme, known: Known, command: AdjustPoints, now: datet
             reason=command.reason,
             detail=forgettable(note=command.note),
         )
-    if awaited.acting == Author(command.principal, command.on_behalf_of).acting:
+    if awaited.asked_by(Author(command.principal, command.on_behalf_of)):
         return refuse(command, member, Refusal.APPROVAL_BY_SAME_PRINCIPAL, now)
     return _carried_out(programme, known, command, now)
 

@@ -47,6 +47,14 @@ class AwaitedAdjustment(NamedTuple):
     # Who asked for it.
     acting: str
     restores_expired: bool = False
+    # By whose token it was asked for; empty in what an older release wrote.
+    principal: str = ""
+
+    def asked_by(self, author: Author) -> bool:
+        """Whether it may be the same one. Of a principal that acts for others, one without a name may be anybody."""
+        if self.acting == author.acting:
+            return True
+        return self.principal == author.principal and author.principal in (self.acting, author.acting)
 
 
 class Member(NamedTuple):
@@ -202,7 +210,11 @@ def evolve_member(member: Member | None, event: Event) -> Member:
         case EntryKind.ADJUSTMENT_REQUESTED:
             assert event.author is not None
             awaited = AwaitedAdjustment(
-                event.request_id, event.requested_points, event.author.acting, Flag.RESTORES_EXPIRED in event.flags
+                event.request_id,
+                event.requested_points,
+                event.author.acting,
+                Flag.RESTORES_EXPIRED in event.flags,
+                event.author.principal,
             )
             return member._replace(awaited=(*member.awaited, awaited))
         case EntryKind.ADJUSTMENT_DECLINED:

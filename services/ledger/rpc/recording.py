@@ -133,12 +133,11 @@ class Recorder:
         request = getattr(write, kind)
         try:
             _PERMISSIONS.check(caller, _METHODS[kind])
-            problem = self._validator.check(request)
             check_store(caller, request)
         except PermissionDeniedError as error:
             self._refused(error, _METHODS[kind])
             return describe_common(error)
-        return problem
+        return self._validator.check(request)
 
     async def _answer(self, writes: _List, outcomes: Iterable[Outcome]) -> None:
         offsets: dict[int, int] = {}
