@@ -14,14 +14,14 @@ takes up what has changed; for that the folder must be shared with the part, not
 
 from __future__ import annotations
 
-import base64
 import secrets
 from pathlib import Path
 from typing import Final
 
 from services.cli.certificates import LocalAuthority
 from services.cli.errors import CommandError
-from services.cli.postgres import DATABASE, OWNER, ROLES, SUPERUSER, make_private, write_secret
+from services.cli.installation import new_master_key
+from services.cli.postgres import DATABASE, OWNER, ROLES, SUPERUSER, make_private, write_changed_secret, write_secret
 from services.cli.token_keys import TokenKeys
 
 SERVICES: Final = ("ledger", "tiers", "notifier")
@@ -29,7 +29,6 @@ SERVICES: Final = ("ledger", "tiers", "notifier")
 PARTS: Final = (*SERVICES, "gateway", "owner", "postgres", "caller")
 
 _PASSWORD_BYTES = 24
-_MASTER_KEY_BYTES = 32
 
 
 class Handout:
@@ -60,7 +59,7 @@ class Handout:
             self.token_keys.ready()
             for role in (SUPERUSER, *ROLES):
                 self._make(f"database-{role}", secrets.token_hex(_PASSWORD_BYTES))
-            self._make("master-key", base64.b64encode(secrets.token_bytes(_MASTER_KEY_BYTES)).decode())
+            self._make("master-key", new_master_key())
             self.hand_out()
         except OSError as error:
             raise CommandError(f"{error.filename or self._folder} cannot be written: {error.strerror}") from None
@@ -104,9 +103,7 @@ class Handout:
         return f"*:*:{DATABASE}:{role}:{self._password(role)}"
 
     def _give(self, part: str, name: str, content: str) -> None:
-        path = self._folder / part / name
-        if not path.exists() or _read(path) != content:
-            write_secret(path, content)
+        write_changed_secret(self._folder / part / name, content)
 
 
 def _read(path: Path) -> str:

@@ -22,7 +22,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,10 +135,17 @@ class Connection:
     smtp_port: int
     supervisor: ProcessId
 
-    def authorization(self, principal: str, roles: Collection[str] = ("backend", "support", "ops")) -> str:
-        """The value of the authorization header for a principal, good for a day."""
-        issued = self.installation.token_keys.issue(principal=principal, roles=roles, ttl=timedelta(days=1))
+    def authorization(self, principal: str) -> str:
+        """The value of the authorization header for a principal who may do what the first token may, for a day."""
+        from services.cli.token_keys import FIRST_ROLES
+
+        issued = self.installation.token_keys.issue(principal=principal, roles=FIRST_ROLES, ttl=timedelta(days=1))
         return f"Bearer {issued.token}"
+
+
+def new_master_key() -> str:
+    """A master key as its file holds it: 32 random bytes in base64."""
+    return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def find(directory: Path) -> Installation:
@@ -423,7 +430,7 @@ def _create(directory: Path, source: Path, version: str, clock: ClockMode) -> In
     for folder in (made.secrets, made.log, made.run, made.mailbox):
         folder.mkdir(mode=0o700, exist_ok=True)
     if not made.master_key_file.exists():
-        write_secret(made.master_key_file, base64.b64encode(secrets.token_bytes(32)).decode())
+        write_secret(made.master_key_file, new_master_key())
     made.ready()
     partial = directory / "programme.yaml.partial"
     partial.write_bytes(source.read_bytes())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import secrets
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from services.cli.errors import CommandError
-from services.cli.installation import DEFAULT_DIRECTORY, Installation, find, running
+from services.cli.installation import DEFAULT_DIRECTORY, Installation, find, new_master_key, running
 
 # What was being written when the new key came is under it by then; see the notifier's rotation.
 SETTLED_SECONDS: Final = 60.0
@@ -51,8 +49,7 @@ def add(installation: Installation) -> None:
     """Puts a new key before those that are there."""
     from services.cli.postgres import write_secret
 
-    new = base64.b64encode(secrets.token_bytes(32)).decode()
-    write_secret(installation.master_key_file, "\n".join([new, *_lines(installation)]))
+    write_secret(installation.master_key_file, "\n".join([new_master_key(), *_lines(installation)]))
 
 
 def _drop_old(installation: Installation) -> None:

@@ -471,6 +471,12 @@ def write_secret(path: Path, content: str) -> None:
     sync_folder(path.parent)
 
 
+def write_changed_secret(path: Path, content: str) -> None:
+    """The same, only where the file does not hold that yet: others read it again whenever it is written."""
+    if not path.exists() or path.read_text(encoding="utf-8").strip() != content.strip():
+        write_secret(path, content)
+
+
 def make_private(folder: Path) -> None:
     """Makes a folder that only its owner enters (whoever owns the one it lies in, where root makes it); nothing where
     it is already there."""

@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from services.cli.errors import CommandError, UsageError
-from services.cli.postgres import make_private, waiting_for, write_secret
+from services.cli.postgres import make_private, waiting_for, write_changed_secret, write_secret
 from services.gateway import render
 from services.runtime import contract
 from services.runtime.identity import PRINCIPAL
@@ -49,7 +49,6 @@ _LONGEST_TTL = timedelta(days=366)
 _TTL = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TOKEN_ID = re.compile(r"[0-9a-zA-Z_-]{1,64}", re.ASCII)
-# What services accept of a store or a terminal.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,9 +220,9 @@ class TokenKeys:
     def _publish(self) -> None:
         """Writes the public keys for the services, and for the gateway if it has a place for them."""
         key_set = json.dumps({"keys": list(self._accepted().values())}, indent=2)
-        _write_changed(self.key_set_file, key_set)
+        write_changed_secret(self.key_set_file, key_set)
         if self._run.is_dir():
-            _write_changed(self.gateway_file, render.token_filter(key_set, issuer=ISSUER, audience=AUDIENCE))
+            write_changed_secret(self.gateway_file, render.token_filter(key_set, issuer=ISSUER, audience=AUDIENCE))
 
     def _key_files(self) -> list[Path]:
         """The private keys, oldest first."""
@@ -268,12 +267,6 @@ def read_ttl(text: str) -> timedelta:
     if found is None:
         raise UsageError(f"{text!r} is no time for a token to last; write 45m, 8h or 90d")
     return timedelta(**{_UNITS[found.group(2)]: int(found.group(1))})
-
-
-def _write_changed(path: Path, content: str) -> None:
-    """Writes a file that others read again whenever it is written."""
-    if not path.exists() or path.read_text(encoding="utf-8").strip() != content.strip():
-        write_secret(path, content)
 
 
 def _public(path: Path) -> dict[str, str]:

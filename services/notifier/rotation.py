@@ -16,6 +16,7 @@ import structlog
 from services.notifier.errors import InstallationError, SealError
 from services.notifier.store import Installation, Store, Transaction, WrappedKey
 from services.notifier.vault import Vault, read_master_keys, sealing_key_id
+from services.runtime.files import Stamp, stamp
 
 log = structlog.get_logger()
 
@@ -37,7 +38,7 @@ class KeyRotation:
         self._vault = vault
         self._file = file
         # Read once more at the first look: it may have changed since it was read for the start.
-        self._seen: tuple[int, int, int] | None = (0, 0, 0)
+        self._seen: Stamp | None = (0, 0, 0)
         self._failing = False
 
     async def run(self) -> None:
@@ -121,12 +122,11 @@ class KeyRotation:
                 return True
         return False
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _stamp(self) -> Stamp | None:
         try:
-            stat = self._file.stat()
+            return stamp(self._file)
         except OSError:
             return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     async def _installation(self) -> Installation:
         kept = await self._store.read(Transaction.read_installation)

@@ -17,6 +17,7 @@ import grpc
 import structlog
 
 from services.runtime.config import ConfigurationError
+from services.runtime.files import Stamp, stamp
 
 log = structlog.get_logger()
 
@@ -63,7 +64,7 @@ class Certificates:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
-        self._seen: tuple[tuple[int, int, int], ...] = ()
+        self._seen: tuple[Stamp, ...] = ()
         self._looked = 0.0
         self._material = self._read()
 
@@ -108,9 +109,8 @@ class Certificates:
                 log.error("certificates_not_read", error=str(error))
         return self._material
 
-    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
-        stats = [path.stat() for path in (self._files.certificate, self._files.key, self._files.authority)]
-        return tuple([(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats])
+    def _stamps(self) -> tuple[Stamp, ...]:
+        return tuple([stamp(path) for path in (self._files.certificate, self._files.key, self._files.authority)])
 
     def _read(self) -> _Material:
         try:

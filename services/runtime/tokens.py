@@ -22,6 +22,7 @@ import jwt
 import structlog
 
 from services.runtime.config import ConfigurationError
+from services.runtime.files import Stamp, stamp
 from services.runtime.identity import PRINCIPAL, Caller, TokenInvalidError
 
 log = structlog.get_logger()
@@ -94,7 +95,7 @@ class TokenVerifier:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._revoked: frozenset[str] = frozenset()
         self._verified: dict[str, _Verified] = {}
-        self._seen: dict[str, tuple[int, int, int]] = {}
+        self._seen: dict[str, Stamp] = {}
         self._content = b""
 
     async def begin(self) -> None:
@@ -197,8 +198,7 @@ class TokenVerifier:
 
     def _look_at(self, path: str, take: Callable[[bytes], None]) -> None:
         """Takes a file that has changed; one that cannot be read, or taken, is looked at again."""
-        stat = Path(path).stat()
-        seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        seen = stamp(Path(path))
         if self._seen.get(path) != seen:
             take(Path(path).read_bytes())
             self._seen[path] = seen

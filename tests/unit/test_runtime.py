@@ -1,4 +1,4 @@
-"""Configuration, causal tokens, development tokens and named queries."""
+"""Configuration, causal tokens, the shared secret and named queries."""
 
 from __future__ import annotations
 
