@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 PARTITIONS: Final = 16
 DEFAULT_DIRECTORY: Final = Path("var/loyalty")
+# How long a token lasts that a command makes for itself.
+TOKEN_TTL: Final = timedelta(days=1)
 DEFAULT_PROGRAMME: Final = Path(__file__).resolve().parents[2] / "programmes" / "retail-demo.yaml"
 
 # A stop waits for every child in turn; the database alone may take a minute.
@@ -136,10 +138,10 @@ class Connection:
     supervisor: ProcessId
 
     def authorization(self, principal: str) -> str:
-        """The value of the authorization header for a principal who may do what the first token may, for a day."""
+        """The value of the authorization header for a principal who may do what the first token may, for TOKEN_TTL."""
         from services.cli.token_keys import FIRST_ROLES
 
-        issued = self.installation.token_keys.issue(principal=principal, roles=FIRST_ROLES, ttl=timedelta(days=1))
+        issued = self.installation.token_keys.issue(principal=principal, roles=FIRST_ROLES, ttl=TOKEN_TTL)
         return f"Bearer {issued.token}"
 
 

@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,14 @@ from services.cli.processes import ProcessId, tied
 from services.cli.supervisor import Child, ChildSpec, Probe, Stage, Supervisor, TaskSpec, note
 from services.gateway import render
 from services.runtime import contract
-from services.runtime.tls import Certificates
+from services.runtime.tls import Certificates, RenewedChannel
 
 SERVICES = ("ledger", "tiers", "notifier")
 HOST = "127.0.0.1"
 MAIL_FROM = "loyalty@example.com"
 
 _PROBE_SECONDS = 2.0
+_RENEWAL_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,29 +121,30 @@ class LocalStack:
     @contextlib.asynccontextmanager
     async def probes(self) -> AsyncIterator[dict[str, Probe]]:
         """How to see that a child is well, by its name."""
-        credentials = Certificates(self.installation.authority.files("cli")).channel_credentials()
+        certificates = Certificates(self.installation.authority.files("cli"))
+        channels = {service: RenewedChannel(certificates, partial(self._probed, service)) for service in SERVICES}
         async with contextlib.AsyncExitStack() as stack:
-            channels = {
-                service: await stack.enter_async_context(
-                    grpc.aio.secure_channel(
-                        self.address(service),
-                        credentials,
-                        options=[
-                            ("grpc.ssl_target_name_override", service),
-                            ("grpc.initial_reconnect_backoff_ms", 50),
-                            ("grpc.min_reconnect_backoff_ms", 50),
-                            ("grpc.max_reconnect_backoff_ms", 500),
-                        ],
-                    )
-                )
-                for service in SERVICES
-            }
+            for channel in channels.values():
+                stack.push_async_callback(channel.close)
             yield {
                 "postgres": self._database_ready,
                 "mailbox": self._mailbox_ready,
                 **{service: _serving(channel) for service, channel in channels.items()},
                 "gateway": self._gateway_ready,
             }
+
+    def _probed(self, service: str, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
+        """A channel that soon sees that a service is there again."""
+        return grpc.aio.secure_channel(
+            self.address(service),
+            credentials,
+            options=[
+                ("grpc.ssl_target_name_override", service),
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.min_reconnect_backoff_ms", 50),
+                ("grpc.max_reconnect_backoff_ms", 500),
+            ],
+        )
 
     def stages(self, probes: Mapping[str, Probe]) -> tuple[Stage, ...]:
         """What is started, in this order. Writes the gateway's configuration."""
@@ -251,7 +254,7 @@ def attached(connection: Connection) -> LocalStack:
     )
 
 
-def _serving(channel: grpc.aio.Channel) -> Probe:
+def _serving(channel: RenewedChannel) -> Probe:
     stub = health_pb2_grpc.HealthStub(channel)
 
     async def probe() -> bool:
@@ -348,13 +351,26 @@ async def serve(installation: Installation, *, port: int, say: Say, ready: Calla
         started = datetime.now(UTC).isoformat(timespec="seconds")
         write_state()
         telling = asyncio.create_task(tell_of_stop())
+        renewing = asyncio.create_task(keep_renewed(installation))
         try:
             async with stack.probes() as probes:
                 supervisor = Supervisor(stack.stages(probes), log=installation.log, changed=changed, say=say)
                 await supervisor.run(stop, ready=all_ready)
         finally:
             telling.cancel()
+            renewing.cancel()
             installation.state_file.unlink()
+
+
+async def keep_renewed(installation: Installation) -> None:
+    """Renews what ends soon of certificates and tokens, for ever; who runs takes it up by itself."""
+    while True:
+        await asyncio.sleep(_RENEWAL_SECONDS)
+        try:
+            await asyncio.to_thread(installation.ready)
+        except Exception as error:
+            # What lies in the folder may be wrong in any way, and must not end what runs.
+            note("not_renewed", error=f"{type(error).__name__}: {error}")
 
 
 async def _end_leftovers(installation: Installation) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+import structlog
 import typer
 
 from services.cli import commands, master_keys, stack, tokens
@@ -24,6 +25,8 @@ commands.register(app)
 
 def main() -> None:
     """Runs the command line: an error is one sentence on standard error and an exit code."""
+    # Standard output is for what was asked for.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         app()
     except CommandError as error:

@@ -17,8 +17,9 @@ from loyalty.notifier.v1 import notifier_service_pb2_grpc
 from loyalty.tiers.v1 import tier_service_pb2_grpc
 
 from services.cli.errors import CommandError
-from services.cli.installation import Connection
-from services.runtime.channels import open_secure_channel
+from services.cli.installation import TOKEN_TTL, Connection
+from services.runtime.channels import closing_told, open_secure_channel
+from services.runtime.files import Stamp, stamp
 from services.runtime.tls import Certificates
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ PRINCIPAL: Final = "cli"
 # A service that is restarted comes back within this, recovery of its database included.
 PATIENCE_SECONDS: Final = 120.0
 
+# Services take up changed keys of tokens within this.
+_KEYS_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -81,12 +84,33 @@ def open_service(connection: Connection, name: str, *, principal: str = PRINCIPA
         getattr(connection, name),
         server=name,
         certificates=Certificates(connection.installation.authority.files("cli")),
-        authorization=connection.authorization(principal),
+        authorization=_OwnToken(connection, principal),
     )
 
 
+class _OwnToken:
+    """The authorization of a principal, by a token that is made anew in time, and whenever keys have changed."""
+
+    def __init__(self, connection: Connection, principal: str) -> None:
+        self._connection = connection
+        self._principal = principal
+        self._keys: Stamp | None = None
+        self._renewed_at = 0.0
+        self._value = ""
+        # What is wrong with the keys is told before anything is called.
+        self()
+
+    def __call__(self) -> str:
+        keys = stamp(self._connection.installation.token_keys.key_set_file)
+        if keys != self._keys or time.time() >= self._renewed_at:
+            self._value = self._connection.authorization(self._principal)
+            self._keys, self._renewed_at = keys, time.time() + TOKEN_TTL.total_seconds() / 2
+        return self._value
+
+
 async def call(method: Any, request: Any, *, seconds: float = 30.0, patience: float = PATIENCE_SECONDS) -> Any:
-    """Calls a unary method, `seconds` a try; again while the service is away or behind, for `patience` seconds.
+    """Calls a unary method, `seconds` a try; again while the service is away or behind, for `patience` seconds, or has
+    still to take up the keys of tokens.
 
     Raises RemoteError.
     """
@@ -95,7 +119,7 @@ async def call(method: Any, request: Any, *, seconds: float = 30.0, patience: fl
         try:
             return await method(request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
-            if error.code() not in PASSING:
+            if not wait.is_for(error.code()):
                 raise described(error) from None
             await wait.or_give_up(str(error.details()))
 
@@ -103,8 +127,9 @@ async def call(method: Any, request: Any, *, seconds: float = 30.0, patience: fl
 async def open_stream(method: Any, request: Any, *, seconds: float = 600.0) -> AsyncIterator[Any]:
     """The responses of a stream that ends by itself. Raises RemoteError."""
     try:
-        async for response in method(request, timeout=seconds):
-            yield response
+        with closing_told():
+            async for response in method(request, timeout=seconds):
+                yield response
     except grpc.aio.AioRpcError as error:
         raise described(error) from None
 
@@ -119,12 +144,13 @@ async def resumed_stream(
     wait = Patience(patience)
     while True:
         try:
-            async for response in method(request(), timeout=seconds):
-                wait = Patience(patience)
-                yield response
+            with closing_told():
+                async for response in method(request(), timeout=seconds):
+                    wait = Patience(patience)
+                    yield response
             return
         except grpc.aio.AioRpcError as error:
-            if error.code() not in PASSING:
+            if not wait.is_for(error.code()):
                 raise described(error) from None
             await wait.or_give_up(str(error.details()))
 
@@ -143,13 +169,20 @@ class Patience:
     """Growing pauses between tries, until the time is up."""
 
     def __init__(self, seconds: float = PATIENCE_SECONDS) -> None:
-        self._deadline = time.monotonic() + seconds
+        self._began = time.monotonic()
         self._seconds = seconds
         self._pause = _FIRST_PAUSE_SECONDS
 
+    def is_for(self, code: grpc.StatusCode) -> bool:
+        """Whether who was answered so may call again: what is wrong passes, or the keys of tokens may just have
+        changed."""
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            return time.monotonic() < self._began + _KEYS_SECONDS
+        return code in PASSING
+
     async def or_give_up(self, why: str) -> None:
         """Waits before the next try; raises RemoteError with the last reason where there is no time for one."""
-        if time.monotonic() > self._deadline:
+        if time.monotonic() > self._began + self._seconds:
             raise RemoteError(f"no answer for {self._seconds:.0f} s, and the last try failed: {why}")
         await asyncio.sleep(self._pause * (1 + 0.2 * random.random()))
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)

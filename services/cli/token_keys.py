@@ -35,7 +35,7 @@ from services.cli.postgres import make_private, waiting_for, write_changed_secre
 from services.gateway import render
 from services.runtime import contract
 from services.runtime.identity import PRINCIPAL
-from services.runtime.tokens import PLACE
+from services.runtime.tokens import MAX_TOKEN_DAYS, PLACE
 
 ISSUER: Final = "loyalty"
 AUDIENCE: Final = "loyalty"
@@ -45,7 +45,8 @@ FIRST_PRINCIPAL: Final = "first"
 
 _FIRST_TTL = timedelta(days=30)
 _RENEWED_BEFORE = timedelta(days=1)
-_LONGEST_TTL = timedelta(days=366)
+# Services take none that lasts longer.
+_LONGEST_TTL = timedelta(days=MAX_TOKEN_DAYS)
 _TTL = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TOKEN_ID = re.compile(r"[0-9a-zA-Z_-]{1,64}", re.ASCII)

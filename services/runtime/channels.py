@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 
@@ -17,6 +17,9 @@ from services.runtime.inlet import broken_off
 from services.runtime.tls import Certificates, RenewedChannel
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+# Asked before each call for the value of its authorization header.
+Authorization: TypeAlias = Callable[[], str]
 
 # Every write carries a request id, so every call may be sent again while the service cannot be reached.
 _SERVICE_CONFIG = json.dumps(
@@ -68,11 +71,12 @@ class Between:
 
 def open_channel(address: str, *, principal: str, secret: str) -> grpc.aio.Channel:
     """A channel over a unix socket whose every call carries the shared secret. Callers give each call its `timeout`."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=_signing(bearer(principal, secret)))
+    authorization = bearer(principal, secret)
+    return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=_signing(lambda: authorization))
 
 
 def open_secure_channel(
-    address: str, *, server: str, certificates: Certificates, authorization: str = ""
+    address: str, *, server: str, certificates: Certificates, authorization: Authorization | None = None
 ) -> grpc.aio.Channel:
     """A channel to who shows a certificate of that name; every call carries the authorization, where there is one."""
     # The name is what counts, whatever the address is.
@@ -99,12 +103,12 @@ def closing_told() -> Iterator[None]:
         ) from None
 
 
-def _signing(authorization: str) -> list[grpc.aio.ClientInterceptor]:
+def _signing(authorization: Authorization) -> list[grpc.aio.ClientInterceptor]:
     return [_UnaryIdentity(authorization), _StreamIdentity(authorization), _DuplexIdentity(authorization)]
 
 
 class _UnaryIdentity(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, authorization: str) -> None:
+    def __init__(self, authorization: Authorization) -> None:
         self._authorization = authorization
 
     async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
@@ -112,7 +116,7 @@ class _UnaryIdentity(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class _StreamIdentity(grpc.aio.UnaryStreamClientInterceptor):
-    def __init__(self, authorization: str) -> None:
+    def __init__(self, authorization: Authorization) -> None:
         self._authorization = authorization
 
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
@@ -120,16 +124,16 @@ class _StreamIdentity(grpc.aio.UnaryStreamClientInterceptor):
 
 
 class _DuplexIdentity(grpc.aio.StreamStreamClientInterceptor):
-    def __init__(self, authorization: str) -> None:
+    def __init__(self, authorization: Authorization) -> None:
         self._authorization = authorization
 
     async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         return await continuation(_signed(client_call_details, self._authorization), request_iterator)
 
 
-def _signed(details: Any, authorization: str) -> grpc.aio.ClientCallDetails:
+def _signed(details: Any, authorization: Authorization) -> grpc.aio.ClientCallDetails:
     metadata = grpc.aio.Metadata(*(details.metadata or ()))
-    metadata.add(AUTHORIZATION, authorization)
+    metadata.add(AUTHORIZATION, authorization())
     return grpc.aio.ClientCallDetails(
         details.method, details.timeout, metadata, details.credentials, details.wait_for_ready
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -26,7 +27,7 @@ from services.runtime.identity import Identities, SharedSecret
 from services.runtime.migrations import MigrationError, migrate
 from services.runtime.server import ListenError, Service, running, until_stopped
 from services.runtime.tls import Certificates, TlsFiles
-from services.runtime.tokens import TokenRules, TokenVerifier
+from services.runtime.tokens import MAX_KEY_HOURS, MAX_TOKEN_DAYS, TokenRules, TokenVerifier
 
 # A composition root: from the configuration to a service; what must be closed goes onto the stack.
 Build = Callable[[Any, contextlib.AsyncExitStack], Awaitable[Service]]
@@ -41,7 +42,8 @@ class CommonConfig:
 
     `tls_*`: the certificate by which it is known, and whose certificates it trusts; where they are empty it listens on
     a unix socket alone, and `token_file` holds the secret by which services know each other. `token_keys` (a file or a
-    URL that gives a JWKS) says whose tokens are accepted; where it is empty nobody's are.
+    URL that gives a JWKS) says whose tokens are accepted; where it is empty nobody's are. `token_keys_max_hours`: how
+    long keys of a URL hold that cannot be read again; `token_max_days`: how long a token may last.
     """
 
     listen: str = config.setting()
@@ -52,6 +54,8 @@ class CommonConfig:
     tls_authority: str = config.setting(default="")
     token_file: Path | None = config.setting(default=None)
     token_keys: str = config.setting(default="")
+    token_keys_max_hours: int = config.setting(default=MAX_KEY_HOURS, minimum=1, maximum=24 * 366)
+    token_max_days: int = config.setting(default=MAX_TOKEN_DAYS, minimum=1, maximum=10 * 366)
     token_issuer: str = config.setting(default="loyalty")
     token_audience: str = config.setting(default="loyalty")
     revoked_tokens: str = config.setting(default="")
@@ -184,8 +188,10 @@ async def _serve(loaded: Any, build: Build) -> None:
             await until_stopped()
 
 
+@functools.cache
 def own_identity(loaded: CommonConfig, principal: str) -> Between:
-    """How a service makes itself known to others; raises ConfigurationError where nothing says how."""
+    """How a service makes itself known to others, the same whenever it is asked; raises ConfigurationError where
+    nothing says how."""
     files = TlsFiles.of(loaded.tls_certificate, loaded.tls_key, loaded.tls_authority)
     if files is not None:
         return Between(principal=principal, certificates=Certificates(files))
@@ -205,5 +211,7 @@ def _issued_tokens(loaded: CommonConfig) -> TokenVerifier | None:
         audience=loaded.token_audience,
         key_set=loaded.token_keys,
         revoked=loaded.revoked_tokens,
+        max_token_days=loaded.token_max_days,
+        max_key_hours=loaded.token_keys_max_hours,
     )
     return TokenVerifier(rules, roles=contract.roles(), now=time.time)

@@ -49,6 +49,11 @@ class TokenInvalidError(Exception):
     """the bearer token is not one of this installation; `loyalty token` makes one that is"""
 
 
+class TokenUncheckedError(Exception):
+    """the keys of who issues tokens could not be read for too long, so that no token can be checked; send the same
+    request again later"""
+
+
 class PermissionDeniedError(Exception):
     """The caller may not do this. `reason` is one of the contract's; `needed`: what it lacks, by name."""
 
@@ -102,7 +107,7 @@ def check_store(caller: Caller, request: object) -> None:
 
 
 class Tokens(Protocol):
-    """Says who the bearer of a token is; raises TokenInvalidError."""
+    """Says who the bearer of a token is; raises TokenInvalidError or TokenUncheckedError."""
 
     def verify(self, token: str) -> Caller:
         """The bearer."""
@@ -136,7 +141,7 @@ class Identities:
     def authenticate(self, metadata: Iterable[tuple[str, str | bytes]], certified: Callable[[], str]) -> Caller:
         """The caller, by the metadata of the call and, where that holds no token, by the name of its certificate.
 
-        Raises TokenMissingError, TokenInvalidError or PermissionDeniedError.
+        Raises TokenMissingError, TokenInvalidError, TokenUncheckedError or PermissionDeniedError.
         """
         said: dict[str, str] = {}
         for key, content in metadata:

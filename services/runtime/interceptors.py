@@ -261,7 +261,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return admitted()
 
     def _authenticate(self, method: str, context: Context) -> Caller:
-        caller = self._identified(context)
+        try:
+            caller = self._identified(context)
+        except PermissionDeniedError as error:
+            # Who was refused is known, and stands in the log.
+            current_caller.set(error.caller)
+            raise
         current_caller.set(caller)
         self._permissions.check(caller, method)
         return caller

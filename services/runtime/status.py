@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services.runtime.causality import CausalTokenError
 from services.runtime.database import CONNECTION_ERRORS, PASSING_ERRORS, TRY_AGAIN
-from services.runtime.identity import PermissionDeniedError, TokenInvalidError, TokenMissingError
+from services.runtime.identity import PermissionDeniedError, TokenInvalidError, TokenMissingError, TokenUncheckedError
 
 DOMAIN = "loyalty"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -90,6 +90,9 @@ def describe(error: BaseException) -> ErrorStatus | None:
             return ErrorStatus(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_MISSING", message=str(error))
         case TokenInvalidError():
             return ErrorStatus(code=grpc.StatusCode.UNAUTHENTICATED, reason="TOKEN_INVALID", message=str(error))
+        case TokenUncheckedError():
+            # Nothing is wrong with the token as far as is known: another one would fare no better.
+            return ErrorStatus(code=grpc.StatusCode.UNAVAILABLE, reason="UNAVAILABLE", message=str(error))
         case PermissionDeniedError():
             return ErrorStatus(
                 code=grpc.StatusCode.PERMISSION_DENIED,

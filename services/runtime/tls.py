@@ -7,21 +7,30 @@ which stands among its alternative names, too.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc
 import structlog
 
+from services.runtime.clock import MachineClock, machine_now
 from services.runtime.config import ConfigurationError
 from services.runtime.files import Stamp, stamp
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 log = structlog.get_logger()
 
 _LOOK_SECONDS: Final = 1.0
+# A certificate is warned of so long before it ends, or in the last third of its time where that is shorter.
+_WARNED_BEFORE: Final = timedelta(days=14)
+_WARNED_EVERY: Final = timedelta(hours=1)
 # A server of ours ends connections of this age, which gRPC spreads by a tenth either way, and what is under way over
 # them so much later.
 MAX_CONNECTION_AGE_SECONDS: Final = 30 * 60
@@ -51,22 +60,41 @@ class TlsFiles:
         return cls(certificate=Path(certificate), key=Path(key), authority=Path(authority))
 
 
+class _Ending(NamedTuple):
+    """From when on a certificate ends soon, and when it does."""
+
+    soon: datetime
+    ends: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class _Material:
     certificate: bytes
     key: bytes
     authority: bytes
+    ending: _Ending
+
+
+# What of each file changes when it does; None for one that is not there.
+_Stamps = tuple[Stamp | None, ...]
 
 
 class Certificates:
     """What the files hold, read again when they change. Key and certificate that do not fit yet (one file was written,
-    the other was not) are passed over until they do."""
+    the other was not) are passed over until they do. What ends soon is warned of."""
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, *, now: MachineClock = machine_now) -> None:
         self._files = files
-        self._seen: tuple[Stamp, ...] = ()
+        self._now = now
+        # Servers ask from threads of their own.
+        self._looking = threading.Lock()
         self._looked = 0.0
+        self._warned: datetime | None = None
+        # Of files that could not be taken.
+        self._refused: _Stamps = ()
+        self._seen = self._stamps()
         self._material = self._read()
+        self._warn()
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """For a server that lets nobody in without a certificate of the authority; each handshake takes the newest."""
@@ -98,42 +126,62 @@ class Certificates:
 
     def material(self) -> _Material:
         """What the files held when they were last looked at, which is at most a second ago. Compare by identity."""
-        now = time.monotonic()
-        if now - self._looked >= _LOOK_SECONDS:
-            self._looked = now
-            try:
-                if self._stamps() != self._seen:
-                    self._material = self._read()
-                    log.info("certificates_read", certificate=str(self._files.certificate))
-            except (OSError, ConfigurationError) as error:
-                log.error("certificates_not_read", error=str(error))
-        return self._material
+        with self._looking:
+            if time.monotonic() - self._looked >= _LOOK_SECONDS:
+                self._looked = time.monotonic()
+                self._look()
+            return self._material
 
-    def _stamps(self) -> tuple[Stamp, ...]:
-        return tuple([stamp(path) for path in (self._files.certificate, self._files.key, self._files.authority)])
+    def _look(self) -> None:
+        """Takes files that have changed; those that cannot be taken are tried again, and told of once."""
+        stamps = self._stamps()
+        if stamps != self._seen or self._refused:
+            try:
+                self._material = self._read()
+            except ConfigurationError as error:
+                if stamps != self._refused:
+                    log.error("certificates_not_read", error=str(error))
+                self._refused = stamps
+            else:
+                self._seen, self._refused, self._warned = stamps, (), None
+                log.info("certificates_read", certificate=str(self._files.certificate))
+        self._warn()
+
+    def _warn(self) -> None:
+        now, (soon, ends) = self._now(), self._material.ending
+        if now >= soon and (self._warned is None or now - self._warned >= _WARNED_EVERY):
+            self._warned = now
+            log.warning("certificate_ends_soon", certificate=str(self._files.certificate), ends=ends.isoformat())
+
+    def _stamps(self) -> _Stamps:
+        return tuple([_stamp(path) for path in (self._files.certificate, self._files.key, self._files.authority)])
 
     def _read(self) -> _Material:
         try:
-            seen = self._stamps()
-            material = _Material(
-                self._files.certificate.read_bytes(), self._files.key.read_bytes(), self._files.authority.read_bytes()
-            )
+            certificate, key = self._files.certificate.read_bytes(), self._files.key.read_bytes()
+            authority = self._files.authority.read_bytes()
         except OSError as error:
             raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}") from None
-        _check_pair(material)
-        self._seen = seen
-        return material
+        return _Material(certificate, key, authority, _checked(certificate, key, authority))
 
 
-def _check_pair(material: _Material) -> None:
-    """Raises ConfigurationError where the key is not the certificate's."""
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        return stamp(path)
+    except OSError:
+        return None
+
+
+def _checked(certificate_pem: bytes, key_pem: bytes, authority_pem: bytes) -> _Ending:
+    """When the certificate ends, or its authority's where that is earlier; raises ConfigurationError where the key is
+    not the certificate's."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
     try:
-        certificate = x509.load_pem_x509_certificate(material.certificate)
-        key = serialization.load_pem_private_key(material.key, password=None)
-        x509.load_pem_x509_certificates(material.authority)
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        key = serialization.load_pem_private_key(key_pem, password=None)
+        authorities = x509.load_pem_x509_certificates(authority_pem)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"certificate, key or authority is no PEM that can be read: {error}") from None
 
@@ -145,6 +193,13 @@ def _check_pair(material: _Material) -> None:
 
     if encoded(certificate.public_key()) != encoded(key.public_key()):
         raise ConfigurationError("the key is not the one of the certificate")
+    # While an authority changes, the file holds the old one beside the new one.
+    return min(_ending(certificate), max([_ending(authority) for authority in authorities]))
+
+
+def _ending(certificate: x509.Certificate) -> _Ending:
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return _Ending(soon=ends - min(_WARNED_BEFORE, (ends - begins) / 3), ends=ends)
 
 
 def peer_name(context: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
 import urllib.parse
@@ -23,7 +24,7 @@ import structlog
 
 from services.runtime.config import ConfigurationError
 from services.runtime.files import Stamp, stamp
-from services.runtime.identity import PRINCIPAL, Caller, TokenInvalidError
+from services.runtime.identity import PRINCIPAL, Caller, TokenInvalidError, TokenUncheckedError
 
 log = structlog.get_logger()
 
@@ -32,6 +33,9 @@ _ALGORITHMS: Final = {("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256"}
 # How far the clocks of who issues and who checks may lie apart.
 SKEW_SECONDS: Final = 30
 REQUIRED_CLAIMS: Final = ("iss", "aud", "sub", "jti", "iat", "nbf", "exp")
+# How long a token may last from when it was issued, and how long the keys of a URL hold without being read again.
+MAX_TOKEN_DAYS: Final = 366
+MAX_KEY_HOURS: Final = 24
 
 _LOOK_SECONDS = 1.0
 _FETCH_SECONDS = 60.0
@@ -59,12 +63,15 @@ _PROBLEMS: Final[tuple[tuple[type[Exception], str], ...]] = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRules:
     """Whose tokens are accepted, and for whom they must be. `key_set`: a path, or a URL of https (or http on loopback)
-    that gives a JWKS; `revoked`: the file with the revoked ids, empty for none."""
+    that gives a JWKS; `revoked`: the file with the revoked ids, empty for none. `max_token_days`: how long a token may
+    last from when it was issued; `max_key_hours`: how long keys of a URL hold that cannot be read again."""
 
     issuer: str
     audience: str
     key_set: str
     revoked: str = ""
+    max_token_days: int = MAX_TOKEN_DAYS
+    max_key_hours: int = MAX_KEY_HOURS
 
     def __post_init__(self) -> None:
         if not self.key_set_url:
@@ -97,6 +104,10 @@ class TokenVerifier:
         self._verified: dict[str, _Verified] = {}
         self._seen: dict[str, Stamp] = {}
         self._content = b""
+        # A file that is there is looked at, however old it is.
+        self._keys_last = rules.max_key_hours * 3600 if rules.key_set_url else math.inf
+        self._keys_read = now()
+        self._keys_outdated = False
 
     async def begin(self) -> None:
         """Reads keys and revocations for the first time; raises ConfigurationError where they cannot be had."""
@@ -119,7 +130,9 @@ class TokenVerifier:
             tasks.create_task(_keep_looking("revocations", _LOOK_SECONDS, self._look_for_revocations))
 
     def verify(self, token: str) -> Caller:
-        """The bearer of a token; raises TokenInvalidError with a sentence that says what is wrong with it."""
+        """The bearer of a token; raises TokenInvalidError with a sentence that says what is wrong with it, or
+        TokenUncheckedError where the keys are too old to tell."""
+        self._check_keys()
         verified = self._verified.get(token)
         if verified is None:
             verified = self._verify(token)
@@ -131,6 +144,15 @@ class TokenVerifier:
         if verified.caller.token_id in self._revoked:
             raise TokenInvalidError("the token was revoked")
         return verified.caller
+
+    def _check_keys(self) -> None:
+        """Raises TokenUncheckedError where the keys were last read too long ago: one that got out may be gone since."""
+        if self._now() - self._keys_read <= self._keys_last:
+            return
+        if not self._keys_outdated:
+            self._keys_outdated = True
+            log.error("token_keys_outdated", hours=self._rules.max_key_hours)
+        raise TokenUncheckedError(TokenUncheckedError.__doc__)
 
     def _verify(self, token: str) -> _Verified:
         if len(token) > _MAX_TOKEN_CHARACTERS:
@@ -151,13 +173,15 @@ class TokenVerifier:
                 leeway=SKEW_SECONDS,
                 options={"require": list(REQUIRED_CLAIMS)},
             )
-            expires = float(claims["exp"]) + SKEW_SECONDS
+            expires = float(claims["exp"])
+            if expires - float(claims["iat"]) > self._rules.max_token_days * 86400:
+                raise TokenInvalidError(f"a token lasts for at most {self._rules.max_token_days} days; get another one")
         except (TypeError, ValueError, OverflowError):
             # Claims of another kind than they should be.
             raise TokenInvalidError("the token cannot be read") from None
         except jwt.PyJWTError as error:
             raise TokenInvalidError(next(words for kind, words in _PROBLEMS if isinstance(error, kind))) from None
-        return _Verified(caller=self._caller(claims), expires=expires)
+        return _Verified(caller=self._caller(claims), expires=expires + SKEW_SECONDS)
 
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
         """Who the claims name: `sub`; `roles` (a list) and `scope` (words) say what is allowed; `store` and `terminal`
@@ -191,6 +215,7 @@ class TokenVerifier:
             self._take_keys(await asyncio.wait_for(fetching, 2 * _FETCH_TIMEOUT_SECONDS))
         else:
             self._look_at(self._rules.key_set, self._take_keys)
+        self._keys_read, self._keys_outdated = self._now(), False
 
     async def _look_for_revocations(self) -> None:
         if self._rules.revoked:
