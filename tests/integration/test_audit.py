@@ -20,6 +20,7 @@ import asyncpg
 import grpc
 import pytest
 import pytest_asyncio
+import structlog
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from loyalty.notifier.v1 import notifier_service_pb2 as notifier_pb
@@ -178,6 +179,14 @@ async def test_a_refused_call_leaves_a_line_that_says_who_where_what_and_why(led
     assert [line["number"] for line in written] == [1, 2, 3, 4]
     assert {(line["outcome"], line["member_ids"], line["left_out"]) for line in written} == {("REFUSED", "", 0)}
     assert before - timedelta(seconds=1) < written[0]["call_time"] <= written[-1]["call_time"] <= machine_now()
+
+
+async def test_the_log_says_who_was_refused_to_act_for_another(ledger: Any) -> None:
+    shop = bearer("backend", sub="shop", behalf="boss")
+    with structlog.testing.capture_logs() as logged:
+        await refused(ledger.GetProgramme(pb.GetProgrammeRequest(), metadata=shop, timeout=10))
+    (line,) = [line for line in logged if line["event"] == "rpc_finished"]
+    assert (line["reason"], line["principal"]) == ("DELEGATION_DENIED", "shop")
 
 
 async def test_who_is_let_in_or_not_known_leaves_no_line(ledger: Any, lines: Lines) -> None:

