@@ -7,6 +7,7 @@ knows of it: what both agree on is more likely to be what was meant.
 from __future__ import annotations
 
 import functools
+import math
 from calendar import monthrange
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -67,6 +68,13 @@ class Rules:
     per_day: int | None = None
     back_dating: int | None = None
     bonuses: tuple[Bonus, ...] = ()
+    activities: tuple[tuple[str, int], ...] = ()
+    # From a day on so many cents of another currency are worth so many at home: (day, currency, amount, worth).
+    rates: tuple[tuple[str, str, int, int], ...] = ()
+    # The currency of a market in which all members are at home, and which then has the rates; what earns there.
+    abroad: str = ""
+    abroad_zone: str = "Asia/Kolkata"
+    abroad_per: int = 0
 
     def yaml(self) -> str:
         """The programme file that says the same."""
@@ -82,6 +90,8 @@ class Rules:
         ]
         lines += [f"  pending: P{self.pending}D"] if self.pending else []
         lines += ["  bonuses:", *[f"    - {bonus.yaml()}" for bonus in self.bonuses]] if self.bonuses else []
+        if self.activities:
+            lines += ["  activities:", *[f"    - {{id: {name}, points: {points}}}" for name, points in self.activities]]
         period = f", period: P{self.period[0]}{self.period[1]}" if self.period else ""
         lines += [
             f"expiry: {{policy: {self.policy}{period}}}",
@@ -101,7 +111,24 @@ class Rules:
             "    - name: Regular",
             '      from: "300.00"',
             '      earning_multiplier: "1.25"',
+            "    - {name: Plus, plan: plus}",
         ]
+        rates = [
+            f'{{from: "{day}", currency: {currency}, amount: "{decimal(amount)}", worth: "{decimal(worth)}"}}'
+            for day, currency, amount, worth in self.rates
+        ]
+        if self.abroad:
+            lines += [
+                "markets:",
+                "  abroad:",
+                f"    currency: {self.abroad}",
+                f"    time_zone: {self.abroad_zone}",
+                '    thresholds: {regular: {from: "1200.00"}}',
+                f"    rates: [{', '.join(rates)}]",
+            ]
+            lines += [f'    per: "{decimal(self.abroad_per)}"'] if self.abroad_per else []
+        else:
+            lines += [f"rates: [{', '.join(rates)}]"] if rates else []
         return "\n".join(lines) + "\n"
 
     def local(self, at: datetime) -> date:
@@ -113,6 +140,10 @@ class Rules:
         if self.period is None or self.policy == "inactivity":
             return None
         return later(date(active.year, 12, 31) if self.policy == "calendar_year" else active, self.period)
+
+
+def decimal(cents: int) -> str:
+    return f"{cents // 100}.{cents % 100:02}"
 
 
 def later(day: date, period: tuple[int, str]) -> date:
@@ -142,7 +173,8 @@ class Given:
     key: Key
     counts: str | frozenset[int]
     base: int = 0
-    rate: Fraction | None = None  # points for a cent; None: a fixed number
+    rate: Fraction | None = None  # points for a cent at home; None: a fixed number
+    worth: Fraction = Fraction(1)  # of a cent, at home
     back: int = 0  # of its lines
     taken: int = 0
     since: int = 0  # what had come back before it was given
@@ -153,6 +185,7 @@ class Bought:
     """A purchase with what came back of it, or, with amount 0, what waits for it."""
 
     occurred: datetime | None = None
+    currency: str = ""
     amount: int = 0
     goods: int = 0
     lines: tuple[commands.Line, ...] = ()
@@ -201,6 +234,9 @@ class Model:
         self.asked: dict[str, tuple[int, bool, str]] = {}
         self.adjusted_on: dict[date, int] = {}
         self.classes: list[tuple[int, str, datetime]] = []
+        # When the member left, and when it came back.
+        self.absences: list[list[datetime]] = []
+        self.abroad = False
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -279,7 +315,9 @@ class Model:
             return "rejected"
         try:
             if isinstance(command, commands.RecordPurchase | commands.RecordReturn):
-                check_amount(command)
+                self.check_amount(command, occurred)
+            if isinstance(command, commands.RecordMembershipFee):
+                self.check_fee(command, occurred)
             if isinstance(command, commands.SetEarningClass) and any(
                 command.sequence <= one[0] for one in self.classes
             ):
@@ -302,9 +340,94 @@ class Model:
     def EnrollMember(self, command: commands.EnrollMember, occurred: datetime, instant: datetime) -> str:
         if self.joined is not None:
             raise Refused("MEMBER_EXISTS")
+        if command.market and not self.rules.abroad:
+            raise Rejected
         self.joined = self.activity = occurred
+        self.abroad = bool(command.market)
         self.issue([(self.fresh(self.rules.local(occurred)), self.rules.sign_up)])
         return "MEMBER_JOINED"
+
+    def is_away(self, at: datetime) -> bool:
+        return any(span[0] <= at and not (len(span) > 1 and span[1] <= at) for span in self.absences)
+
+    def here(self, at: datetime) -> None:
+        if self.is_away(at):
+            raise Refused("MEMBER_RESIGNED")
+
+    def class_at(self, at: datetime) -> str:
+        in_force = [name for _, name, effective in self.classes if effective <= at]
+        return in_force[-1] if in_force else "guest"
+
+    def thawed(self, at: datetime) -> None:
+        if self.class_at(at) == "suspended":
+            raise Refused("ACCOUNT_SUSPENDED")
+
+    def ResignMember(self, command: commands.ResignMember, occurred: datetime, instant: datetime) -> str:
+        if self.absences and len(self.absences[-1]) == 1:
+            raise Refused("MEMBER_RESIGNED")
+        assert self.joined is not None
+        if occurred < max([self.joined, *[span[1] for span in self.absences]]):
+            raise Refused("MEMBERSHIP_CHANGED_LATER")
+        self.absences.append([occurred])
+        return "MEMBER_RESIGNED"
+
+    def RejoinMember(self, command: commands.RejoinMember, occurred: datetime, instant: datetime) -> str:
+        if not self.absences or len(self.absences[-1]) == 2:
+            raise Refused("MEMBER_ENROLLED")
+        if occurred < self.absences[-1][0]:
+            raise Refused("MEMBERSHIP_CHANGED_LATER")
+        self.absences[-1].append(occurred)
+        return "MEMBER_REJOINED"
+
+    def RecordActivity(self, command: commands.RecordActivity, occurred: datetime, instant: datetime) -> str:
+        self.here(occurred)
+        assert self.joined is not None
+        earns = occurred > self.joined and self.class_at(occurred) != "suspended"
+        points = dict(self.rules.activities).get(command.activity, 0) if earns else 0
+        self.issue([(self.fresh(self.rules.local(occurred)), points)])
+        self.activity = max(self.activity, occurred)
+        return "ACTIVITY_RECORDED"
+
+    def RecordMembershipFee(self, command: commands.RecordMembershipFee, occurred: datetime, instant: datetime) -> str:
+        self.here(occurred)
+        if command.plan != "plus":
+            raise Refused("PLAN_UNKNOWN")
+        return "MEMBERSHIP_FEE_RECORDED"
+
+    # --- money --------------------------------------------------------------------------------------------------
+
+    def worth(self, currency: str, at: datetime) -> Fraction | None:
+        """What a cent of a currency is worth at home on the calendar there; None where it is not taken."""
+        abroad = self.rules.abroad if self.abroad else ""
+        if currency == (abroad or "EUR"):
+            return Fraction(1)
+        day = at.astimezone(ZoneInfo(self.rules.abroad_zone if abroad else self.rules.zone)).date()
+        rates = self.rules.rates if bool(self.rules.abroad) == bool(abroad) else ()
+        known = [Fraction(to, of) for since, name, of, to in rates if name == currency and since <= day.isoformat()]
+        return known[-1] if known else None
+
+    def per(self) -> int:
+        return (self.abroad and self.rules.abroad and self.rules.abroad_per) or self.rules.per
+
+    def check_amount(self, command: commands.RecordPurchase | commands.RecordReturn, occurred: datetime) -> None:
+        """What the contract and the currency ask of an amount."""
+        named = command.returned_lines if isinstance(command, commands.RecordReturn) else ()
+        if named and not command.purchase_id:
+            raise Rejected
+        if named and not command.amount:
+            return
+        known = self.purchases.get(command.purchase_id)
+        linked = isinstance(command, commands.RecordReturn) and known is not None and known.currency == command.currency
+        if command.amount <= 0 or not (linked or self.worth(command.currency, occurred)):
+            raise Rejected
+        if command.lines and sum(line.amount for line in command.lines) != command.amount:
+            raise Rejected
+
+    def check_fee(self, command: commands.RecordMembershipFee, occurred: datetime) -> None:
+        if command.amount <= 0 or not self.worth(command.currency, occurred):
+            raise Rejected
+        if command.end_time <= (command.start_time or occurred):
+            raise Rejected
 
     def issue(self, parts: Parts) -> None:
         self.issued += sum(points for _, points in parts)
@@ -314,8 +437,9 @@ class Model:
         bought = self.purchases.setdefault(command.purchase_id, Bought())
         if bought.amount:
             raise Refused("PURCHASE_EXISTS")
+        self.here(occurred)
         bought.occurred, bought.amount, bought.lines = occurred, command.amount, command.lines
-        bought.store = command.store_id
+        bought.store, bought.currency = command.store_id, command.currency
         kinds = commands.LineKind
         bought.goods = (
             sum(line.amount for line in command.lines if line.kind is kinds.GOODS) if command.lines else command.amount
@@ -346,30 +470,31 @@ class Model:
 
     def earned(self, bought: Bought, occurred: datetime) -> list[Given]:
         assert self.joined is not None
-        if occurred <= self.joined:
+        if occurred <= self.joined or self.class_at(occurred) == "suspended":
             return []
         rules = self.rules
+        worth = self.worth(bought.currency, occurred)
+        assert worth is not None
         base = bought.amount if rules.base == "total" else bought.goods
         counts = "total" if rules.base == "total" else "goods"
 
         def rate(multiplier: int) -> Fraction:
-            return Fraction(rules.points * multiplier, rules.per * 10_000)
+            return Fraction(rules.points * multiplier, self.per() * 10_000)
 
-        in_force = [name for _, name, effective in self.classes if effective <= occurred]
-        first = rate(MULTIPLIERS[in_force[-1]] if in_force else 10_000)
-        given = [Given(int(base * first), FOR_EVER, counts, base, first)]
+        first = rate(MULTIPLIERS[self.class_at(occurred)])
+        given = [Given(int(nearest(base * worth) * first), FOR_EVER, counts, base, first, worth)]
         for bonus in rules.bonuses:
             weekday = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[rules.local(occurred).weekday()]
             if (bonus.first_purchase and self.recorded) or (bonus.weekdays and weekday not in bonus.weekdays):
                 continue
-            if base < max(bonus.minimum, 1):
+            if nearest(base * worth) < max(bonus.minimum, 1):
                 continue
             if not bonus.multiplier:
                 given.append(Given(bonus.points, FOR_EVER, counts))
                 continue
             extra = rate(int(Fraction(bonus.multiplier) * 10_000) - 10_000)
             if not bonus.departments:
-                given.append(Given(int(base * extra), FOR_EVER, counts, base, extra))
+                given.append(Given(int(nearest(base * worth) * extra), FOR_EVER, counts, base, extra, worth))
                 continue
             lines = frozenset(
                 number
@@ -378,7 +503,7 @@ class Model:
             )
             if lines:
                 some = sum(bought.lines[number - 1].amount for number in lines)
-                given.append(Given(int(some * extra), FOR_EVER, lines, some, extra))
+                given.append(Given(int(nearest(some * worth) * extra), FOR_EVER, lines, some, extra, worth))
         return given
 
     def RecordReturn(self, command: commands.RecordReturn, occurred: datetime, instant: datetime) -> str:
@@ -387,7 +512,9 @@ class Model:
             whole = not command.lines or self.rules.base == "total"
             goods = sum(line.amount for line in command.lines if line.kind is commands.LineKind.GOODS)
             base = 0 if occurred <= self.joined else command.amount if whole else goods
-            points = base * self.rules.points // self.rules.per
+            worth = self.worth(command.currency, occurred)
+            assert worth is not None
+            points = nearest(base * worth) * self.rules.points // self.per()
             self.issued -= points
             self.debt += points - sum(part for _, part in self.draw(self.lots, points))
             return "RETURN_RECORDED"
@@ -401,6 +528,8 @@ class Model:
     def bring_back(self, bought: Bought, command: commands.RecordReturn) -> None:
         if bought.voided:
             raise Refused("PURCHASE_VOIDED")
+        if command.amount and command.currency != bought.currency:
+            raise Refused("RETURN_CURRENCY_DIFFERS")
         amount, goods = command.amount, None
         if command.lines:
             goods = sum(line.amount for line in command.lines if line.kind is commands.LineKind.GOODS)
@@ -455,7 +584,7 @@ class Model:
             elif given.rate is None:
                 keeps = given.points * (bought.amount - returned) // (bought.amount - given.since)
             else:
-                keeps = int(left * given.rate)
+                keeps = int(nearest(left * given.worth) * given.rate)
             takes.append((given, back, max(given.points - keeps - given.taken, 0)))
         lots, pending, gone = dict(self.lots), dict(self.pending), dict(self.gone)
         missing = unissued = 0
@@ -511,6 +640,7 @@ class Model:
         return "PURCHASE_VOIDED"
 
     def AwardPoints(self, command: commands.AwardPoints, occurred: datetime, instant: datetime) -> str:
+        self.here(occurred)
         bought = self.purchases.get(command.purchase_id)
         if command.purchase_id and (bought is None or not bought.amount):
             raise Refused("PURCHASE_UNKNOWN")
@@ -584,6 +714,8 @@ class Model:
         if command.offline:
             parts = self.draw(self.lots, command.points)
         else:
+            self.here(instant)
+            self.thawed(instant)
             self.check_size(command.points)
             parts = self.spend(command.points)
         owed = command.points - sum(part for _, part in parts)
@@ -610,6 +742,8 @@ class Model:
         return "REDEMPTION_REVERSED"
 
     def HoldPoints(self, command: commands.HoldPoints, occurred: datetime, instant: datetime) -> str:
+        self.here(instant)
+        self.thawed(instant)
         self.check_size(command.points)
         self.holds[command.request_id] = (instant + command.ttl, self.spend(command.points))
         return "POINTS_HELD"
@@ -630,6 +764,7 @@ class Model:
         return parts
 
     def CaptureHold(self, command: commands.CaptureHold, occurred: datetime, instant: datetime) -> str:
+        self.thawed(instant)
         parts = self.out_of_hold(command.hold_id, command.points)
         self.redeemed += sum(part for _, part in parts)
         self.activity = max(self.activity, instant)
@@ -647,23 +782,15 @@ class Model:
         return "HOLD_EXTENDED"
 
     def SetEarningClass(self, command: commands.SetEarningClass, occurred: datetime, instant: datetime) -> str:
-        if command.earning_class not in MULTIPLIERS:
+        if command.earning_class not in (*MULTIPLIERS, "suspended"):
             raise Refused("EARNING_CLASS_UNKNOWN")
         self.classes.append((command.sequence, command.earning_class, command.effective_time))
         return "EARNING_CLASS_SET"
 
 
-def check_amount(command: commands.RecordPurchase | commands.RecordReturn) -> None:
-    """What the contract and the currency ask of an amount."""
-    named = command.returned_lines if isinstance(command, commands.RecordReturn) else ()
-    if named and not command.purchase_id:
-        raise Rejected
-    if named and not command.amount:
-        return
-    if command.currency != "EUR" or command.amount <= 0:
-        raise Rejected
-    if command.lines and sum(line.amount for line in command.lines) != command.amount:
-        raise Rejected
+def nearest(cents: Fraction) -> int:
+    """Whole cents, halves up."""
+    return math.floor(cents + Fraction(1, 2))
 
 
 def draw_order(key: Key) -> tuple[date, date]:

@@ -14,7 +14,7 @@ from services.ledger.domain.decide import Now, decide
 from services.ledger.domain.events import EntryKind, Event, LineReturn
 from services.ledger.domain.state import Known, Member, Purchase, Redemption
 from services.ledger.domain.views import AsOf
-from services.programme import Programme, parse
+from services.programme import SINCE_EVER, Programme, Version, Versions, parse
 
 WARSAW = ZoneInfo("Europe/Warsaw")
 _FILE = """
@@ -60,20 +60,26 @@ def shipping(amount: int) -> Line:
 class Shop:
     """One member, its purchases and redemptions, and a clock; each call is one command, decided now."""
 
-    def __init__(self, rules: Programme, now: datetime, *, joined: datetime | None = None) -> None:
+    def __init__(self, rules: Programme, now: datetime, *, joined: datetime | None = None, market: str = "") -> None:
         self.programme, self.now = rules, now
+        self.later: list[Version] = []
         self.events: list[Event] = []
         self.known = Known()
         self._purchases: dict[str, Purchase] = {}
         self._redemptions: dict[str, Redemption] = {}
         self._details: dict[str, Mapping[str, Any] | None] = {}
-        self.do(commands.EnrollMember, at=joined or now - timedelta(days=1), channel="")
+        self.do(commands.EnrollMember, at=joined or now - timedelta(days=1), channel="", market=market)
+
+    @property
+    def versions(self) -> Versions:
+        """The programme, as if it had always been, and those that follow it."""
+        return Versions([Version(programme=self.programme, from_time=SINCE_EVER), *self.later])
 
     @property
     def member(self) -> Member:
         """The member as it stands now."""
         assert self.known.member is not None
-        return catch_up(self.programme, self.known.member, self.now)[1]
+        return catch_up(self.versions, self.known.member, self.now)[1]
 
     @property
     def balance(self) -> tuple[int, int, int, int]:
@@ -109,7 +115,7 @@ class Shop:
             redemption=self._redemptions.get(about[1]),
             bought=self._details.get(about[0]),
         )
-        decision = decide(self.programme, Now(time=self.now), known, command)
+        decision = decide(self.versions, Now(time=self.now), known, command)
         self.known = decision.known
         if decision.known.purchase is not None:
             self._purchases[about[0]] = decision.known.purchase
@@ -129,12 +135,13 @@ class Shop:
         at: datetime | None = None,
         store_id: str = "",
         exchange_id: str = "",
+        currency: str = "EUR",
     ) -> Event:
         return self.do(
             commands.RecordPurchase,
             at=at,
             purchase_id=purchase_id,
-            **_movement(amount, lines, store_id),
+            **_movement(amount, lines, store_id, currency),
             exchange_id=exchange_id,
         )
 
@@ -145,18 +152,47 @@ class Shop:
         named: tuple[LineReturn, ...] = (),
         purchase_id: str = "a",
         at: datetime | None = None,
+        currency: str = "EUR",
     ) -> Event:
         return self.do(
             commands.RecordReturn,
             at=at,
             purchase_id=purchase_id,
-            **_movement(amount, lines, ""),
+            **_movement(amount, lines, "", currency),
             reason="damaged",
             returned_lines=named,
         )
 
     def void(self, *, purchase_id: str = "a", store_id: str = "", at: datetime | None = None) -> Event:
         return self.do(commands.VoidPurchase, at=at, purchase_id=purchase_id, store_id=store_id, reason="mistake")
+
+    def resign(self, *, at: datetime | None = None) -> Event:
+        return self.do(commands.ResignMember, at=at, reason="by_itself")
+
+    def rejoin(self, *, at: datetime | None = None) -> Event:
+        return self.do(commands.RejoinMember, at=at, channel="web")
+
+    def act(self, activity: str, *, at: datetime | None = None) -> Event:
+        return self.do(commands.RecordActivity, at=at, activity=activity, reference="review 1", channel="app")
+
+    def pay(
+        self,
+        plan: str,
+        *,
+        amount: int = 1000,
+        start: datetime | None = None,
+        end: datetime,
+        at: datetime | None = None,
+        currency: str = "EUR",
+    ) -> Event:
+        fields = {"plan": plan, "amount": amount, "currency": currency, "start_time": start, "end_time": end}
+        return self.do(commands.RecordMembershipFee, at=at, **fields)
+
+    def set_class(self, name: str, *, effective: datetime | None = None) -> Event:
+        sequence = len(self.member.classes) + 1
+        return self.do(
+            commands.SetEarningClass, earning_class=name, effective_time=effective or self.now, sequence=sequence
+        )
 
     def award(self, points: int, *, purchase_id: str = "", at: datetime | None = None) -> Event:
         return self.do(commands.AwardPoints, at=at, points=points, reason="x", note="", purchase_id=purchase_id)
@@ -218,9 +254,9 @@ def lot_of(activates: str, expires: str) -> tuple[date, date]:
     return date.fromisoformat(activates), date.fromisoformat(expires)
 
 
-def _movement(amount: int, lines: tuple[Line, ...], store_id: str) -> dict[str, Any]:
+def _movement(amount: int, lines: tuple[Line, ...], store_id: str, currency: str) -> dict[str, Any]:
     return {
-        "currency": "EUR" if amount else "",
+        "currency": currency if amount else "",
         "amount": amount,
         "lines": lines,
         "store_id": store_id,
@@ -231,6 +267,6 @@ def _movement(amount: int, lines: tuple[Line, ...], store_id: str) -> dict[str, 
 
 def as_of(rules: Programme, events: Iterable[Event], at: datetime) -> Member | None:
     """The member at an instant, from all of its events."""
-    view = AsOf(rules, at)
+    view = AsOf(Versions.only(rules), at)
     view.add(events)
     return view.member()

@@ -61,7 +61,7 @@ def import_history(
     """
     from services.cli import importing
 
-    with _interruptible("interrupted; the same command goes on where it was"):
+    with interruptible("interrupted; the same command goes on where it was"):
         adds_up = importing.import_history(
             source,
             format_name,
@@ -99,7 +99,7 @@ def export(
     """Write what is true of an instant, or the journal of a period, into a CSV file."""
     from services.cli import exporting
 
-    with _interruptible(f"interrupted; {output} is as it was"):
+    with interruptible(f"interrupted; {output} is as it was"):
         exporting.export(what, data=data, at=at, output=output, period=period)
 
 
@@ -112,7 +112,7 @@ def advance(
     """Move the clock of a folder that lives in simulated time, and show what fell due."""
     from services.cli import advancing
 
-    with _interruptible("interrupted; the same command goes on where it was"):
+    with interruptible("interrupted; the same command goes on where it was"):
         advancing.advance(data, to)
 
 
@@ -120,7 +120,7 @@ def check(data: Data = DEFAULT_DIRECTORY, as_json: AsJson = False) -> None:
     """Rebuild every state from the entries and compare; exit code 1 where anything differs."""
     from services.cli import checking
 
-    with _interruptible("interrupted"):
+    with interruptible("interrupted"):
         clean = checking.check(data, as_json=as_json)
     if not clean:
         raise typer.Exit(1)
@@ -134,12 +134,12 @@ def demo(
     """Live through a year of real purchases, then stand at a till."""
     from services.cli import demo as demonstration
 
-    with _interruptible("interrupted; `loyalty demo` goes on where the load was"):
+    with interruptible("interrupted; `loyalty demo` goes on where the load was"):
         demonstration.run(data)
 
 
 @contextlib.contextmanager
-def _interruptible(sentence: str) -> Iterator[None]:
+def interruptible(sentence: str) -> Iterator[None]:
     """Ctrl-C is a sentence and exit code 130; SIGTERM ends the command in the same order, with 143."""
     ended_by: int = signal.SIGINT
 

@@ -1,7 +1,7 @@
 """An installation: one folder that holds a programme, a clock, secrets, and all data of a local stack.
 
 DIR/installation.json   what it is, written last: a folder without it is none yet
-DIR/programme.yaml      the programme it lives by, a copy
+DIR/programme.yaml      the programme it was made with, a copy; the ledger has those that followed
 DIR/secrets/            0700: keys and revocations of tokens, certificates, the master key
 DIR/postgres/           the database cluster
 DIR/mailbox/            a Maildir of what was sent
@@ -193,12 +193,14 @@ def open_or_create(
         if kept.version != there.programme_version:
             raise CommandError(
                 f"{there.programme} was changed: it says {kept.version}, and this installation has lived by "
-                f"{there.programme_version}; put the old file back (a programme is changed by a new version, not here)"
+                f"{there.programme_version}; put the old file back, and change the programme with `loyalty "
+                "programme apply`"
             )
         if wanted is not None and wanted.version != there.programme_version:
             raise UsageError(
                 f"{directory} lives by the programme {there.programme_version} and {programme_file} is "
-                f"{wanted.version}; leave --programme out, or choose another folder with --data"
+                f"{wanted.version}; leave --programme out, or choose another folder with --data; "
+                "`loyalty programme apply` changes the programme of this one"
             )
         return there
     source = programme_file or DEFAULT_PROGRAMME

@@ -8,7 +8,7 @@ import sys
 import structlog
 import typer
 
-from services.cli import commands, master_keys, stack, tokens
+from services.cli import commands, master_keys, programmes, stack, tokens
 from services.cli.errors import CommandError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ stack.register(app)
 tokens.register(app)
 master_keys.register(app)
 commands.register(app)
+programmes.register(app)
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def status(
         healthy = "yes" if child["state"] == "healthy" else f"no: {child['state']}"
         table.add_row(name, str(child["pid"] or ""), uptime, str(child["restarts"]), healthy)
     Console().print(table)
-    typer.echo(f"gateway {state['addresses']['gateway']}, programme {state['programme']}, {state['clock']} time")
+    typer.echo(f"gateway {state['addresses']['gateway']}, made with {state['programme']}, {state['clock']} time")
 
 
 def down(data: Data = DEFAULT_DIRECTORY) -> None:
@@ -108,7 +108,7 @@ def _explain(connection: Connection) -> None:
     token_keys = connection.installation.token_keys
     first_token, first_id = shlex.quote(str(token_keys.first_token_file)), token_keys.first_token_id()
     typer.echo(
-        f"The stack is up, in {connection.installation.clock.value} time, by the programme "
+        f"The stack is up, in {connection.installation.clock.value} time, made with the programme "
         f"{connection.installation.programme_version}.\n"
         f"  gateway   {connection.gateway}  (JSON, gRPC-Web and gRPC)\n"
         f"  token     in {first_token} (id {first_id}); `loyalty token` makes others\n"

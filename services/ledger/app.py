@@ -11,12 +11,13 @@ from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from services import programme
 from services.ledger import store
 from services.ledger.config import Config
+from services.ledger.domain.rules import Rules, StoredVersion
 from services.ledger.rpc import LedgerServicer, describe
 from services.ledger.service import Ledger
 from services.runtime.audit import AuditTrail
 from services.runtime.clock import MachineClock, machine_now
 from services.runtime.config import ConfigurationError
-from services.runtime.database import create_pool, transact
+from services.runtime.database import Connection, create_pool, transact
 from services.runtime.server import Service
 
 MIGRATIONS = Path(__file__).parent / "sql" / "migrations"
@@ -25,9 +26,10 @@ MIGRATIONS = Path(__file__).parent / "sql" / "migrations"
 async def build(config: Config, stack: contextlib.AsyncExitStack, clock: MachineClock = machine_now) -> Service:
     """The ledger, ready to serve; what must be closed goes onto the stack."""
     try:
-        rules = programme.load(config.programme)
+        configured = programme.load(config.programme)
     except programme.ProgrammeError as error:
         raise ConfigurationError(str(error)) from None
+    document = config.programme.read_text(encoding="utf-8")
     pool = await create_pool(config.database_url, service="ledger")
     stack.push_async_callback(pool.close)
     installation = await transact(pool, lambda c: store.create(c, config.partitions, config.clock))
@@ -36,17 +38,17 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
             f"this ledger was created with {installation.partitions} partitions and a "
             f"{installation.clock_mode.value} clock; set LOYALTY_PARTITIONS and LOYALTY_CLOCK to that"
         )
+    rules = await transact(pool, lambda c: _rules(c, configured, document, clock))
     ledger = Ledger(
         dsn=config.database_url,
         pool=pool,
-        programme=rules,
+        rules=rules,
         installation=installation,
         lanes=config.lanes,
         clock=clock,
     )
     audit = AuditTrail("ledger", pool, clock)
-    source = config.programme.read_text(encoding="utf-8")
-    servicer = LedgerServicer(ledger, source=source, clock=clock, refused=audit.refused)
+    servicer = LedgerServicer(ledger, clock=clock, refused=audit.refused)
 
     def register(server: grpc.aio.Server) -> None:
         ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(servicer, server)
@@ -56,5 +58,41 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
         register=register,
         describe=describe,
         audit=audit,
-        background=[*[lane.run for lane in ledger.lanes], ledger.keep_swept, ledger.books.keep_folded],
+        background=[
+            *[lane.run for lane in ledger.lanes],
+            ledger.keep_swept,
+            ledger.books.keep_folded,
+            ledger.keep_versions,
+        ],
     )
+
+
+async def _rules(connection: Connection, configured: programme.Programme, document: str, clock: MachineClock) -> Rules:
+    """The versions of the programme that are stored; the configured one is the first where there are none.
+
+    Raises ConfigurationError where the configured one is not among them.
+    """
+    await store.lock_versions(connection)
+    try:
+        stored = await store.read_versions(connection)
+    except programme.ProgrammeError as error:
+        raise ConfigurationError(str(error)) from None
+    if not stored:
+        used = await store.read_last_version_used(connection)
+        if used not in (None, configured.version):
+            raise ConfigurationError(
+                f"this ledger has lived by the programme {used} and is configured with {configured.version}; put the "
+                "old file back, and then change the programme with `loyalty programme apply`"
+            )
+        first = StoredVersion(
+            number=1, programme=configured, document=document, from_time=programme.SINCE_EVER, recorded_time=clock()
+        )
+        await store.insert_version(connection, first)
+        stored = [first]
+    if configured.version not in [one.programme.version for one in stored]:
+        raise ConfigurationError(
+            f"the programme {configured.version} is none that this ledger has gone by; configure one of "
+            f"{', '.join(dict.fromkeys(one.programme.version for one in stored))}, and change the programme with "
+            "`loyalty programme apply`"
+        )
+    return Rules(stored)

@@ -18,7 +18,7 @@ from services.ledger.domain.catching_up import catch_up
 from services.ledger.domain.events import Entry
 from services.ledger.domain.journal import Booked, Days, Journal
 from services.ledger.domain.liability import Liability, Span, Sum, liability
-from services.programme.model import Programme
+from services.ledger.domain.rules import Rules
 from services.runtime.clock import SIMULATED_START, ClockMode, MachineClock
 from services.runtime.database import TRY_AGAIN, Connection, Pool, keep_going, transact
 from services.runtime.tail import Tail
@@ -54,14 +54,14 @@ class Bookkeeping:
         self,
         *,
         pool: Pool,
-        programme: Programme,
+        rules: Rules,
         installation: store.Installation,
         clock: MachineClock,
         tail: Tail[Entry],
     ) -> None:
         self._pool = pool
         self._tail = tail
-        self._programme = programme
+        self._rules = rules
         self._partitions = installation.partitions
         self._simulated = installation.clock_mode is ClockMode.SIMULATED
         self._clock = clock
@@ -124,10 +124,10 @@ class Bookkeeping:
                 now = known_at
             if self._simulated:
                 now = min(one.clock for one in known.ends.values())
-            span = Span.of(self._programme, period, now)
+            span = Span.of(self._rules.books, period, now)
             sums = await self._sums(connection, span, known)
         return Reckoned(
-            liability=liability(self._programme, span, sums),
+            liability=liability(self._rules.versions, span, sums),
             offsets={partition: end.entry_offset for partition, end in known.ends.items()},
         )
 
@@ -153,8 +153,8 @@ class Bookkeeping:
         )
 
     async def _recorded_by(self, connection: Connection, known_at: datetime) -> _Known:
-        day = Days(self._programme).day(known_at)
-        start = self._programme.start_of_local_day(day)
+        day = Days(self._rules.books).day(known_at)
+        start = self._rules.books.start_of_local_day(day)
         return _Known(
             folded=await self._places(connection, start),
             ends=await self._places(connection, known_at + _MICROSECOND),
@@ -195,10 +195,10 @@ class Bookkeeping:
         while due := await store.list_due_members(connection, partition, until, after, _CAUGHT_UP_AT_ONCE):
             keys = [store.MemberKey(partition, member_id) for _, member_id in due]
             for member in (await store.read_members(connection, keys)).values():
-                for event in catch_up(self._programme, member, until)[0]:
+                for event in catch_up(self._rules.versions, member, until)[0]:
                     journal.book(Booked.by_time(event))
             after = due[-1]
 
     def _journal(self, place: store.LogPlace) -> Journal:
         """An empty journal for the entries that follow."""
-        return Journal(self._programme, place.clock if self._simulated else None)
+        return Journal(self._rules.books, place.clock if self._simulated else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from services.ledger import store
@@ -20,6 +21,7 @@ from services.ledger.domain.encoding import (
 )
 from services.ledger.domain.events import Account, Entry, EntryKind, Event
 from services.ledger.domain.journal import Journal
+from services.ledger.domain.rules import Rules
 from services.ledger.domain.state import (
     LapsedLots,
     Member,
@@ -30,13 +32,14 @@ from services.ledger.domain.state import (
     evolve_redemption,
 )
 from services.programme import load
-from services.programme.model import Programme
+from services.programme.versions import Versions
 from services.runtime.clock import SIMULATED_START, ClockMode
 from services.runtime.command import CheckReport
 from services.runtime.database import Connection, connect
 
 _CHUNK = 2000
 _LISTED = 100
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class _Findings:
@@ -58,7 +61,6 @@ class _Findings:
 
 async def check(config: Config) -> CheckReport:
     """Checks every partition in one snapshot of the database."""
-    programme = load(config.programme)
     connection = await connect(config.database_url, service="ledger-check")
     findings = _Findings()
     checked: Counter[str] = Counter()
@@ -66,9 +68,12 @@ async def check(config: Config) -> CheckReport:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             installation = await store.read_installation(connection)
             if installation is not None:
+                # The first is stored when the ledger starts.
+                stored = await store.read_versions(connection)
+                rules = Rules(stored) if stored else Rules.only(load(config.programme), recorded_time=_NEVER)
                 for head in await store.read_heads(connection):
-                    await _check_partition(connection, installation.partitions, head, programme, findings, checked)
-                    await _check_journal(connection, installation, head.partition, programme, findings, checked)
+                    await _check_partition(connection, installation.partitions, head, rules, findings, checked)
+                    await _check_journal(connection, installation, head.partition, rules, findings, checked)
     finally:
         await connection.close()
     if findings.count > len(findings.found):
@@ -117,7 +122,7 @@ async def _check_partition(
     connection: Connection,
     partitions: int,
     head: store.Head,
-    programme: Programme,
+    rules: Rules,
     findings: _Findings,
     checked: Counter[str],
 ) -> None:
@@ -125,6 +130,7 @@ async def _check_partition(
     rebuilt = _Rebuilt()
     answers: dict[tuple[str, str], Entry] = {}
     offset, previous, recorded, clock = 0, GENESIS, None, None
+    versions = 1
     while True:
         chunk = await store.read_entries_for_check(connection, partition, offset, _CHUNK)
         for line in chunk:
@@ -142,6 +148,14 @@ async def _check_partition(
             if event.kind is EntryKind.CLOCK_ADVANCED:
                 clock = event.occurred_time
                 continue
+            if event.kind is EntryKind.PROGRAMME_APPLIED:
+                versions += 1
+                _check_version(rules, versions, event, where, findings)
+                continue
+            decided_by = rules.first(min(versions, len(rules.stored))).at(event.occurred_time).version
+            if entry.recorded_time >= rules.stored[0].recorded_time:
+                # What was written before versions were stored may have gone by another file.
+                findings.compare("version of the programme", where, decided_by, entry.programme_version)
             findings.compare("home of the member", where, partition_of(event.member_id, partitions), partition)
             _check_points(event, where, findings)
             joins = event.kind is EntryKind.MEMBER_JOINED
@@ -158,18 +172,21 @@ async def _check_partition(
     findings.compare("number of members", f"partition {partition}", len(members), head.members)
     if clock is not None:
         findings.compare("business time", f"partition {partition}", clock, head.business_time)
+    findings.compare("versions of the programme", f"partition {partition}", versions, head.versions)
+    stored_members = await store.read_members_for_check(connection, partition)
     expected = {
-        member_id: store.CheckedMember(
-            member=member,
-            pending=member.pending_points,
-            available=member.available,
-            held=member.held,
-            due_time=due_time(programme, member),
-        )
+        member_id: _expected(member, stored_members.get(member_id), rules.first(head.versions))
         for member_id, member in members.items()
     }
+    reckoned = await store.read_reckoned(connection, partition)
+    if reckoned < head.versions:
+        # Until all due times are reckoned anew, some are those of before.
+        for member_id, member in members.items():
+            before = _expected(member, stored_members.get(member_id), rules.first(reckoned))
+            if before == stored_members.get(member_id):
+                expected[member_id] = before
     for what, states, stored in (
-        ("member", expected, await store.read_members_for_check(connection, partition)),
+        ("member", expected, stored_members),
         ("purchase", rebuilt.purchases, await store.read_purchases_for_check(connection, partition)),
         ("redemption", rebuilt.redemptions, await store.read_redemptions_for_check(connection, partition)),
         ("lapsed lot", rebuilt.lapsed, await store.read_lapsed_lots_for_check(connection, partition)),
@@ -184,6 +201,31 @@ async def _check_partition(
     checked["held_points"] += sum(member.held for member in members.values())
     checked["debt"] += sum(member.debt for member in members.values())
     checked["redemptions"] += len(rebuilt.redemptions)
+
+
+def _check_version(rules: Rules, number: int, event: Event, where: str, findings: _Findings) -> None:
+    """A partition hears of the versions that are stored, one after the other."""
+    if number > len(rules.stored):
+        findings.differ("version of the programme", where, "stored", event.reference)
+        return
+    stored = rules.stored[number - 1]
+    told = (event.reference, event.effective_time, event.request_id)
+    findings.compare(
+        "version of the programme", where, (stored.programme.version, stored.from_time, stored.request_id), told
+    )
+
+
+def _expected(member: Member, stored: store.CheckedMember | None, versions: Versions) -> store.CheckedMember:
+    # Which versions are done with no entry says: they are where nothing was left to be written down.
+    if stored is not None:
+        member = member._replace(version=stored.member.version)
+    return store.CheckedMember(
+        member=member,
+        pending=member.pending_points,
+        available=member.available,
+        held=member.held,
+        due_time=due_time(versions, member),
+    )
 
 
 def _check_points(event: Event, where: str, findings: _Findings) -> None:
@@ -244,7 +286,7 @@ async def _check_journal(
     connection: Connection,
     installation: store.Installation,
     partition: int,
-    programme: Programme,
+    rules: Rules,
     findings: _Findings,
     checked: Counter[str],
 ) -> None:
@@ -252,7 +294,7 @@ async def _check_journal(
     # There is none before the ledger first starts.
     place = (await store.read_journal_cursors(connection)).get(partition)
     folded = place.entry_offset if place else 0
-    journal = Journal(programme, SIMULATED_START if installation.clock_mode is ClockMode.SIMULATED else None)
+    journal = Journal(rules.books, SIMULATED_START if installation.clock_mode is ClockMode.SIMULATED else None)
     after = 0
     while entries := await store.read_booked(connection, partition, after, folded, _CHUNK):
         for _, entry in entries:

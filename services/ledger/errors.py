@@ -4,8 +4,10 @@ LedgerError
 ├── RejectedError            the request cannot be taken as it is; nothing is written or kept
 │   ├── MemberUnknownError
 │   ├── NotEnrolledError
+│   ├── MarketUnknownError
 │   ├── CurrencyMismatchError
 │   ├── AmountNotPositiveError
+│   ├── FeePeriodError
 │   ├── LinesDoNotAddUpError
 │   ├── OccurredInFutureError
 │   ├── OccurredTooEarlyError
@@ -15,6 +17,11 @@ LedgerError
 │   ├── PeriodError
 │   ├── ClockNotSimulatedError
 │   ├── RequestIdReusedError
+│   ├── ProgrammeInvalidError
+│   ├── ProgrammeOrderError
+│   ├── ProgrammeUnchangedError
+│   ├── AnnouncementTooShortError
+│   ├── ProgrammeUnknownError
 │   ├── PageTokenError
 │   └── CursorAheadError
 ├── RefusedError             a rule of the programme says no; the refusal is an entry, and the answer for ever
@@ -24,6 +31,7 @@ LedgerError
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 from services.programme.model import Redemption
 
@@ -47,12 +55,20 @@ class NotEnrolledError(RejectedError):
     """the member had not joined at that time, as far as was known"""
 
 
+class MarketUnknownError(RejectedError):
+    """the programme has no market of this key"""
+
+
 class CurrencyMismatchError(RejectedError):
-    """the amount is not in the programme's currency"""
+    """the amount is in a currency that is not taken"""
 
 
 class AmountNotPositiveError(RejectedError):
     """amount.minor_units must be more than zero"""
+
+
+class FeePeriodError(RejectedError):
+    """what a fee pays for ends after it begins"""
 
 
 class LinesDoNotAddUpError(RejectedError):
@@ -96,6 +112,30 @@ class RequestIdReusedError(RejectedError):
         self.sent = sent
 
 
+class ProgrammeInvalidError(RejectedError):
+    """the document is no programme that could follow the one before"""
+
+    def __init__(self, message: str = "", problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class ProgrammeOrderError(RejectedError):
+    """a version begins after the one before it, and not in the past"""
+
+
+class ProgrammeUnchangedError(RejectedError):
+    """the last version of the programme says the same already"""
+
+
+class AnnouncementTooShortError(RejectedError):
+    """a version that takes something away from members is announced ahead"""
+
+
+class ProgrammeUnknownError(RejectedError):
+    """no version of the programme has this name; `loyalty programme list` shows those there are"""
+
+
 class PageTokenError(RejectedError):
     """the page token was not given out by this list"""
 
@@ -137,6 +177,12 @@ class Refusal(enum.StrEnum):
     LINE_RETURN_EXCEEDS_PURCHASE = "LINE_RETURN_EXCEEDS_PURCHASE"
     RETURNED_LINES_DIFFER = "RETURNED_LINES_DIFFER"
     DETAIL_ERASED = "DETAIL_ERASED"
+    MEMBER_RESIGNED = "MEMBER_RESIGNED"
+    MEMBER_ENROLLED = "MEMBER_ENROLLED"
+    MEMBERSHIP_CHANGED_LATER = "MEMBERSHIP_CHANGED_LATER"
+    PLAN_UNKNOWN = "PLAN_UNKNOWN"
+    ACCOUNT_SUSPENDED = "ACCOUNT_SUSPENDED"
+    RETURN_CURRENCY_DIFFERS = "RETURN_CURRENCY_DIFFERS"
 
 
 REFUSAL_MESSAGES = {
@@ -164,7 +210,7 @@ REFUSAL_MESSAGES = {
     ),
     Refusal.MEMBER_INACTIVE: (
         "the member has been inactive for so long that its points lapse at once; "
-        "restore them after its next purchase or redemption"
+        "restore them after its next purchase, redemption or activity"
     ),
     Refusal.PURCHASE_UNKNOWN: "the member has no purchase with this id",
     Refusal.PURCHASE_RETURNED: "all of this purchase came back already",
@@ -176,6 +222,12 @@ REFUSAL_MESSAGES = {
     Refusal.LINE_RETURN_EXCEEDS_PURCHASE: "more of a line would be returned than was bought and not yet returned",
     Refusal.RETURNED_LINES_DIFFER: "the returned lines come to another sum than the amount",
     Refusal.DETAIL_ERASED: "the lines and the store of this purchase were erased; return it by amount",
+    Refusal.MEMBER_RESIGNED: "the member had left by then",
+    Refusal.MEMBER_ENROLLED: "the member has not left",
+    Refusal.MEMBERSHIP_CHANGED_LATER: "the member joined, left or came back after that",
+    Refusal.PLAN_UNKNOWN: "no level of the programme has this plan",
+    Refusal.ACCOUNT_SUSPENDED: "the account is suspended, and its points are frozen",
+    Refusal.RETURN_CURRENCY_DIFFERS: "the purchase was paid in another currency",
 }
 
 

@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
@@ -31,9 +31,10 @@ from services.ledger.domain.commands import (
     RecordPurchase,
     RecordReturn,
     ReverseRedemption,
+    TellVersion,
     VoidPurchase,
 )
-from services.ledger.domain.decide import Now, decide, decide_clock
+from services.ledger.domain.decide import Now, decide, decide_clock, decide_version
 from services.ledger.domain.encoding import (
     canonical_json,
     chain,
@@ -46,6 +47,7 @@ from services.ledger.domain.encoding import (
 )
 from services.ledger.domain.events import LEDGER, Account, Author, Entry, EntryKind, Event, PointsAfter
 from services.ledger.domain.listing import ListedLot, lots_after
+from services.ledger.domain.rules import Rules, StoredVersion, check_change
 from services.ledger.domain.state import Known, LapsedLots, Member, Redemption
 from services.ledger.domain.views import AsOf
 from services.ledger.errors import (
@@ -58,12 +60,16 @@ from services.ledger.errors import (
     NotEnrolledError,
     PageTokenError,
     PoisonedError,
+    ProgrammeInvalidError,
+    ProgrammeUnknownError,
     PurchaseUnknownError,
     Refusal,
     RefusedError,
     RequestIdReusedError,
 )
-from services.programme.model import Programme
+from services.programme import Problem, ProgrammeError, parse
+from services.programme.document import format_path
+from services.programme.versions import Versions
 from services.runtime.clock import ClockMode, MachineClock
 from services.runtime.database import (
     CONNECTION_ERRORS,
@@ -73,6 +79,7 @@ from services.runtime.database import (
     Pool,
     connect,
     keep_going,
+    transact,
 )
 from services.runtime.signal import Signal, woken
 from services.runtime.status import OverloadedError
@@ -93,8 +100,10 @@ _SALT_BYTES = 16
 _SWEPT_AT_ONCE = 50
 _SWEEP_SECONDS = 1.0
 _HISTORY_PAGE = 500
+_RECKONED_AT_ONCE = 500
+_VERSIONS_SECONDS = 1.0
 
-Command = MemberCommand | AdvanceClock | CatchUp
+Command = MemberCommand | AdvanceClock | CatchUp | TellVersion
 T = TypeVar("T")
 
 
@@ -116,6 +125,15 @@ class Advanced:
     """The business time that all partitions have reached, the entries that say so, and whether it was done before."""
 
     business_time: datetime
+    offsets: Mapping[int, int]
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A version of the programme, the offset at which each partition knows it, and whether it was asked for before."""
+
+    version: StoredVersion
     offsets: Mapping[int, int]
     replayed: bool
 
@@ -206,12 +224,12 @@ class Ledger:
         *,
         dsn: str,
         pool: Pool,
-        programme: Programme,
+        rules: Rules,
         installation: store.Installation,
         lanes: int,
         clock: MachineClock,
     ) -> None:
-        self.programme = programme
+        self.rules = rules
         self.installation = installation
         self._pool = pool
         self._clock = clock
@@ -219,12 +237,12 @@ class Ledger:
         self._tail: Tail[Entry] = Tail(tail_length(installation.partitions))
         count = min(lanes, installation.partitions)
         self.books = Bookkeeping(
-            pool=pool, programme=programme, installation=installation, clock=clock, tail=self._tail
+            pool=pool, rules=rules, installation=installation, clock=clock, tail=self._tail
         )
         self._lanes = [
             Lane(
                 dsn=dsn,
-                programme=programme,
+                rules=rules,
                 clock_mode=installation.clock_mode,
                 clock=clock,
                 committed=self._committed,
@@ -304,12 +322,127 @@ class Ledger:
                 moved.append(outcome.entry.event.occurred_time)
         # What the clock has brought is written down before anyone hears of the new time: two histories that are
         # lived through alike leave the same entries.
+        await self._reckon_all()
         while await self.sweep():
             pass
         if replayed or len(moved) < len(jobs):
             # Some stood later already.
             moved = [head.business_time for head in await self.heads()]
         return Advanced(business_time=min(moved), offsets=offsets, replayed=replayed)
+
+    async def apply_programme(
+        self, document: str, from_time: datetime, *, request_id: str, author: Author, request: bytes
+    ) -> Applied:
+        """Makes a version of the programme hold from an instant on, in every partition.
+
+        It is stored first; whoever finds it so tells the partitions of it, should this process end in between. Raises
+        ProgrammeInvalidError, ProgrammeOrderError, ProgrammeUnchangedError, AnnouncementTooShortError,
+        RequestIdReusedError.
+        """
+        try:
+            programme = parse(document, "the document")
+        except ProgrammeError as error:
+            raise ProgrammeInvalidError(str(error), [_sentence(problem) for problem in error.problems]) from None
+
+        async def add(connection: Connection) -> tuple[StoredVersion, bool]:
+            await store.lock_versions(connection)
+            await self._learn(connection)
+            stored = self.rules.stored
+            kept = next((one for one in stored[1:] if one.request_id == request_id), None)
+            if kept is not None:
+                if kept.request != request:
+                    raise RequestIdReusedError(kept=kept.request, sent=request)
+                return kept, True
+            now = self._now_everywhere(await store.read_heads(connection))
+            check_change(stored[-1], programme, from_time, now)
+            made = StoredVersion(
+                number=len(stored) + 1,
+                programme=programme,
+                document=document,
+                from_time=from_time,
+                recorded_time=self._clock(),
+                request_id=request_id,
+                principal=author.principal,
+                on_behalf_of=author.on_behalf_of,
+                request=request,
+            )
+            await store.insert_version(connection, made)
+            return made, False
+
+        version, replayed = await transact(self._pool, add)
+        self.rules.add([version])
+        return Applied(version=version, offsets=await self._tell_versions(), replayed=replayed)
+
+    async def version(self, name: str) -> tuple[StoredVersion, Sequence[StoredVersion]]:
+        """The version of a name, where several have it the last (an empty name: the one in force), and all there are.
+
+        Raises ProgrammeUnknownError.
+        """
+        await self._read(self._learn)
+        stored = self.rules.stored
+        if not name:
+            now = self._now_everywhere(await self.heads())
+            return stored[self.rules.versions.number_at(now)], stored
+        found = next((one for one in reversed(stored) if one.programme.version == name), None)
+        if found is None:
+            raise ProgrammeUnknownError
+        return found, stored
+
+    async def keep_versions(self) -> None:
+        """Follows the versions of the programme for ever: those of other processes, and what one has left undone."""
+
+        async def follow() -> None:
+            while True:
+                await self.follow_versions()
+                await asyncio.sleep(_VERSIONS_SECONDS)
+
+        await keep_going("versions", follow, also=(*TRY_AGAIN, OverloadedError))
+
+    async def follow_versions(self) -> None:
+        """Tells every partition of the versions that are stored, and reckons the due times of its members by them."""
+        await self._read(self._learn)
+        await self._tell_versions()
+        await self._reckon_all()
+
+    async def _tell_versions(self) -> dict[int, int]:
+        """Tells every partition of the versions it does not know; an offset of each at which it knows them all."""
+        heads = await self.heads()
+        offsets = {head.partition: head.last_offset for head in heads}
+        for told in self.rules.stored[min(head.versions for head in heads) :]:
+            jobs = [_Job(TellVersion(version=told), head.partition) for head in heads if head.versions < told.number]
+            for job, outcome in zip(jobs, await self._submit(jobs), strict=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
+                offsets[job.partition] = max(outcome.last_offset, offsets[job.partition])
+        return offsets
+
+    async def _reckon_all(self) -> None:
+        """Reckons the due times anew of all members whose partition knows more versions than they were reckoned by."""
+        while behind := await self._read(store.read_unreckoned):
+            for partition in behind:
+                await transact(self._pool, lambda c, partition=partition: self._reckon(c, partition))  # type: ignore[misc]
+
+    async def _reckon(self, connection: Connection, partition: int) -> None:
+        """Reckons the due times of some members of a partition anew; nobody writes there meanwhile."""
+        found = await store.lock_reckoning(connection, partition)
+        if found.versions > len(self.rules.stored):
+            await self._learn(connection)
+        ids: list[str] = []
+        if self.rules.due_times_differ(found.done, found.versions):
+            after = found.member_id if found.under_way == found.versions else ""
+            ids = await store.list_member_ids(connection, partition, after, _RECKONED_AT_ONCE)
+            members = await store.read_members(connection, [store.MemberKey(partition, one) for one in ids])
+            versions = self.rules.first(found.versions)
+            due = {key.member_id: due_time(versions, member) for key, member in members.items()}
+            await store.write_due_times(connection, partition, due)
+        all_done = len(ids) < _RECKONED_AT_ONCE
+        reckoned = replace(
+            found,
+            done=found.versions if all_done else found.done,
+            under_way=found.versions,
+            member_id="" if all_done else ids[-1],
+        )
+        await store.advance_reckoning(connection, partition, reckoned)
 
     async def _submit(self, jobs: Sequence[_Job]) -> list[Outcome]:
         count = len(self._lanes)
@@ -325,17 +458,15 @@ class Ledger:
         member, head = await self._member_and_head(self._key(member_id))
         if member is None:
             raise MemberUnknownError
-        return catch_up(self.programme, member, self._now(head))[1]
+        return catch_up(await self._versions(head), member, self._now(head))[1]
 
     async def member_as_of(self, member_id: str, at: datetime | None, known_at: datetime | None) -> Member:
         """A member at a business time (None: now), from what was recorded by a time (None: all)."""
         if at is None and known_at is None:
             return await self.member(member_id)
         key = self._key(member_id)
-        if at is None:
-            head = await self._read(lambda c: store.read_head(c, key.partition))
-            at = self._now(head)
-        view = AsOf(self.programme, at)
+        head = await self._read(lambda c: store.read_head(c, key.partition))
+        view = AsOf(await self._versions(head), self._now(head) if at is None else at)
         after = 0
         while True:
             # Page by page, so that a long history keeps nobody waiting.
@@ -395,7 +526,7 @@ class Ledger:
         """What a purchase would give now; nothing is kept."""
         member, head = await self._member_and_head(self._key(command.member_id))
         now = Now(time=self._now(head), simulated=self._simulated)
-        decision = decide(self.programme, now, Known(member=member), command)
+        decision = decide(await self._versions(head), now, Known(member=member), command)
         quoted = next(event for event in decision.events if event.request_id == command.request_id)
         if quoted.kind is EntryKind.REQUEST_REFUSED:
             raise RefusedError(Refusal(quoted.reason))
@@ -413,9 +544,23 @@ class Ledger:
     def _key(self, member_id: str) -> store.MemberKey:
         return store.MemberKey(self.partition_of(member_id), member_id)
 
+    async def _versions(self, head: store.Head) -> Versions:
+        """The versions of the programme that a partition knows."""
+        if head.versions > len(self.rules.stored):
+            await self._read(self._learn)
+        return self.rules.first(head.versions)
+
+    async def _learn(self, connection: Connection) -> None:
+        """Takes in versions of the programme that were stored since."""
+        self.rules.add(await store.read_versions(connection, len(self.rules.stored)))
+
     def _now(self, head: store.Head) -> datetime:
         """Business time of a partition."""
         return head.business_time if self._simulated else max(self._clock(), head.recorded_time)
+
+    def _now_everywhere(self, heads: Sequence[store.Head]) -> datetime:
+        """The business time that all partitions have reached."""
+        return min(self._now(head) for head in heads)
 
     @property
     def _simulated(self) -> bool:
@@ -460,6 +605,13 @@ class Ledger:
             return await read(connection)
 
 
+def _sentence(problem: Problem) -> str:
+    """A problem of a programme document, with its place."""
+    place = "" if problem.line is None else f"line {problem.line}: "
+    path = f"{format_path(problem.path)}: " if problem.path else ""
+    return f"{place}{path}{problem.message}"
+
+
 def _before(page_token: str) -> int:
     """The offset that a page ends before."""
     if not page_token:
@@ -486,14 +638,14 @@ class Lane:
         self,
         *,
         dsn: str,
-        programme: Programme,
+        rules: Rules,
         clock_mode: ClockMode,
         clock: MachineClock,
         committed: Signal,
         tail: Tail[Entry],
     ) -> None:
         self._dsn = dsn
-        self._programme = programme
+        self._rules = rules
         self._clock_mode = clock_mode
         self._clock = clock
         self._committed = committed
@@ -604,6 +756,8 @@ class Lane:
 
     async def _decide_and_write(self, connection: Connection, jobs: Sequence[_Job]) -> list[Entry]:
         heads = await store.lock_heads(connection, sorted({job.partition for job in jobs}))
+        if max(head.versions for head in heads.values()) > len(self._rules.stored):
+            self._rules.add(await store.read_versions(connection, len(self._rules.stored)))
         batch = await self._read(connection, heads, jobs)
         # Read once, after the locks: recorded times never fall within a partition.
         machine = self._clock()
@@ -616,7 +770,7 @@ class Lane:
                 self._try(batch, group)
             else:
                 batch = self._all_or_none(batch, list(together))
-        if not batch.new_requests and not batch.changed_members:
+        if not batch.rows and not batch.new_requests and not batch.changed_members:
             return []
         await store.write(
             connection,
@@ -626,7 +780,7 @@ class Lane:
                 details=batch.details,
                 requests=batch.new_requests,
                 members={
-                    key: (batch.members[key], due_time(self._programme, batch.members[key]))
+                    key: (batch.members[key], due_time(self._versions(batch, key.partition), batch.members[key]))
                     for key in batch.changed_members
                 },
                 purchases={key: batch.purchases[key] for key in batch.changed_purchases},
@@ -647,7 +801,7 @@ class Lane:
         named: list[store.Named] = []
         for job in jobs:
             command = job.command
-            request_id = "" if isinstance(command, CatchUp) else command.request_id
+            request_id = "" if isinstance(command, CatchUp | TellVersion) else command.request_id
             named.append(store.Named(*job.member, request_id, job.purchase.purchase_id if job.purchase else ""))
             if job.purchase is not None and isinstance(command, RecordReturn | VoidPurchase):
                 lapsed[job.member] = None
@@ -699,12 +853,14 @@ class Lane:
         if isinstance(command, CatchUp):
             self._catch_up(batch, job)
             return Answer(entry=None)
+        if isinstance(command, TellVersion):
+            return self._tell(batch, job.partition, command.version)
         key = store.RequestKey(job.partition, command.member_id, command.request_id)
         kept = batch.requests.get(key)
         if kept is not None:
             if kept.request != command.request:
                 return RequestIdReusedError(kept=kept.request, sent=command.request)
-            return self._answered(kept, replayed=True)
+            return self._answered(batch, kept, replayed=True)
         salt = os.urandom(_SALT_BYTES)
         author = Author(command.principal, command.on_behalf_of)
         first: Entry | None = None
@@ -724,23 +880,33 @@ class Lane:
         batch.new_requests.append(
             store.RequestRow(*key, command.request, salt, first.offset if first else 0, last_offset)
         )
-        return self._answered(kept, replayed=False)
+        return self._answered(batch, kept, replayed=False)
 
-    def _answered(self, kept: store.KeptRequest, *, replayed: bool) -> Outcome:
+    def _tell(self, batch: _Batch, partition: int, told: StoredVersion) -> Answer:
+        head = batch.heads[partition]
+        event = decide_version(head.versions, self._now(head), told)
+        if event is None:
+            return Answer(entry=None, last_offset=head.last_offset, replayed=True)
+        assert event.author is not None
+        entry = self._append(batch, partition, event, event.author, b"", b"")
+        return Answer(entry=entry, last_offset=entry.offset)
+
+    def _answered(self, batch: _Batch, kept: store.KeptRequest, *, replayed: bool) -> Outcome:
         entry = kept.entry
         if entry is None or entry.event.kind is not EntryKind.REQUEST_REFUSED:
             return Answer(entry=entry, last_offset=kept.last_offset, after=kept.after, replayed=replayed)
+        versions = self._versions(batch, entry.partition)
         return RefusedError(
             Refusal(entry.event.reason),
             available=entry.event.available_after,
-            redemption=self._programme.redemption,
+            redemption=versions.at(self._now(batch.heads[entry.partition]).time).redemption,
             replayed=replayed,
         )
 
     def _events(self, batch: _Batch, job: _Job) -> Sequence[Event]:
         """What the rules decide, with the states after it noted in the batch."""
         command = job.command
-        assert not isinstance(command, CatchUp)
+        assert not isinstance(command, CatchUp | TellVersion)
         head = batch.heads[job.partition]
         if isinstance(command, AdvanceClock):
             moved = decide_clock(head.business_time, command.to_time, command.request_id)
@@ -754,7 +920,7 @@ class Lane:
             lapsed=batch.lapsed.get(member_key, {}),
             bought=batch.bought.get(purchase_key) if purchase_key else None,
         )
-        decision = decide(self._programme, self._now(head), known, command)
+        decision = decide(self._versions(batch, job.partition), self._now(head), known, command)
         after = decision.known
         self._note(batch, member_key, decision.events, after)
         if purchase_key and after.purchase is not None and after.purchase is not known.purchase:
@@ -775,10 +941,11 @@ class Lane:
         known = Known(member=batch.members.get(key), lapsed=batch.lapsed.get(key, {}))
         if known.member is None:
             return
-        events, _ = catch_up(self._programme, known.member, self._now(batch.heads[job.partition]).time)
+        now = self._now(batch.heads[job.partition]).time
+        events, member = catch_up(self._versions(batch, job.partition), known.member, now)
         for event in events:
             known = known.after(event)
-        self._note(batch, key, events, known)
+        self._note(batch, key, events, known._replace(member=member))
         # Also where nothing was due after all: its due time is reckoned anew, and it is not found again at once.
         batch.changed_members.add(key)
         for event in events:
@@ -797,6 +964,10 @@ class Lane:
                     row = (key, *encode_lot(lot))
                     batch.new_lapsed[row] = batch.new_lapsed.get(row, 0) + points
 
+    def _versions(self, batch: _Batch, partition: int) -> Versions:
+        """The versions of the programme that a partition knows."""
+        return self._rules.first(batch.heads[partition].versions)
+
     def _now(self, head: store.Head) -> Now:
         if self._clock_mode is ClockMode.SIMULATED:
             return Now(time=head.business_time, simulated=True)
@@ -814,6 +985,7 @@ class Lane:
             commitment = commit(salt, detail)
             batch.details.append(store.DetailRow(partition, offset, salt, detail))
         body = encode_body(event)
+        version = self._versions(batch, partition).at(event.occurred_time).version
         encoding = encode_entry(
             partition=partition,
             offset=offset,
@@ -822,7 +994,7 @@ class Lane:
             recorded_time=head.recorded_time,
             principal=author.principal,
             on_behalf_of=author.on_behalf_of,
-            programme_version=self._programme.version,
+            programme_version=version,
             detail_commitment=commitment,
             request_hash=request_hash,
         )
@@ -838,7 +1010,7 @@ class Lane:
                 author.on_behalf_of,
                 event.occurred_time,
                 head.recorded_time,
-                self._programme.version,
+                version,
                 event.purchase_id,
                 body,
                 commitment,
@@ -853,6 +1025,7 @@ class Lane:
             recorded_time=head.recorded_time,
             business_time=event.occurred_time if event.kind is EntryKind.CLOCK_ADVANCED else head.business_time,
             members=head.members + (event.kind is EntryKind.MEMBER_JOINED),
+            versions=head.versions + (event.kind is EntryKind.PROGRAMME_APPLIED),
         )
         entry = Entry(
             partition=partition,
@@ -861,7 +1034,7 @@ class Lane:
             recorded_time=head.recorded_time,
             principal=author.principal,
             on_behalf_of=author.on_behalf_of,
-            programme_version=self._programme.version,
+            programme_version=version,
             detail_commitment=commitment,
             request_hash=request_hash,
             hash=digest,

@@ -25,7 +25,9 @@ from services.ledger.domain.events import Account, Author, Entry, EntryKind, Eve
 from services.ledger.domain.journal import Booked, Line
 from services.ledger.domain.liability import Sum
 from services.ledger.domain.lots import Lots, parts_of, text_of
+from services.ledger.domain.rules import StoredVersion
 from services.ledger.domain.state import (
+    Absence,
     AwaitedAdjustment,
     EarningClass,
     Grant,
@@ -36,6 +38,7 @@ from services.ledger.domain.state import (
     Redemption,
     WaitingReturn,
 )
+from services.programme import parse
 from services.runtime.clock import SIMULATED_START, ClockMode
 from services.runtime.database import Connection, load_queries
 
@@ -95,6 +98,8 @@ class Head(NamedTuple):
     recorded_time: datetime
     business_time: datetime
     members: int
+    # How many versions of the programme its log tells of.
+    versions: int
 
 
 class KeptRequest(NamedTuple):
@@ -152,6 +157,7 @@ class PurchaseRow(NamedTuple):
     voided: bool
     waiting: str
     entry_offset: int
+    currency: str
 
 
 class LapsedRow(NamedTuple):
@@ -241,6 +247,101 @@ async def read_installation(connection: Connection) -> Installation | None:
     """How the ledger was created; None where it never was."""
     row = await connection.fetchrow(SQL["read_installation"])
     return row and Installation(partitions=row["partitions"], clock_mode=ClockMode(row["clock_mode"]))
+
+
+async def lock_versions(connection: Connection) -> None:
+    """Holds back whoever else would apply a version of the programme, until the transaction ends."""
+    await connection.execute(SQL["lock_versions"])
+
+
+async def read_versions(connection: Connection, after: int = 0) -> list[StoredVersion]:
+    """The versions of the programme after the first so many, in order. Raises ProgrammeError for a damaged one."""
+    return [
+        StoredVersion(
+            number=row["number"],
+            programme=parse(row["document"], f"the stored programme {row['version']}"),
+            document=row["document"],
+            from_time=row["from_time"],
+            recorded_time=row["recorded_time"],
+            request_id=row["request_id"],
+            principal=row["principal"],
+            on_behalf_of=row["on_behalf_of"],
+            request=row["request"],
+        )
+        for row in await connection.fetch(SQL["read_versions"], after)
+    ]
+
+
+async def insert_version(connection: Connection, version: StoredVersion) -> None:
+    """Adds a version of the programme."""
+    await connection.execute(
+        SQL["insert_version"],
+        version.number,
+        version.programme.version,
+        version.document,
+        version.from_time,
+        version.recorded_time,
+        version.request_id,
+        version.principal,
+        version.on_behalf_of,
+        version.request,
+    )
+
+
+async def read_last_version_used(connection: Connection) -> str | None:
+    """The name of a version that decided one of the last entries; None where there is no entry."""
+    used: str | None = await connection.fetchval(SQL["read_last_version_used"])
+    return used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reckoning:
+    """With how many versions the due times of a partition's members are reckoned: `done` of the `versions` that its log
+    tells of; while that is mended, those up to a member with `under_way`."""
+
+    versions: int
+    done: int
+    under_way: int
+    member_id: str
+
+
+async def read_unreckoned(connection: Connection) -> list[int]:
+    """The partitions whose members' due times were reckoned without their last versions."""
+    return [row["partition"] for row in await connection.fetch(SQL["read_unreckoned"])]
+
+
+async def read_reckoned(connection: Connection, partition: int) -> int:
+    """With how many versions all due times of a partition's members are reckoned."""
+    done: int = await connection.fetchval(SQL["read_reckoned"], partition)
+    return done
+
+
+async def lock_reckoning(connection: Connection, partition: int) -> Reckoning:
+    """How far the due times of a partition are reckoned; nothing is written there until the transaction ends."""
+    row = await connection.fetchrow(SQL["lock_reckoning"], partition)
+    return Reckoning(
+        versions=row["versions"],
+        done=row["due_versions"],
+        under_way=row["reckoned_versions"],
+        member_id=row["reckoned_member_id"],
+    )
+
+
+async def list_member_ids(connection: Connection, partition: int, after: str, limit: int) -> list[str]:
+    """Members of a partition after one, in order."""
+    return [row["member_id"] for row in await connection.fetch(SQL["list_member_ids"], partition, after, limit)]
+
+
+async def write_due_times(connection: Connection, partition: int, due: Mapping[str, datetime | None]) -> None:
+    """Writes the due times of some members of a partition."""
+    await connection.execute(SQL["update_due_times"], partition, list(due), list(due.values()))
+
+
+async def advance_reckoning(connection: Connection, partition: int, reckoning: Reckoning) -> None:
+    """Moves on how far the due times of a partition are reckoned."""
+    await connection.execute(
+        SQL["advance_reckoning"], partition, reckoning.done, reckoning.under_way, reckoning.member_id
+    )
 
 
 async def lock_heads(connection: Connection, partitions: Sequence[int]) -> dict[int, Head]:
@@ -373,7 +474,8 @@ async def write(connection: Connection, writes: Writes) -> None:
     if writes.lapsed:
         await connection.execute(SQL["upsert_lapsed_lots"], *zip(*writes.lapsed, strict=True))
     heads = [
-        (h.partition, h.last_offset, h.head_hash, h.recorded_time, h.business_time, h.members) for h in writes.heads
+        (h.partition, h.last_offset, h.head_hash, h.recorded_time, h.business_time, h.members, h.versions)
+        for h in writes.heads
     ]
     if heads:
         await connection.execute(SQL["advance_partitions"], *zip(*heads, strict=True))
@@ -656,6 +758,9 @@ def _member(member_id: str, row: Mapping[str, Any]) -> Member:
         adjusted=row["adjusted"],
         awaited=_decode_awaited(row["awaited"]),
         classes=_decode_classes(row["classes"]),
+        version=row["version"],
+        market=row["market"],
+        absences=_decode_absences(row["absences"]),
     )
 
 
@@ -681,6 +786,9 @@ def _member_row(key: MemberKey, member: Member, due: datetime | None) -> tuple[A
         canonical_json(member.awaited) if member.awaited else "[]",
         _encode_classes(member.classes),
         due,
+        member.version,
+        member.market,
+        _encode_absences(member.absences),
     )
 
 
@@ -701,10 +809,28 @@ def _decode_classes(text: str) -> tuple[EarningClass, ...]:
     )
 
 
+def _encode_absences(absences: tuple[Absence, ...]) -> str:
+    if not absences:
+        return "[]"
+    return canonical_json([(to_microseconds(left), back and to_microseconds(back)) for left, back in absences])
+
+
+def _decode_absences(text: str) -> tuple[Absence, ...]:
+    if text == "[]":
+        return ()
+    return tuple(
+        [
+            Absence(from_microseconds(left), None if back is None else from_microseconds(back))
+            for left, back in json.loads(text)
+        ]
+    )
+
+
 def _purchase(purchase_id: str, occurred: datetime | None, row: Mapping[str, Any]) -> Purchase:
     return Purchase(
         purchase_id=purchase_id,
         occurred_time=occurred,
+        currency=row["currency"],
         amount=row["amount"],
         goods_paid=row["goods_paid"],
         grants=_decode_grants(row["grants"]),
@@ -732,6 +858,7 @@ def _purchase_row(key: PurchaseKey, stored: StoredPurchase) -> PurchaseRow:
         purchase.voided,
         _encode_waiting(purchase.waiting),
         stored.entry_offset,
+        purchase.currency,
     )
 
 
@@ -798,6 +925,7 @@ def _encode_waiting(waiting: tuple[WaitingReturn, ...]) -> str:
                 w.lines,
                 w.exchange_id,
                 *(w.author or ("", "")),
+                w.currency,
             ]
             for w in waiting
         ]
@@ -819,9 +947,20 @@ def _decode_waiting(text: str) -> tuple[WaitingReturn, ...]:
                 lines=tuple([LineReturn(*line) for line in lines]),
                 exchange_id=exchange_id,
                 author=Author(principal, on_behalf_of),
+                currency=currency,
             )
-            for request_id, occurred, amount, goods, reason, channel, lines, exchange_id, principal, on_behalf_of in (
-                json.loads(text)
-            )
+            for (
+                request_id,
+                occurred,
+                amount,
+                goods,
+                reason,
+                channel,
+                lines,
+                exchange_id,
+                principal,
+                on_behalf_of,
+                currency,
+            ) in json.loads(text)
         ]
     )

@@ -16,6 +16,7 @@ from services.notifier.consumer import Consumer
 from services.notifier.domain.campaigns import Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.feeds import LedgerLayout
+from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import FeedError, InstallationError, PeerError
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.progress import Progress
@@ -47,9 +48,9 @@ async def build(settings: NotifierConfig, stack: AsyncExitStack, clock: MachineC
 
 
 async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: MachineClock) -> Service:
-    programme = read_programme(settings)
+    programmes = Programmes(read_programme(settings))
     master_keys = read_master_keys(settings.master_key_file)
-    composer = Composer(programme=programme, mail_from=settings.mail_from)
+    composer = Composer(programmes=programmes, mail_from=settings.mail_from)
     pool = await create_pool(settings.database_url, service="notifier", size=_POOL)
     stack.push_async_callback(pool.close)
     store = Store(pool)
@@ -76,8 +77,8 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         ledger=ledger,
         tiers=tiers,
         store=store,
-        rewards=Rewards(programme=programme, codes=codes, delivery_key=vault.delivery_key),
-        programme_version=programme.version,
+        rewards=Rewards(programmes=programmes, codes=codes, delivery_key=vault.delivery_key),
+        programmes=programmes,
         partitions=installation.partitions,
         simulated=installation.simulated,
         progress=progress,
@@ -99,7 +100,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
     audit = AuditTrail("notifier", pool, clock)
     return Service(
         name="notifier",
-        register=partial(rpc.register, service=service, audit=audit, currency=programme.currency),
+        register=partial(rpc.register, service=service, audit=audit, currency=programmes.configured.currency),
         describe=rpc.describe,
         audit=audit,
         background=(

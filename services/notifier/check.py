@@ -17,6 +17,7 @@ from services.notifier.domain.campaigns import Coupon, Letter, MemberKey, Reward
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.feeds import ClockAdvanced, Cursor, MemberJoined
+from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import ContactError, FeedError, InstallationError, PeerError, SealError
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.store import Installation, SealedContact, Store, Transaction
@@ -55,9 +56,11 @@ async def _check(settings: NotifierConfig) -> CheckReport:
         nobody = Installation(key_fingerprint=master_keys[0].key_id, partitions=0, simulated=False)
         vault = Vault(master_keys, kept.installation or nobody)
         codes = CouponCodes(key=vault.coupon_key, partitions=len(kept.cursors))
-        rewards = Rewards(programme=programme, codes=codes, delivery_key=vault.delivery_key)
-        if await ledger.programme_version() != programme.version:
-            raise InstallationError(f"the ledger does not go by the programme {programme.version}")
+        programmes = Programmes(programme)
+        programmes.learn(await ledger.versions())
+        if not programmes.knows(programme.version):
+            raise InstallationError(f"the ledger has never gone by the programme {programme.version}")
+        rewards = Rewards(programmes=programmes, codes=codes, delivery_key=vault.delivery_key)
         logs = _Logs(cursors=kept.cursors, rewards=rewards)
         await logs.read(ledger, tiers)
     differences = [

@@ -8,7 +8,7 @@ waiting reads, the worker - is told after it; if the process dies in between, bo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -17,10 +17,21 @@ import structlog
 from services.notifier.domain.campaigns import Reward, Rewards
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.deliveries import DeliveryState
-from services.notifier.domain.feeds import Batch, Cursor, LedgerEntry, LedgerLayout, MemberJoined, Sequencer, TierNews
+from services.notifier.domain.feeds import (
+    Batch,
+    Cursor,
+    LedgerEntry,
+    LedgerLayout,
+    MemberJoined,
+    ProgrammeApplied,
+    Sequencer,
+    TierNews,
+)
+from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import FeedError, PeerError
 from services.notifier.progress import Progress
 from services.notifier.store import Store, Transaction
+from services.programme.versions import Versions
 from services.runtime.clock import MachineClock
 from services.runtime.database import Connection
 from services.runtime.inlet import reading
@@ -43,8 +54,8 @@ class Ledger(Protocol):
     async def layout(self) -> LedgerLayout:
         """Partitions and clock."""
 
-    async def programme_version(self) -> str:
-        """The version of the programme in force."""
+    async def versions(self) -> Versions:
+        """The versions of the programme that the ledger goes by."""
 
     def entries(self, after: Mapping[int, int]) -> AsyncIterator[Sequence[LedgerEntry]]:
         """The entries after these offsets, live, until the stream breaks off."""
@@ -67,7 +78,7 @@ class Consumer:
         tiers: Tiers,
         store: Store,
         rewards: Rewards,
-        programme_version: str,
+        programmes: Programmes,
         partitions: int,
         simulated: bool,
         progress: Progress,
@@ -78,7 +89,7 @@ class Consumer:
         self._tiers = tiers
         self._store = store
         self._rewards = rewards
-        self._programme_version = programme_version
+        self._programmes = programmes
         self._partitions = partitions
         self._simulated = simulated
         self._progress = progress
@@ -115,10 +126,13 @@ class Consumer:
                 await arrived.wait()
                 arrived.clear()
                 for response in news.take():
+                    await self._learn_of(change.programme_version for change in response.changes)
                     sequencer.add_news(response)
                 if sequencer.held_entries < MAX_HELD_ENTRIES:
                     for part in entries.take():
                         self._check_homes(part)
+                        facts = [entry.fact for entry in part]
+                        await self._learn_of(fact.version for fact in facts if isinstance(fact, ProgrammeApplied))
                         sequencer.add_entries(part)
                 while (batch := sequencer.take(BATCH)) is not None:
                     await self.handle(batch, over=connection)
@@ -200,7 +214,8 @@ class Consumer:
                     raise FeedError(f"the ledger keeps a member in partition {entry.partition} whose home is {home}")
 
     async def _agree_with_ledger(self) -> None:
-        """Waits until the ledger decides by the programme that this service was started with.
+        """Waits until the ledger goes, or has gone, by the programme that this service was started with; then takes
+        over all its versions.
 
         Raises FeedError where it is another ledger than the one that the database was made for.
         """
@@ -208,12 +223,20 @@ class Consumer:
         if set(layout.heads) != set(range(self._partitions)) or layout.simulated != self._simulated:
             log.error("ledger_mismatch_found", own=self._partitions, ledger=len(layout.heads))
             raise FeedError("the ledger has other partitions or another clock than the one we were set up with")
-        told = ""
-        while (version := await self._ledger.programme_version()) != self._programme_version:
-            if version != told:
-                log.error("programme_mismatch_found", own=self._programme_version, ledger=version)
-                told = version
+        configured, told = self._programmes.configured.version, False
+        while (versions := await self._ledger.versions()).named(configured) is None:
+            if not told:
+                log.error("programme_mismatch_found", own=configured, ledger=versions[-1].programme.version)
+                told = True
             await asyncio.sleep(_PROGRAMME_PAUSE_SECONDS)
+        self._programmes.learn(versions)
+
+    async def _learn_of(self, versions: Iterable[str]) -> None:
+        """Asks the ledger for its versions where one is told of that is not known."""
+        for version in versions:
+            if version and not self._programmes.knows(version):
+                self._programmes.learn(await self._ledger.versions())
+                log.info("programme_applied", version=version)
 
 
 def _size_of_lines(entries: Sequence[LedgerEntry]) -> int:

@@ -10,6 +10,7 @@ NotifierError
 │   └── ContactError
 ├── PeerError                another service cannot be reached, or broke off
 ├── MailServerError          the mail server cannot be reached
+├── VersionsAwaitedError     the ledger has yet to say which versions of the programme there are
 ├── FeedError                a feed breaks what its contract promises
 │   └── CursorMovedError
 ├── InstallationError        the database belongs to another installation than the keys or the ledger
@@ -64,6 +65,10 @@ class PeerError(NotifierError):
 
 class MailServerError(NotifierError):
     """the mail server cannot be reached"""
+
+
+class VersionsAwaitedError(NotifierError):
+    """the ledger has yet to say which versions of the programme there are"""
 
 
 class FeedError(NotifierError):

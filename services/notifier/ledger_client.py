@@ -10,13 +10,25 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2, ledger_service_pb2_grpc
 from loyalty.type.v1 import log_pb2
 
-from services.notifier.domain.feeds import ClockAdvanced, LedgerEntry, LedgerLayout, MemberJoined
+from services.notifier.domain.feeds import (
+    ClockAdvanced,
+    Fact,
+    LedgerEntry,
+    LedgerLayout,
+    MemberJoined,
+    ProgrammeApplied,
+)
 from services.notifier.errors import FeedError, PeerError
+from services.programme import ProgrammeError, Version, Versions, parse
 from services.runtime.channels import closing_told
 
 _TIMEOUT_SECONDS = 10.0
 
-_FACTS = (entry_pb2.ENTRY_KIND_MEMBER_JOINED, entry_pb2.ENTRY_KIND_CLOCK_ADVANCED)
+_FACTS = (
+    entry_pb2.ENTRY_KIND_MEMBER_JOINED,
+    entry_pb2.ENTRY_KIND_CLOCK_ADVANCED,
+    entry_pb2.ENTRY_KIND_PROGRAMME_APPLIED,
+)
 
 
 class LedgerClient:
@@ -38,14 +50,28 @@ class LedgerClient:
             simulated=listed.clock_mode == ledger_service_pb2.CLOCK_MODE_SIMULATED,
         )
 
-    async def programme_version(self) -> str:
-        """The version of the programme in force."""
+    async def versions(self) -> Versions:
+        """The versions of the programme that the ledger goes by. Raises FeedError for one that cannot be read."""
+        told = (await self._programme("")).versions
+        programmes = {name: await self._programme(name) for name in dict.fromkeys(one.version for one in told)}
         try:
-            answer = await self._ledger.GetProgramme(ledger_service_pb2.GetProgrammeRequest(), timeout=_TIMEOUT_SECONDS)
+            parsed = {
+                name: parse(answer.programme.source, f"the ledger's programme {name}")
+                for name, answer in programmes.items()
+            }
+        except ProgrammeError as error:
+            raise FeedError(str(error)) from None
+        return Versions(Version(programme=parsed[one.version], from_time=_time(one.from_time)) for one in told)
+
+    async def _programme(self, version: str) -> ledger_service_pb2.GetProgrammeResponse:
+        request = ledger_service_pb2.GetProgrammeRequest(version=version)
+        try:
+            answer: ledger_service_pb2.GetProgrammeResponse = await self._ledger.GetProgramme(
+                request, timeout=_TIMEOUT_SECONDS
+            )
         except grpc.aio.AioRpcError as error:
             raise _peer_error(error) from None
-        version: str = answer.programme.version
-        return version
+        return answer
 
     async def has_member(self, member_id: str) -> bool:
         """Whether there is such a member."""
@@ -100,9 +126,11 @@ def lines_of(entries: Iterable[entry_pb2.Entry]) -> list[LedgerEntry]:
     return lines
 
 
-def _fact(entry: entry_pb2.Entry) -> MemberJoined | ClockAdvanced:
+def _fact(entry: entry_pb2.Entry) -> Fact:
     if entry.kind == entry_pb2.ENTRY_KIND_MEMBER_JOINED:
         return MemberJoined(member_id=entry.member_id, joined_time=_time(entry.occurred_time))
+    if entry.kind == entry_pb2.ENTRY_KIND_PROGRAMME_APPLIED:
+        return ProgrammeApplied(version=entry.reference)
     return ClockAdvanced(to_time=_time(entry.occurred_time))
 
 

@@ -57,6 +57,7 @@ def _change(change: tier_service_pb2.TierChange) -> TierChange:
         balance_minor_units=change.balance.minor_units,
         changed_time=change.changed_time.ToDatetime(tzinfo=UTC),
         cause_offset=change.ledger_offset if change.WhichOneof("cause") == "ledger_offset" else None,
+        programme_version=change.programme_version,
     )
 
 

@@ -27,7 +27,7 @@ from services.notifier.domain.deliveries import (
     retry_delay,
     settle,
 )
-from services.notifier.errors import ContactError, MailServerError, SealError
+from services.notifier.errors import ContactError, MailServerError, SealError, VersionsAwaitedError
 from services.notifier.store import SealedContact, Store, Transaction
 from services.notifier.vault import Vault
 from services.runtime.clock import MachineClock
@@ -206,6 +206,8 @@ class Worker:
             return Outcome(verdict=Verdict.REFUSED, error="the contact cannot be opened")
         except ContactError as error:
             return Outcome(verdict=Verdict.REFUSED, error=str(error))
+        except VersionsAwaitedError as error:
+            return Outcome(verdict=Verdict.DEFERRED, error=str(error))
         except LookupError:
             return Outcome(verdict=Verdict.REFUSED, error="the programme has this campaign no more")
         except MailServerError:

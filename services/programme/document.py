@@ -23,8 +23,8 @@ from yaml.scanner import Scanner
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 20
-MAX_NODES: Final = 20_000
-"""Keys and values together; more than the largest programme can have, and read in half a second."""
+MAX_NODES: Final = 100_000
+"""Keys and values together: 11,000 rates have so many, and are read in three seconds; all else is far less."""
 MAX_PROBLEMS: Final = 100
 
 KeyPath = tuple[str | int, ...]

@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 BASIS_POINTS: Final = 10_000
+SUSPENDED: Final = "suspended"
+"""The earning class of a suspended account (§12.16): no level has this key."""
 
 
 class Base(enum.StrEnum):
@@ -65,6 +68,21 @@ class Window:
         # fold=0 is just that reading: of a gap it takes the offset before it, of a repeated hour the first.
         return wall.replace(year=day.year, month=day.month, day=day.day, fold=0).astimezone(UTC)
 
+    def start(self, end: datetime, zone: ZoneInfo) -> datetime:
+        """The instant, UTC, so long before `end`, by the clock and calendar of `zone`; as `end` reads them."""
+        wall = _aware(end).astimezone(zone)
+        if self.days is not None:
+            day = wall.date() - timedelta(days=self.days)
+        else:
+            months = wall.year * 12 + wall.month - 1 - (self.months or 0) - 12 * (self.years or 0)
+            year, month = divmod(months, 12)
+            day = date(year, month + 1, min(wall.day, monthrange(year, month + 1)[1]))
+        return wall.replace(year=day.year, month=day.month, day=day.day, fold=0).astimezone(UTC)
+
+    def lengths(self) -> tuple[int, ...]:
+        """Its length in days from each day of four years on, a leap year among them: all the lengths it has."""
+        return _lengths(self)
+
     def last_day(self, day: date) -> date:
         """The day so many days, months or years after `day`; the month's last where it has no such day.
 
@@ -78,6 +96,12 @@ class Window:
         if year > date.max.year:
             raise OverflowError(f"the window ends in the year {year}")
         return date(year, month, min(day.day, monthrange(year, month)[1]))
+
+
+@lru_cache(maxsize=256)
+def _lengths(window: Window) -> tuple[int, ...]:
+    starts = (date(2024, 1, 1) + timedelta(days=days) for days in range(4 * 365 + 1))
+    return tuple((window.last_day(start) - start).days for start in starts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +139,8 @@ class Earning:
     sign_up_bonus: int
     class_multipliers_bp: Mapping[str, int] = field(hash=False)
     """Earning class (a level's key) to basis points: 10000 = x1."""
+    activities: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """Points for an activity by its name; any other is recorded and gives none."""
     pending_days: int = 0
     """A purchase's points can be redeemed from the start of the local day so many days after its own."""
     bonuses: tuple[Bonus, ...] = ()
@@ -206,6 +232,85 @@ class Liability:
         return next((value for value in reversed(self.values) if value.from_day <= day), None)
 
 
+class Metric(enum.StrEnum):
+    """What the balance that decides between tiers is made of, and its unit."""
+
+    NET_SPEND = "net_spend"
+    """Purchases minus returns: minor units of the market's currency."""
+    QUALIFYING_POINTS = "qualifying_points"
+    """Points that purchases gave, less what returns took back of them; bonuses only where they are marked (§12.10)."""
+    VISITS = "visits"
+    """Purchases that were not voided."""
+    ACTIVITIES = "activities"
+    """Recorded activities."""
+    MEMBERSHIP = "membership"
+    """Nothing: tiers are bought alone, each by its plan."""
+
+
+class Counting(enum.StrEnum):
+    """Until when a movement counts."""
+
+    ROLLING = "rolling"
+    """A span of its own, from its time on."""
+    CALENDAR_YEAR = "calendar_year"
+    CALENDAR_HALF = "calendar_half"
+    CALENDAR_QUARTER = "calendar_quarter"
+    ANNIVERSARY = "anniversary"
+    """Up to the next anniversary of joining."""
+    LIFETIME = "lifetime"
+
+
+# When what counts for a lifetime ends: later than all that can be asked about.
+FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
+
+_MONTHS: Final = {Counting.CALENDAR_YEAR: 12, Counting.CALENDAR_HALF: 6, Counting.CALENDAR_QUARTER: 3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierWindow:
+    """How long a movement counts. `span` is set for ROLLING alone."""
+
+    counting: Counting
+    span: Window | None = None
+
+    @classmethod
+    def rolling(cls, span: Window) -> TierWindow:
+        """Each movement for a span of its own."""
+        return cls(counting=Counting.ROLLING, span=span)
+
+    def end(self, start: datetime, zone: ZoneInfo, joined: datetime) -> datetime:
+        """The first instant, UTC, at which a movement of `start` no longer counts; FOREVER for a lifetime.
+
+        Calendar periods and anniversaries end with the start of a local day. An anniversary on 29 February is on the
+        28th of other years. Raises as `Window.end`.
+        """
+        if self.span is not None:
+            return self.span.end(start, zone)
+        if self.counting is Counting.LIFETIME:
+            return FOREVER
+        day = _aware(start).astimezone(zone).date()
+        if self.counting is Counting.ANNIVERSARY:
+            first = joined.astimezone(zone).date()
+            years = max(day.year - first.year, 1)
+            while (last := Window(years=years).last_day(first)) <= day:
+                years += 1
+            return _start_of_day(zone, last)
+        months = _MONTHS[self.counting]
+        opens = date(day.year, (day.month - 1) // months * months + 1, 1)
+        return _start_of_day(zone, Window(months=months).last_day(opens))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benefit:
+    """Something a level gives beside its discount: data for whoever grants it."""
+
+    id: str
+    text: str
+    """What it is, for people."""
+    maximum_minor_units: int | None = None
+    """What it may cost at most, where it is worth money, such as free shipping."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
     """One tier. Its key is the earning class that the ledger knows its members by."""
@@ -214,28 +319,124 @@ class Level:
     """1 for the lowest, then without gaps."""
     key: str
     name: str
-    threshold_minor_units: int | None
-    """The balance at which it begins; None for the first alone."""
+    threshold: int | None
+    """The balance at which it begins, in the metric's unit; None for the first, and for what only a plan gives."""
+    keep_threshold: int | None = None
+    """The balance that keeps it, where that is another; at most `threshold`."""
+    plan: str = ""
+    """The paid membership that gives it for as long as it is paid, whatever the balance; empty: none does."""
     multiplier_bp: int
     discount_bp: int
+    benefits: tuple[Benefit, ...] = ()
+
+    @property
+    def kept_from(self) -> int | None:
+        """The balance that keeps it."""
+        return self.threshold if self.keep_threshold is None else self.keep_threshold
+
+
+class AppliesTo(enum.StrEnum):
+    """What a cool-off holds back."""
+
+    BENEFITS = "benefits"
+    """The tier is reached at once, its benefits come later."""
+    LEVEL = "level"
+    """The tier itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoolOff:
+    """A purchase counts towards what is held back when it is so old, a return at once (§12.6)."""
+
+    period: Window
+    applies_to: AppliesTo
+
+
+class CycleEnd(enum.StrEnum):
+    """What becomes of a level that was not earned again in its cycle."""
+
+    EARNED = "earned"
+    """The level that the cycle's balance keeps."""
+    ONE_DOWN = "one_down"
+    """That, but at most one level down."""
+
+
+class OnReturn(enum.StrEnum):
+    """What a return does to the level that was reached by what comes back, while its cycle lasts."""
+
+    KEEP = "keep"
+    TAKE_BACK = "take_back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """A level that was reached is held for a cycle, and must be earned again in it (R26, §12.7)."""
+
+    cycle: Window
+    at_end: CycleEnd
+    grace: Window | None = None
+    """So long after a cycle that did not earn it the level is still held, and can still be earned."""
+    on_return: OnReturn = OnReturn.KEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validity:
+    """How long an account is valid without being renewed (R27)."""
+
+    period: Window
+    transactions: int
+    """Purchases that a renewal needs in the period, beside a confirmation."""
+    warning: Window
+    """So long before the end the member is warned."""
+
+
+class Rejoining(enum.StrEnum):
+    """From which joining on movements count for one who left and came back (R20)."""
+
+    FIRST = "first"
+    LATEST = "latest"
+
+
+class LinkedReturns(enum.StrEnum):
+    """When the return of a known purchase counts (§12.5)."""
+
+    OWN_TIME = "own_time"
+    PURCHASE_TIME = "purchase_time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierPolicy:
-    """The levels, lowest first, and the balance that decides between them: `base` over the last `window`."""
+    """The levels, lowest first, and the balance that decides between them: the metric, over the window."""
 
     base: Base
-    window: Window
+    window: TierWindow
     levels: tuple[Level, ...]
+    metric: Metric = Metric.NET_SPEND
+    qualifying: frozenset[str] = frozenset()
+    """Rules of the ledger that give qualifying points beside "base": ids of bonuses, "sign_up_bonus", "award"."""
+    from_joining: bool = False
+    """Whether what happened at the very joining time counts, too; otherwise what is later alone (R19)."""
+    rejoining: Rejoining = Rejoining.FIRST
+    linked_returns: LinkedReturns = LinkedReturns.OWN_TIME
+    cool_off: CoolOff | None = None
+    retention: Retention | None = None
+    validity: Validity | None = None
 
     def level_for(self, balance: int) -> Level:
-        """The level of a balance in minor units: from its own threshold up to, not including, the next.
+        """The level of a balance: from its own threshold up to, not including, the next.
 
         The highest condition is checked first (R23). What reaches no threshold, a negative balance too,
         is the first level.
         """
         for level in reversed(self.levels):
-            if level.threshold_minor_units is not None and balance >= level.threshold_minor_units:
+            if level.threshold is not None and balance >= level.threshold:
+                return level
+        return self.levels[0]
+
+    def level_kept(self, balance: int, number: int) -> Level:
+        """The highest level up to this number that a balance keeps; the first needs nothing."""
+        for level in reversed(self.levels[:number]):
+            if level.kept_from is not None and balance >= level.kept_from:
                 return level
         return self.levels[0]
 
@@ -245,9 +446,82 @@ class TierPolicy:
             raise LookupError(f"there is no level {number}; the levels are 1 to {len(self.levels)}")
         return self.levels[number - 1]
 
+    def find_level(self, key: str) -> Level | None:
+        """The level with this key."""
+        return next((level for level in self.levels if level.key == key), None)
+
+    def level_of_plan(self, plan: str) -> Level | None:
+        """The level that a paid membership gives."""
+        return next((level for level in self.levels if plan and level.plan == plan), None)
+
     def next_level(self, level: Level) -> Level | None:
-        """The level above, or None for the highest."""
-        return self.levels[level.number] if level.number < len(self.levels) else None
+        """The next level above that a balance reaches, or None."""
+        return next((higher for higher in self.levels[level.number :] if higher.threshold is not None), None)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the level depends on what it was before, and not on the balance of the moment alone."""
+        return self.retention is not None or any(level.keep_threshold is not None for level in self.levels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """From this local day of the market on, `minor_units` of `currency` are worth `home_minor_units` (both above 0)."""
+
+    from_day: date
+    currency: str
+    minor_units: int
+    home_minor_units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """Where a member is at home: its money, its clock, its thresholds (§12.17)."""
+
+    key: str
+    """Empty for the programme's own."""
+    currency: str
+    minor_unit_digits: int
+    time_zone: str
+    tiers: TierPolicy
+    """The programme's levels with this market's thresholds."""
+    earning_per: int | None = None
+    """What earns `earning.points` here, in minor units of this currency; None: as in the programme."""
+    rates: tuple[Rate, ...] = ()
+    """By day, ascending, for each other currency that is taken."""
+    _zone: ZoneInfo = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_zone", ZoneInfo(self.time_zone))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone whose calendar and clock the market goes by."""
+        return self._zone
+
+    def local_day(self, t: datetime) -> date:
+        """The date in the market's zone at `t` (aware; ValueError otherwise)."""
+        return _aware(t).astimezone(self._zone).date()
+
+    def start_of_next_local_day(self, t: datetime) -> datetime:
+        """As `Programme.start_of_next_local_day`, by the market's clock."""
+        return _start_of_next_day(self._zone, t)
+
+    def rate(self, currency: str, day: date) -> Rate | None:
+        """The rate of another currency that holds on a local day; None before the first, and for one not taken."""
+        return next((rate for rate in reversed(self.rates) if rate.currency == currency and rate.from_day <= day), None)
+
+    def at_home(self, minor_units: int, currency: str, day: date) -> int:
+        """An amount in the market's currency by the rate of a local day, rounded to the nearest, halves up.
+
+        Raises LookupError where there is no rate.
+        """
+        if currency in ("", self.currency):
+            return minor_units
+        rate = self.rate(currency, day)
+        if rate is None:
+            raise LookupError(f"there is no rate of {currency} to {self.currency} on {day.isoformat()}")
+        return (2 * minor_units * rate.home_minor_units + rate.minor_units) // (2 * rate.minor_units)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,10 +575,28 @@ class Programme:
     back_dating: Window | None = None
     """How far back an event's own time may lie; None: no limit."""
     liability: Liability | None = None
+    rates: tuple[Rate, ...] = ()
+    """Of other currencies in the programme's own market."""
+    markets: Mapping[str, Market] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """The others, by key."""
     _zone: ZoneInfo = field(init=False, repr=False, compare=False)
+    _home: Market = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_zone", ZoneInfo(self.time_zone))
+        home = Market(
+            key="",
+            currency=self.currency,
+            minor_unit_digits=self.minor_unit_digits,
+            time_zone=self.time_zone,
+            tiers=self.tiers,
+            rates=self.rates,
+        )
+        object.__setattr__(self, "_home", home)
+
+    def market(self, key: str) -> Market:
+        """A member's market; the programme's own where the key is empty, or no longer one."""
+        return self.markets.get(key, self._home)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -330,9 +622,7 @@ class Programme:
         As `start_of_local_day`; but where the clock is set back across midnight, `t` in the evening's second
         showing is answered with the second midnight. Raises ValueError for a naive `t`.
         """
-        day = self.local_day(t) + timedelta(days=1)
-        start = self.start_of_local_day(day)
-        return start if start > t else datetime.combine(day, time(fold=1), tzinfo=self._zone).astimezone(UTC)
+        return _start_of_next_day(self._zone, t)
 
     def format_money(self, minor_units: int) -> str:
         """`295.00 USD`, `-0.05 USD`, `300 JPY`: the amount with all its digits, then the currency."""
@@ -385,6 +675,12 @@ def _start_of_day(zone: ZoneInfo, day: date) -> datetime:
         else:
             still_before, seconds = middle, seconds - half
     return still_before + timedelta(seconds=seconds)
+
+
+def _start_of_next_day(zone: ZoneInfo, t: datetime) -> datetime:
+    day = _aware(t).astimezone(zone).date() + timedelta(days=1)
+    start = _start_of_day(zone, day)
+    return start if start > t else datetime.combine(day, time(fold=1), tzinfo=zone).astimezone(UTC)
 
 
 def _aware(t: datetime) -> datetime:

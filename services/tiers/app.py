@@ -37,7 +37,7 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
     stack.push_async_callback(pool.close)
     channel = own_identity(config, "tiers").open(config.ledger_address, server="ledger")
     stack.push_async_callback(channel.close)
-    tiers = Tiers(pool=pool, programme=rules, now=clock)
+    tiers = Tiers(pool=pool, versions=programme.Versions.only(rules), now=clock)
     await tiers.recover()
     follower = Follower(tiers=tiers, ledger=LedgerClient(channel), now=clock)
 
@@ -49,5 +49,5 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
         register=register,
         describe=describe,
         audit=AuditTrail("tiers", pool, clock),
-        background=(follower.follow_ledger, follower.run_due, follower.send_notices),
+        background=(follower.follow_ledger, follower.run_due, follower.run_programme, follower.send_notices),
     )

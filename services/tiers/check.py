@@ -1,10 +1,10 @@
-"""Rebuilds all that tiers stores from the ledger's entries, and says what differs.
+"""Rebuilds all that tiers stores from the ledger's entries and from what was decided here, and says what differs.
 
 Entries are lived through again with the same `step`, up to each partition's cursor. Due runs leave no entry: what
 they do to a member depends on the instants alone, so a member is brought on to the instant at which its state stands.
 Which number a change has in its partition depends on how partitions interleaved; so numbers must have no gap, and
-contents are compared for each member in its own order. In a real-time installation, when a late event was seen
-is only known from the movement itself, and is taken from there, within its bounds.
+contents are compared for each member in its own order. In a real-time installation, up to when all had been processed
+when a fact was seen is only known from the fact itself, and is taken from there, within its bounds.
 """
 
 from __future__ import annotations
@@ -14,36 +14,20 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from services import programme as programmes
-from services.programme import Programme
+from services.programme import Versions
 from services.runtime.clock import ClockMode
 from services.runtime.command import CheckReport, own_identity
 from services.runtime.config import ConfigurationError
 from services.runtime.database import connect
 from services.tiers import store
 from services.tiers.config import Config
-from services.tiers.domain import (
-    BEGINNING,
-    Change,
-    EntryKind,
-    Happened,
-    History,
-    LedgerEntry,
-    MemberKey,
-    MemberState,
-    Movement,
-    RollOffs,
-    TakenIn,
-    TierChange,
-    TimePassed,
-    evaluate,
-    joined,
-    movement_of,
-    step,
-)
+from services.tiers.domain.facts import BEGINNING, Fact, FactKind, MemberKey, Movement, history_of
+from services.tiers.domain.feed import NOTHING_KNOWN, EntryKind, LedgerEntry, Members, TierChange, fact_of
+from services.tiers.domain.standing import evaluate
+from services.tiers.domain.track import Change, MemberState
 from services.tiers.errors import LedgerUnavailableError
 from services.tiers.ledger_client import LedgerClient
-from services.tiers.service import notice_of
+from services.tiers.service import notice_of, read_versions, tells_class
 from services.tiers.store import Snapshot
 
 _LISTED = 100
@@ -51,10 +35,6 @@ _LISTED = 100
 
 async def check(config: Config) -> CheckReport:
     """Compares one snapshot of the database with what the ledger says."""
-    try:
-        rules = programmes.load(config.programme)
-    except programmes.ProgrammeError as error:
-        raise ConfigurationError(str(error)) from None
     connection = await connect(config.database_url, service="tiers-check")
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -65,11 +45,7 @@ async def check(config: Config) -> CheckReport:
     try:
         ledger = LedgerClient(channel)
         described = await ledger.describe()
-        if described.programme_version != rules.version:
-            raise ConfigurationError(
-                f"the ledger goes by the programme {described.programme_version}, and not by {rules.version}"
-            )
-        rebuilding = Rebuilding(rules, snapshot)
+        rebuilding = Rebuilding(read_versions(described.versions), snapshot)
         # The ledger is read after the snapshot, so it has all that the snapshot was made of.
         async for entries in ledger.entries({}, follow=False):
             for entry in entries:
@@ -84,18 +60,20 @@ async def check(config: Config) -> CheckReport:
 class Rebuilding:
     """Takes in the ledger's entries, each partition's in order, and compares what they make with a snapshot."""
 
-    def __init__(self, rules: Programme, snapshot: Snapshot) -> None:
-        self._rules = rules
+    def __init__(self, versions: Versions, snapshot: Snapshot) -> None:
+        self._versions = versions
         self._snapshot = snapshot
         self._simulated = snapshot.clock_mode == ClockMode.SIMULATED.value
-        self._stored_movements = {(m.partition, m.movement.ledger_offset): m for m in snapshot.movements}
+        self._stored = {(f.partition, f.fact.ledger_offset, f.fact.number): f for f in snapshot.facts}
+        self._waiting = sorted(
+            (partition, offset, number) for (partition, number), offset in snapshot.decisions.items()
+        )
         self._heads = dict.fromkeys(snapshot.cursors, 0)
         self._clocks = dict.fromkeys(snapshot.cursors, BEGINNING)
-        self._states: dict[MemberKey, MemberState] = {}
-        self._ahead: dict[MemberKey, RollOffs] = {}
+        self._members = Members(versions, NOTHING_KNOWN, remembers=True)
         self._changes: dict[MemberKey, list[Change]] = {}
-        self._movements: dict[tuple[int, int], TakenIn] = {}
-        self._histories: dict[MemberKey, list[Movement]] = {}
+        self._facts: dict[MemberKey, list[Fact]] = {}
+        self._purchases: dict[tuple[int, str, str], datetime] = {}
         self._classes: dict[tuple[int, str], LedgerEntry] = {}
         self._found: list[Mapping[str, Any]] = []
         self._differences = 0
@@ -111,55 +89,73 @@ class Rebuilding:
             return
         where = f"entry {partition}-{entry.offset}"
         self._compare("offset without a gap", where, self._heads[partition] + 1, entry.offset)
+        self._decided(partition, entry.offset)
         self._heads[partition] = entry.offset
         self._checked["entries"] += 1
         key = (partition, entry.member_id)
         if entry.kind is EntryKind.CLOCK:
             self._clocks[partition] = max(self._clocks[partition], entry.occurred_time)
-        elif entry.kind is EntryKind.JOINED:
-            self._states[key] = joined(entry.occurred_time)
-            self._ahead[key] = RollOffs()
-            self._changes[key] = []
-            self._histories[key] = []
-        elif entry.kind in (EntryKind.PURCHASE, EntryKind.RETURN):
-            if key not in self._states:
+        elif entry.kind is EntryKind.FACT:
+            if entry.fact_kind is not FactKind.JOINED and key not in self._members.states:
                 self._differ("a member joins first", where, "a member who has joined", entry.member_id)
                 return
-            self._move(key, entry, where)
+            self._take(key, self._fact(key, entry), where)
 
-    def _move(self, key: MemberKey, entry: LedgerEntry, where: str) -> None:
-        movement = movement_of(self._rules.tiers, self._rules.zone, entry)
-        not_before = self._clocks[entry.partition] if self._simulated else self._seen(key, entry, where)
-        happened = Happened(movement=movement, not_before=not_before)
-        state, changes = step(self._rules.tiers, self._states[key], happened, self._ahead[key])
-        self._states[key] = state
-        self._changes[key].extend(changes)
-        self._histories[key].append(movement)
-        self._movements[entry.partition, entry.offset] = TakenIn(
-            partition=entry.partition, member_id=entry.member_id, movement=movement, applied_time=state.as_of
-        )
+    def _fact(self, key: MemberKey, entry: LedgerEntry) -> Fact:
+        """The fact in an entry, as `take_in` reads it."""
+        bought = (*key, entry.purchase_id)
+        if entry.fact_kind is FactKind.PURCHASE:
+            self._purchases[bought] = entry.occurred_time
+        joins = entry.fact_kind is FactKind.JOINED
+        market = entry.name if joins else self._members.states[key].carried.market
+        known = self._purchases.get(bought) if entry.purchase_id else None
+        return fact_of(self._versions.at(entry.occurred_time), market, entry, known)
 
-    def _seen(self, key: MemberKey, entry: LedgerEntry, where: str) -> datetime:
-        """In real time: from when the movement was seen, as it says itself; no later than time had been processed."""
-        stored = self._stored_movements.get((entry.partition, entry.offset))
-        if stored is None:
-            return BEGINNING
-        due = self._snapshot.cursors[entry.partition].due_time or BEGINNING
-        latest = max(entry.occurred_time, self._states[key].as_of, due)
-        if stored.applied_time > latest:
-            self._differ("instant from which a movement was seen", where, f"<= {latest}", stored.applied_time)
-        return stored.applied_time
+    def _decided(self, partition: int, before: int) -> None:
+        """Takes in what was decided here before an entry of the ledger was."""
+        while self._waiting and self._waiting[0][0] <= partition and self._waiting[0][:2] < (partition, before):
+            home, _, number = self._waiting.pop(0)
+            stored = self._stored.get((home, 0, number))
+            where = f"decision {home}-{number}"
+            if stored is None:
+                self._differ("fact of a decision", where, "one", None)
+            elif stored.fact.kind < FactKind.CONFIRMED:
+                self._differ("kind of a decision", where, "decided here", stored.fact.kind.name)
+            elif (home, stored.member_id) not in self._members.states:
+                self._differ("a member joins first", where, "a member who has joined", stored.member_id)
+            else:
+                self._take((home, stored.member_id), stored.fact, where)
+            self._checked["decisions"] += 1
+
+    def _take(self, key: MemberKey, fact: Fact, where: str) -> None:
+        stored = self._stored.pop((key[0], fact.ledger_offset, fact.number), None)
+        self._compare("fact", where, fact, None if stored is None else stored.fact)
+        not_before = self._clocks[key[0]]
+        if not self._simulated and stored is not None:
+            not_before = stored.applied_time
+            due = self._snapshot.cursors[key[0]].due_time or BEGINNING
+            latest = max(fact.occurred_time, fact.recorded_time, due)
+            if not_before > latest:
+                self._differ("instant up to which all had been processed", where, f"<= {latest}", not_before)
+        self._facts.setdefault(key, []).append(fact)
+        self._changes.setdefault(key, []).extend(self._members.take(key, fact, not_before))
 
     def compare(self) -> CheckReport:
         """The report, when all entries are in."""
+        for partition in sorted(self._snapshot.cursors):
+            self._decided(partition, self._heads[partition] + 1)
+        for partition, offset, number in self._stored:
+            self._differ("fact", f"partition {partition}, entry {offset}, decision {number}", None, "one")
         self._compare_cursors()
-        self._compare_maps("movement", self._movements, self._stored_movements)
         self._compare_states()
+        self._compare_movements()
         self._compare_changes()
         self._compare_notices()
-        self._checked["movements"] = len(self._movements)
-        self._checked["balance_minor_units"] = sum(state.balance for state in self._states.values())
-        self._checked["members"] = len(self._states)
+        states = self._members.states
+        self._checked["facts"] = len(self._snapshot.facts)
+        self._checked["movements"] = sum(len(movements) for movements in self._snapshot.movements.values())
+        self._checked["balance"] = sum(state.balance for state in states.values())
+        self._checked["members"] = len(states)
         self._checked["partitions"] = len(self._snapshot.cursors)
         if self._differences > len(self._found):
             self._checked["differences_not_listed"] = self._differences - len(self._found)
@@ -170,30 +166,44 @@ class Rebuilding:
             where = f"partition {partition}"
             self._compare("last entry taken in", where, self._heads[partition], cursor.ledger_offset)
             self._compare("business time", where, self._clocks[partition], cursor.business_time)
+            decisions = max((number for home, number in self._snapshot.decisions if home == partition), default=0)
+            self._compare("last decision", where, decisions, cursor.decision_number)
             business_time = min(self._clocks.values())
             if self._simulated and cursor.due_time is not None and cursor.due_time > business_time:
                 self._differ("due time", where, f"<= {business_time}", cursor.due_time)
 
     def _compare_states(self) -> None:
+        states = self._members.states
         for key, stored in self._snapshot.states.items():
-            due = self._snapshot.cursors[key[0]].due_time if key[0] in self._snapshot.cursors else None
-            state = self._states.get(key)
-            if state is not None and due is not None and state.as_of < stored.as_of <= due:
-                passed = TimePassed(until=stored.as_of)
-                self._states[key], changes = step(self._rules.tiers, state, passed, self._ahead[key])
-                self._changes[key].extend(changes)
-            if due is not None and stored.next_roll_off is not None and stored.next_roll_off <= due:
-                self._differ("what was due", _member(key), f"next after {due}", stored.next_roll_off)
-        self._compare_maps("state of a member", self._states, self._snapshot.states)
-        for key, state in self._states.items():
-            history = History(joined_time=state.joined_time, movements=self._histories[key])
-            standing = evaluate(self._rules.tiers, history, state.as_of)
+            cursor = self._snapshot.cursors.get(key[0])
+            due = None if cursor is None else cursor.due_time
+            state = states.get(key)
+            if state is not None and state.as_of < stored.as_of <= max(due or BEGINNING, self._last_version(stored)):
+                self._changes[key].extend(self._members.let_pass(key, stored.as_of))
+            if due is not None and stored.next_due is not None and stored.next_due <= due:
+                self._differ("what was due", _member(key), f"next after {due}", stored.next_due)
+        self._compare_maps("state of a member", states, self._snapshot.states)
+        for key, state in states.items():
+            if state.carried.resigned:
+                continue
+            standing = evaluate(self._versions, history_of(self._facts[key]), state.as_of)
             self._compare(
                 "step equals evaluate",
                 _member(key),
-                (standing.balance, standing.level.number, min((m.end_time for m in standing.counted), default=None)),
-                (state.balance, state.tier_number, state.next_roll_off),
+                (standing.balance, standing.level.number, 0 if standing.benefits is None else standing.benefits.number),
+                (state.balance, state.tier_number, state.benefits_number),
             )
+
+    def _last_version(self, state: MemberState) -> datetime:
+        """From when the version holds that a standing goes by."""
+        return self._versions[state.version].from_time if state.version < len(self._versions) else BEGINNING
+
+    def _compare_movements(self) -> None:
+        rebuilt = self._members.effects({}, ())
+        for key in rebuilt.states.keys() | self._snapshot.movements.keys():
+            expected = [*rebuilt.redrawn.get(key, ()), *rebuilt.movements.get(key, ())]
+            found = self._snapshot.movements.get(key, ())
+            self._compare("movements", _member(key), _by_offset(expected), _by_offset(found))
 
     def _compare_changes(self) -> None:
         heads = dict.fromkeys(self._snapshot.cursors, 0)
@@ -209,7 +219,8 @@ class Rebuilding:
             elif place.ledger_offset_processed < processed.get(partition, 0):
                 self._differ("entries taken in", where, f">= {processed[partition]}", place.ledger_offset_processed)
             processed[partition] = place.ledger_offset_processed
-            self._compare("version of the programme", where, self._rules.version, stored.programme_version)
+            version = self._versions.at(change.changed_time).version
+            self._compare("version of the programme", where, version, stored.programme_version)
             by_member.setdefault((partition, place.member_id), []).append(place)
         for partition, cursor in self._snapshot.cursors.items():
             self._compare("last change", f"partition {partition}", cursor.change_offset, heads[partition])
@@ -229,7 +240,12 @@ class Rebuilding:
         """Every change has its earning class in the outbox, or at the ledger, or a newer one of the member there."""
         waiting = {(notice.partition, notice.change_offset): notice for notice in self._snapshot.notices}
         newest: dict[MemberKey, int] = {}
-        expected = [notice_of(self._rules, stored.tier_change) for stored in self._snapshot.changes]
+        expected = []
+        for stored in self._snapshot.changes:
+            change = stored.tier_change
+            state = self._members.states.get((change.partition, change.member_id))
+            if state is not None and tells_class(self._versions, change):
+                expected.append(notice_of(self._versions, state.carried.market, change))
         for notice in expected:
             entry = self._classes.get((notice.partition, notice.request_id))
             if entry is not None and entry.kind is EntryKind.CLASS_SET:
@@ -272,6 +288,10 @@ class Rebuilding:
 
 def _member(key: MemberKey) -> str:
     return f"partition {key[0]}, {key[1]}"
+
+
+def _by_offset(movements: Iterable[Movement]) -> list[Movement]:
+    return sorted(movements, key=lambda movement: movement.ledger_offset)
 
 
 def _in_order(keys: Iterable[Any]) -> list[Any]:

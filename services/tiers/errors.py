@@ -6,7 +6,10 @@ TiersError
 │   ├── NotEnrolledError
 │   ├── CursorAheadError
 │   ├── TokenBeyondLogError
-│   └── PageTokenError
+│   ├── PageTokenError
+│   ├── TierUnknownError
+│   ├── FromTimeError
+│   └── RequestIdReusedError
 ├── NotReadyError             the service has never reached the ledger
 ├── FeedBrokenError           the ledger's feed does not continue what was taken in
 ├── LedgerUnavailableError    the ledger cannot be reached, or ended the stream
@@ -32,7 +35,7 @@ class MemberUnknownError(RejectedError):
 
 
 class NotEnrolledError(RejectedError):
-    """the member had not joined at that time"""
+    """the member had not joined, or had left, at that time"""
 
 
 class CursorAheadError(RejectedError):
@@ -47,8 +50,20 @@ class PageTokenError(RejectedError):
     """the page token is not one that this list gave out for this instant; send it as it came, with the same at_time"""
 
 
+class TierUnknownError(RejectedError):
+    """the programme has no tier of this number"""
+
+
+class FromTimeError(RejectedError):
+    """the instant lies in the past; a version of the programme begins now or later"""
+
+
+class RequestIdReusedError(RejectedError):
+    """this request id was sent before with other content; nothing was changed"""
+
+
 class NotReadyError(TiersError):
-    """the service has not reached the ledger yet; ask again"""
+    """the service has not taken in all that it needs from the ledger yet; ask again"""
 
 
 class FeedBrokenError(TiersError):

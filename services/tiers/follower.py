@@ -13,10 +13,10 @@ from services.runtime.clock import ClockMode, MachineClock, machine_now
 from services.runtime.database import keep_going
 from services.runtime.inlet import reading
 from services.runtime.signal import woken
-from services.tiers.domain import LedgerEntry
+from services.tiers.domain.feed import EntryKind, LedgerEntry
 from services.tiers.errors import FeedBrokenError, LedgerDiffersError, LedgerUnavailableError, TiersError
 from services.tiers.service import POLL_SECONDS, Tiers
-from services.tiers.store import ClassNotice
+from services.tiers.store import ClassNotice, StoredVersion
 
 log = structlog.get_logger()
 
@@ -32,7 +32,7 @@ _LONGEST_SLEEP_SECONDS = 1.0
 class LedgerDescription:
     """What the ledger says of itself."""
 
-    programme_version: str
+    versions: tuple[StoredVersion, ...]
     partitions: tuple[int, ...]
     clock_mode: ClockMode
 
@@ -74,22 +74,24 @@ class Follower:
         """In a real-time installation: changes tiers at the instants when movements leave the window."""
         await keep_going("due_changes", self._run_due)
 
+    async def run_programme(self) -> None:
+        """In a real-time installation: brings standings to the version of the programme that holds."""
+        await keep_going("programme", self._run_programme, also=(TiersError,))
+
     async def send_notices(self) -> None:
         """Empties the outbox of earning classes into the ledger."""
         await keep_going("earning_classes", self._send, also=(TiersError,))
 
     async def _follow(self) -> None:
         described = await self._ledger.describe()
-        own = self._tiers.programme.version
-        if described.programme_version != own:
-            # Tiers by other rules than those that points were given by would be guesses.
-            log.error("programme_differed", own=own, ledger=described.programme_version)
-            raise LedgerDiffersError(f"the ledger goes by {described.programme_version}, this service by {own}")
         try:
+            # Tiers by other rules than those that points were given by would be guesses.
+            await self._tiers.learn(described.versions)
             await self._tiers.prepare(partitions=described.partitions, clock_mode=described.clock_mode)
         except LedgerDiffersError as error:
             log.error("ledger_differed", problem=str(error))
             raise
+        await self._complete_facts()
         positions = self._tiers.positions
         after = {partition: cursor.ledger_offset for partition, cursor in positions.cursors.items()}
         log.info("feed_followed", partitions=len(after), clock_mode=described.clock_mode.value)
@@ -102,6 +104,18 @@ class Follower:
         except LedgerUnavailableError as error:
             log.warning("feed_ended", problem=str(error))
             raise
+
+    async def _complete_facts(self) -> None:
+        """Reads again what an older release took in without keeping the facts."""
+        missing = {p: c for p, c in self._tiers.positions.cursors.items() if c.facts_missing}
+        if not missing:
+            return
+        log.info("facts_completed", partitions=len(missing), entries=sum(c.facts_missing for c in missing.values()))
+        after = {partition: cursor.facts_read for partition, cursor in missing.items()}
+        async for entries in self._ledger.entries(after, follow=False):
+            await self._tiers.complete_facts(entries)
+            if not self._tiers.positions.facts_missing:
+                break
 
     async def _take_in(self, after: Mapping[int, int]) -> NoReturn:
         """Takes in the feed after these offsets, whatever has come at once, until it breaks off."""
@@ -119,6 +133,9 @@ class Follower:
                 await arrived.wait()
                 arrived.clear()
                 if entries := [entry for response in responses.take() for entry in response]:
+                    if not all(self._tiers.knows(e.name) for e in entries if e.kind is EntryKind.PROGRAMME):
+                        # A version is told in each partition before anything is decided by it.
+                        await self._tiers.learn((await self._ledger.describe()).versions)
                     await self._tiers.take_in(entries, over=connection)
                     await self._tiers.run_passed(over=connection)
 
@@ -135,6 +152,12 @@ class Follower:
                 if due is not None:
                     pause = min(pause, (due - now).total_seconds())
             await asyncio.sleep(pause)
+
+    async def _run_programme(self) -> None:
+        while True:
+            if self._tiers.positions.clock_mode is ClockMode.REAL and not self._tiers.positions.facts_missing:
+                await self._tiers.run_programme(self._now())
+            await asyncio.sleep(_LONGEST_SLEEP_SECONDS)
 
     async def _send(self) -> None:
         waits = self._tiers.notices_wait

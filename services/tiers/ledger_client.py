@@ -13,28 +13,37 @@ from loyalty.type.v1 import log_pb2
 
 from services.runtime.channels import closing_told
 from services.runtime.clock import ClockMode
-from services.tiers.domain import EntryKind, LedgerEntry
+from services.tiers.domain.facts import FactKind
+from services.tiers.domain.feed import EntryKind, LedgerEntry
 from services.tiers.errors import LedgerUnavailableError
 from services.tiers.follower import Answer, LedgerDescription
-from services.tiers.store import ClassNotice
+from services.tiers.store import ClassNotice, StoredVersion
 
 _CALL_SECONDS = 10.0
 _BATCH_SECONDS = 30.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_FACTS = {
+    entry_pb2.ENTRY_KIND_MEMBER_JOINED: FactKind.JOINED,
+    entry_pb2.ENTRY_KIND_PURCHASE_RECORDED: FactKind.PURCHASE,
+    entry_pb2.ENTRY_KIND_RETURN_RECORDED: FactKind.RETURN,
+    entry_pb2.ENTRY_KIND_PURCHASE_VOIDED: FactKind.VOID,
+    entry_pb2.ENTRY_KIND_POINTS_AWARDED: FactKind.AWARD,
+    entry_pb2.ENTRY_KIND_ACTIVITY_RECORDED: FactKind.ACTIVITY,
+    entry_pb2.ENTRY_KIND_MEMBERSHIP_FEE_RECORDED: FactKind.FEE,
+    entry_pb2.ENTRY_KIND_MEMBER_RESIGNED: FactKind.RESIGNED,
+    entry_pb2.ENTRY_KIND_MEMBER_REJOINED: FactKind.REJOINED,
+}
+
 _KINDS = {
-    entry_pb2.ENTRY_KIND_MEMBER_JOINED: EntryKind.JOINED,
-    entry_pb2.ENTRY_KIND_PURCHASE_RECORDED: EntryKind.PURCHASE,
-    entry_pb2.ENTRY_KIND_RETURN_RECORDED: EntryKind.RETURN,
-    # What is undone whole comes back whole.
-    entry_pb2.ENTRY_KIND_PURCHASE_VOIDED: EntryKind.RETURN,
     entry_pb2.ENTRY_KIND_CLOCK_ADVANCED: EntryKind.CLOCK,
     entry_pb2.ENTRY_KIND_EARNING_CLASS_SET: EntryKind.CLASS_SET,
     entry_pb2.ENTRY_KIND_REQUEST_REFUSED: EntryKind.REFUSED,
+    entry_pb2.ENTRY_KIND_PROGRAMME_APPLIED: EntryKind.PROGRAMME,
 }
 
-_OF_MONEY = (EntryKind.PURCHASE, EntryKind.RETURN)
+_OF_MONEY = (FactKind.PURCHASE, FactKind.RETURN, FactKind.VOID)
 
 # Outcomes of one write that say nothing about it: it is sent again.
 _PASSING = frozenset(
@@ -58,18 +67,30 @@ class LedgerClient:
         self._stub = ledger_service_pb2_grpc.LedgerServiceStub(channel)
 
     async def describe(self) -> LedgerDescription:
-        """Programme, partitions and clock."""
+        """The versions of the programme, partitions and clock."""
         try:
-            programme = await self._stub.GetProgramme(ledger_service_pb2.GetProgrammeRequest(), timeout=_CALL_SECONDS)
             listed = await self._stub.ListPartitions(ledger_service_pb2.ListPartitionsRequest(), timeout=_CALL_SECONDS)
+            versions = await self._versions()
         except grpc.aio.AioRpcError as error:
             raise _unavailable(error) from None
         simulated = listed.clock_mode == ledger_service_pb2.CLOCK_MODE_SIMULATED
         return LedgerDescription(
-            programme_version=programme.programme.version,
+            versions=versions,
             partitions=tuple(partition.partition for partition in listed.partitions),
             clock_mode=ClockMode.SIMULATED if simulated else ClockMode.REAL,
         )
+
+    async def _versions(self) -> tuple[StoredVersion, ...]:
+        request = ledger_service_pb2.GetProgrammeRequest()
+        told = await self._stub.GetProgramme(request, timeout=_CALL_SECONDS)
+        versions = []
+        for one in told.versions:
+            request = ledger_service_pb2.GetProgrammeRequest(version=one.version)
+            found = await self._stub.GetProgramme(request, timeout=_CALL_SECONDS)
+            versions.append(
+                StoredVersion(version=one.version, document=found.programme.source, from_time=_time(one.from_time))
+            )
+        return tuple(versions)
 
     async def entries(self, after: Mapping[int, int], *, follow: bool) -> AsyncIterator[list[LedgerEntry]]:
         """The feed after these offsets, response by response."""
@@ -103,27 +124,50 @@ class LedgerClient:
 
 def entry_of(entry: entry_pb2.Entry) -> LedgerEntry:
     """An entry of the feed in the domain's words: of each kind what tiers need to know."""
-    kind = _KINDS.get(entry.kind, EntryKind.OTHER)
-    if kind in _OF_MONEY:
-        amount = entry.amount.minor_units
+    fact = _FACTS.get(entry.kind)
+    if fact is None:
+        kind = _KINDS.get(entry.kind, EntryKind.OTHER)
         return LedgerEntry(
             partition=entry.partition,
             offset=entry.offset,
             kind=kind,
             member_id=entry.member_id,
             occurred_time=_time(entry.occurred_time),
+            name=entry.reference if kind is EntryKind.PROGRAMME else "",
+            request_id=entry.request_id,
+            earning_class=entry.earning_class,
+            effective_time=_time(entry.effective_time) if entry.HasField("effective_time") else None,
+        )
+    rules = tuple([(rule.rule, rule.points) for rule in entry.rules])
+    if fact in _OF_MONEY:
+        money = entry.amount
+        amount = money.minor_units
+        return LedgerEntry(
+            partition=entry.partition,
+            offset=entry.offset,
+            kind=EntryKind.FACT,
+            member_id=entry.member_id,
+            occurred_time=_time(entry.occurred_time),
+            recorded_time=_time(entry.recorded_time),
+            fact_kind=fact,
+            currency=money.currency_code,
             amount=amount,
             goods_paid=entry.goods_paid.minor_units if entry.HasField("goods_paid") else amount,
+            purchase_id=entry.purchase_id,
+            rules=rules,
         )
     return LedgerEntry(
         partition=entry.partition,
         offset=entry.offset,
-        kind=kind,
+        kind=EntryKind.FACT,
         member_id=entry.member_id,
         occurred_time=_time(entry.occurred_time),
-        request_id=entry.request_id,
-        earning_class=entry.earning_class,
+        recorded_time=_time(entry.recorded_time),
+        fact_kind=fact,
+        rules=rules,
+        name=entry.market if fact is FactKind.JOINED else entry.reference,
         effective_time=_time(entry.effective_time) if entry.HasField("effective_time") else None,
+        until_time=_time(entry.expire_time) if entry.HasField("expire_time") else None,
     )
 
 

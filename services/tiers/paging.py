@@ -1,4 +1,4 @@
-"""Page tokens of ListStandings: where the list goes on, and the instant that all of its pages are true of.
+"""Page tokens of ListStandings and ExplainStanding: where a list goes on, and the instant that its pages are true of.
 
 A token is bound to the instant that the caller asked about, and a damaged one is noticed. It is no secret: what it
 says could be asked for without it.
@@ -48,6 +48,19 @@ def read_page_token(token: str, asked: datetime | None) -> Place:
     if token != made or not place.after.isprintable():
         raise PageTokenError
     return place
+
+
+def line_token_of(at_time: datetime, first: int, asked: datetime | None) -> str:
+    """The token of the lines from the number `first` on that explain a standing at an instant."""
+    return page_token_of(Place(at_time=at_time, after=str(first)), asked)
+
+
+def read_line_token(token: str, asked: datetime | None) -> tuple[datetime, int]:
+    """The instant and the number in a token; raises PageTokenError for what `line_token_of` did not make."""
+    place = read_page_token(token, asked)
+    if not place.after.isdecimal():
+        raise PageTokenError
+    return place.at_time, int(place.after)
 
 
 def _time(time: datetime) -> bytes:

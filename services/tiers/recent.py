@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from services.tiers.domain import Cursor, MemberKey, MemberState
+from services.tiers.domain.facts import MemberKey
+from services.tiers.domain.feed import Cursor
+from services.tiers.domain.track import MemberState
 
 
 class RecentStates:

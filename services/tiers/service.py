@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from services.programme import Level, Programme
+from services import programme as programmes
+from services.programme import Programme, Version, Versions
 from services.runtime.causality import reached
 from services.runtime.clock import ClockMode, MachineClock, machine_now
 from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, Pool, transact, transact_over
@@ -17,39 +20,44 @@ from services.runtime.signal import Signal, woken
 from services.runtime.status import NotCaughtUpError
 from services.runtime.tail import Tail
 from services.tiers import store
-from services.tiers.domain import (
-    AFFECTING,
-    BEGINNING,
-    NEVER,
+from services.tiers.domain.facts import BEGINNING, Fact, FactKind, History, MemberKey, Scope, history_of
+from services.tiers.domain.feed import (
+    NOTHING_KNOWN,
     Cursor,
     Effects,
     EntryKind,
-    History,
+    HistoryWantedError,
+    Known,
     LedgerEntry,
-    MemberKey,
-    MemberState,
-    RollOffs,
-    Standing,
     TierChange,
+    come_back,
+    decide,
     due_time,
-    evaluate,
+    facts_again,
     horizons,
     let_pass,
     reached_time,
     take_in,
     unseen,
 )
+from services.tiers.domain.preview import Preview
+from services.tiers.domain.standing import Line, Standing, decides_alone, evaluate, explain, standing_of
+from services.tiers.domain.track import NO_BENEFITS, Agenda, MemberState, Reason
 from services.tiers.errors import (
     CursorAheadError,
     FeedBrokenError,
+    FromTimeError,
     LedgerDiffersError,
     MemberUnknownError,
+    NotEnrolledError,
     NotReadyError,
+    RequestIdReusedError,
+    TierUnknownError,
     TokenBeyondLogError,
 )
 from services.tiers.paging import Place, page_token_of, read_page_token
 from services.tiers.recent import RecentStates
-from services.tiers.store import ClassNotice, StoredChange
+from services.tiers.store import ClassNotice, Decision, StoredChange, StoredVersion
 
 T = TypeVar("T")
 
@@ -69,8 +77,16 @@ MOST_PASSED = 1000
 _STATES_HELD = 4096
 # The newest changes of each partition that are held in memory.
 _CHANGES_HELD = 256
-# Movements that one standing is explained from: those that end last.
-_MOST_MOVEMENTS = 20_000
+# Movements of one member that are looked through for its next change.
+_LOOKED_AHEAD = 2_000
+# Members whose histories are read at once.
+_HISTORIES_AT_ONCE = 200
+# Members whose standings are read at once.
+_MEMBERS_AT_ONCE = 1000
+# Nobody looks further ahead.
+_FAR = timedelta(days=36_500)
+# After all that is ever due.
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,22 +99,72 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemberStanding:
-    """The tier of one member at the instant of a list."""
-
-    member_id: str
-    level: Level
-    balance: int
-    joined_time: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StandingPage:
     """Members by id, at one instant; the token of the next page is empty on the last."""
 
-    standings: Sequence[MemberStanding]
+    standings: Sequence[tuple[str, Standing]]
     next_page_token: str
     at_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who is listed: whoever meets all conditions that are set."""
+
+    tier_numbers: frozenset[int] = frozenset()
+    market: str | None = None
+    losing_within: timedelta | None = None
+    """Who loses the tier within so long, if nothing more happens."""
+    missing_at_most: int | None = None
+    """Who misses no more for the next tier."""
+
+    def has(self, standing: Standing) -> bool:
+        """Whether a member with this standing belongs to it."""
+        if self.tier_numbers and standing.level.number not in self.tier_numbers:
+            return False
+        if self.market is not None and standing.market.key != self.market:
+            return False
+        if self.missing_at_most is not None and (
+            standing.missing_for_next_level is None or standing.missing_for_next_level > self.missing_at_most
+        ):
+            return False
+        if self.losing_within is None:
+            return True
+        change = standing.next_change
+        return (
+            change is not None
+            and change.level.number < standing.level.number
+            and change.time <= standing.at_time + self.losing_within
+        )
+
+
+EVERYBODY = Audience()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a caller asks to be decided of a member. `request` is the canonical request as sent."""
+
+    kind: FactKind
+    member_id: str
+    request_id: str
+    principal: str
+    on_behalf_of: str
+    request: bytes
+    tier_number: int = 0
+    scope: Scope | None = None
+    reason: str = ""
+    until_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinePage:
+    """The lines that explain a standing, from `first` on."""
+
+    standing: Standing
+    lines: Sequence[Line]
+    first: int
+    more: bool
 
 
 class Positions:
@@ -128,6 +194,11 @@ class Positions:
         return self.clock_mode is ClockMode.SIMULATED and self.due_time < self.business_time
 
     @property
+    def facts_missing(self) -> bool:
+        """Whether histories are not complete yet: an older release kept none."""
+        return any(cursor.facts_missing for cursor in self.cursors.values())
+
+    @property
     def notices_until(self) -> datetime | None:
         """Earning classes in force from this instant or before go to the ledger now; None: all of them.
 
@@ -147,6 +218,9 @@ class Positions:
                 business_time=max(known.business_time, cursor.business_time),
                 due_time=max(filter(None, (known.due_time, cursor.due_time)), default=None),
                 change_offset=max(known.change_offset, cursor.change_offset),
+                decision_number=max(known.decision_number, cursor.decision_number),
+                facts_missing=cursor.facts_missing,
+                facts_read=max(known.facts_read, cursor.facts_read),
             )
         self.wake()
 
@@ -168,10 +242,10 @@ class _Done:
 
 
 class Tiers:
-    """The service over one database and one programme."""
+    """The service over one database and the versions of one programme."""
 
-    def __init__(self, *, pool: Pool, programme: Programme, now: MachineClock = machine_now) -> None:
-        self.programme = programme
+    def __init__(self, *, pool: Pool, versions: Versions, now: MachineClock = machine_now) -> None:
+        self.versions = versions
         self.positions = Positions()
         # Set when the outbox may have something to be told.
         self.notices_wait = asyncio.Event()
@@ -183,6 +257,67 @@ class Tiers:
         self._passed: list[LedgerEntry] = []
         # In a simulated installation: no member has anything due before, as far as is known.
         self._next_due = BEGINNING
+        # All standings go by this version of the programme, or a later one.
+        self._all_go_by = 0
+
+    @property
+    def programme(self) -> Programme:
+        """The programme that holds now."""
+        return self.versions.at(self._now() if self.positions.clock_mode is None else self.business_now())
+
+    # --- versions of the programme ---
+
+    async def learn(self, versions: Sequence[StoredVersion]) -> None:
+        """Takes over the versions that the ledger tells; raises LedgerDiffersError where they do not go on from those
+        that are known."""
+        told = [version.version for version in versions]
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            kept = [version.version for version in await store.read_versions(connection)]
+            # Before the first word of a ledger this service knows a file alone, which may be any of the versions.
+            goes_on = told[: len(kept)] == kept if kept else self.versions[0].programme.version in told
+            if not goes_on:
+                own = ", ".join(kept) or self.versions[0].programme.version
+                raise LedgerDiffersError(f"the ledger goes by {', '.join(told)}, this service by {own}")
+            await store.insert_versions(connection, versions)
+        if len(told) != len(self.versions):
+            self.versions = read_versions(versions)
+            self.positions.wake()
+
+    def knows(self, version: str) -> bool:
+        """Whether a version of the programme is known."""
+        return self.versions.named(version) is not None
+
+    async def complete_facts(self, entries: Sequence[LedgerEntry]) -> None:
+        """Keeps the facts of entries that an older release took in without keeping them."""
+        missing = {p: cursor.facts_missing for p, cursor in self.positions.cursors.items() if cursor.facts_missing}
+        fresh = [entry for entry in entries if entry.offset <= missing.get(entry.partition, 0)]
+        if not fresh:
+            return
+
+        async def work(connection: Connection) -> dict[int, Cursor]:
+            cursors = await store.lock_cursors(connection, {entry.partition for entry in fresh})
+            purchases = await store.read_purchase_times(connection, come_back(fresh))
+            effects = facts_again(self.versions, fresh, purchases)
+            if effects:
+                await store.add_facts_again(connection, effects)
+            await store.set_facts_read(connection, {entry.partition: entry.offset for entry in fresh})
+            return await store.lock_cursors(connection, cursors)
+
+        self.positions.publish((await transact(self._pool, work)).values())
+
+    async def run_programme(self, to_time: datetime) -> None:
+        """Brings all standings to the version that holds at an instant, some members per transaction.
+
+        Whoever is not brought to it yet is told by it all the same: standings are then told from the history.
+        """
+        version = self.versions.number_at(to_time)
+        if version <= self._all_go_by:
+            return
+        for partition in sorted(self.positions.cursors):
+            last: str | None = ""
+            while last is not None:
+                last = await self._bring_on(partition, last, version, to_time)
+        self._all_go_by = version
 
     # --- taking in ---
 
@@ -190,6 +325,9 @@ class Tiers:
         """Takes over what the database holds: reads are answered from then on, though the ledger be away."""
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             cursors, clock_mode = await store.read_cursors(connection)
+            stored = await store.read_versions(connection)
+        if stored:
+            self.versions = read_versions(stored)
         if clock_mode:
             self.positions.clock_mode = ClockMode(clock_mode)
             self.positions.publish(cursors.values())
@@ -205,6 +343,8 @@ class Tiers:
                     f"these tables have {len(cursors)} and a {known_mode} one"
                 )
             await store.create_cursors(connection, partitions, clock_mode.value)
+            for partition in partitions:
+                await store.take_over(connection, partition)
 
         await transact(self._pool, work)
         await self.recover()
@@ -237,17 +377,24 @@ class Tiers:
             fresh = unseen(entries, cursors)
             if not fresh:
                 return None
-            states, ahead = await self._read(connection, fresh, cursors)
-            effects = take_in(self.programme.tiers, self.programme.zone, fresh, cursors, states, ahead)
+            known = await self._read(connection, fresh, cursors)
+            effects = await self._with_histories(
+                connection, known, lambda known: take_in(self.versions, fresh, cursors, known)
+            )
             await self._write(connection, effects)
-            first = min([next_due, *(s.next_roll_off for s in effects.states.values() if s.next_roll_off)])
-            if moves_clock and due_time(effects.cursors) < (to_time := reached_time(effects.cursors)):
-                if first <= to_time:
-                    due, _ = await self._run_due(connection, effects.cursors, to_time)
-                    first = await store.read_next_due(connection, cursors) or NEVER
+            first = min([next_due, *(s.next_due for s in effects.states.values() if s.next_due)])
+            before = due_time(effects.cursors)
+            if moves_clock and before < (to_time := reached_time(effects.cursors)):
+                if self._goes_by_another(before, to_time):
+                    # All members are brought to another version first: too much for one transaction.
+                    first = BEGINNING
                 else:
-                    due = let_pass(self.programme.tiers, to_time, effects.cursors, {}, {}, complete=True)
-                effects = effects.followed_by(due)
+                    if first <= to_time:
+                        due, _ = await self._run_due(connection, effects.cursors, to_time)
+                        first = await store.read_next_due(connection, cursors) or _NEVER
+                    else:
+                        due = let_pass(self.versions, to_time, effects.cursors, NOTHING_KNOWN, complete=True)
+                    effects = effects.followed_by(due)
             await store.update_cursors(connection, effects.cursors)
             return _Done(before=cursors, effects=effects), first
 
@@ -261,19 +408,77 @@ class Tiers:
 
     async def _read(
         self, connection: Connection, entries: Sequence[LedgerEntry], cursors: Mapping[int, Cursor]
-    ) -> tuple[dict[MemberKey, MemberState], dict[MemberKey, RollOffs]]:
-        """The states of the members that entries name, and the roll-offs of those whom something leaves by then."""
+    ) -> Known:
+        """What is stored of the members that entries name."""
         until = horizons(entries, cursors)
-        members = until.keys() | {(e.partition, e.member_id) for e in entries if e.kind is EntryKind.JOINED}
-        states = self._recent.find(members, cursors)
-        if others := members - states.keys():
+        states = self._recent.find(until, cursors)
+        if others := until.keys() - states.keys():
             states |= await store.read_states(connection, others)
-        leaving = [
-            (key, state, until[key])
-            for key, state in states.items()
-            if key in until and state.next_roll_off is not None and state.next_roll_off <= until[key]
+        back = come_back(entries)
+        return Known(
+            states=states,
+            agendas=await self._agendas(connection, {key: (state, until[key]) for key, state in states.items()}),
+            histories={},
+            purchases=await store.read_purchase_times(connection, back) if back else {},
+        )
+
+    async def _agendas(
+        self, connection: Connection, horizons: Mapping[MemberKey, tuple[MemberState, datetime]]
+    ) -> dict[MemberKey, Agenda]:
+        """The agendas of those of whom something is due by then, or may be due next without a movement."""
+        wanted = [
+            (key, state, until)
+            for key, (state, until) in horizons.items()
+            if state.next_due is not None and (state.next_due <= until or not state.waits_for_movements_alone)
         ]
-        return states, await store.read_roll_offs(connection, leaving) if leaving else {}
+        return await store.read_agendas(connection, wanted) if wanted else {}
+
+    async def _with_histories(self, connection: Connection, known: Known, work: Callable[[Known], Effects]) -> Effects:
+        """What the work makes of what is known; where it wants the histories of members, of those, too."""
+        while True:
+            try:
+                return work(known)
+            except HistoryWantedError as wanted:
+                if self.positions.facts_missing:
+                    raise NotReadyError from None
+                found = await store.read_facts(connection, wanted.members)
+                known = replace(known, histories={**known.histories, **found})
+
+    async def _bring_on(self, partition: int, after: str, version: int, to_time: datetime) -> str | None:
+        """Brings some members of a partition, those after an id, to a version; the last of them, None: that was all."""
+
+        async def work(connection: Connection) -> tuple[_Done, str | None]:
+            cursors = await store.lock_cursors(connection, [partition])
+            states = await store.read_states_behind(connection, partition, after, version, _HISTORIES_AT_ONCE)
+            effects = await self._let_pass(connection, cursors, states, to_time, complete=False)
+            await self._write(connection, effects)
+            await store.update_cursors(connection, effects.cursors)
+            last = max(states)[1] if len(states) == _HISTORIES_AT_ONCE else None
+            return _Done(before=cursors, effects=effects), last
+
+        done, last = await transact(self._pool, work)
+        self._keep(done)
+        return last
+
+    async def _let_pass(
+        self,
+        connection: Connection,
+        cursors: Mapping[int, Cursor],
+        states: Mapping[MemberKey, MemberState],
+        to_time: datetime,
+        *,
+        complete: bool,
+    ) -> Effects:
+        """What time alone does to members up to an instant."""
+        agendas = await self._agendas(connection, {key: (state, to_time) for key, state in states.items()})
+        known = Known(states=states, agendas=agendas, histories={}, purchases={})
+        return await self._with_histories(
+            connection, known, lambda known: let_pass(self.versions, to_time, cursors, known, complete=complete)
+        )
+
+    def _goes_by_another(self, before: datetime, after: datetime) -> bool:
+        """Whether another version of the programme begins to hold between two instants."""
+        return self.versions.number_at(after) > self.versions.number_at(before)
 
     def _pass(self, entries: Sequence[LedgerEntry]) -> bool:
         """Passes entries that neither move nor make a member, and let no time pass in which something is due.
@@ -283,23 +488,24 @@ class Tiers:
         """
         cursors = self.positions.cursors
         if len(self._passed) + len(entries) > MOST_PASSED or any(
-            entry.kind in AFFECTING or entry.partition not in cursors for entry in entries
+            entry.kind is EntryKind.FACT or entry.partition not in cursors for entry in entries
         ):
             return False
-        policy = self.programme.tiers
         fresh = unseen(entries, cursors)
-        after = take_in(policy, self.programme.zone, fresh, cursors, {}, {}).cursors
-        to_time = reached_time(after)
-        if self.positions.clock_mode is ClockMode.SIMULATED and due_time(after) < to_time:
-            if self._next_due <= to_time:
+        after = take_in(self.versions, fresh, cursors, NOTHING_KNOWN).cursors
+        before, to_time = due_time(after), reached_time(after)
+        if self.positions.clock_mode is ClockMode.SIMULATED and before < to_time:
+            if self._next_due <= to_time or self._goes_by_another(before, to_time):
                 return False
-            after = let_pass(policy, to_time, after, {}, {}, complete=True).cursors
+            after = let_pass(self.versions, to_time, after, NOTHING_KNOWN, complete=True).cursors
         self._passed += fresh
         self._publish(after)
         return True
 
     async def run_due(self, to_time: datetime, *, over: Connection | None = None) -> None:
         """Makes all changes that time alone makes up to an instant, some members per transaction."""
+        if self.positions.clock_mode is ClockMode.SIMULATED:
+            await self.run_programme(to_time)
         while True:
 
             async def work(connection: Connection) -> tuple[_Done, bool]:
@@ -320,9 +526,7 @@ class Tiers:
         whether those are all."""
         states = await store.read_due_states(connection, cursors, to_time, DUE_BATCH)
         complete = len(states) < DUE_BATCH
-        leaving = [(key, state, to_time) for key, state in states.items()]
-        ahead = await store.read_roll_offs(connection, leaving) if leaving else {}
-        effects = let_pass(self.programme.tiers, to_time, cursors, states, ahead, complete=complete)
+        effects = await self._let_pass(connection, cursors, states, to_time, complete=complete)
         await self._write(connection, effects)
         return effects, complete
 
@@ -341,18 +545,41 @@ class Tiers:
 
     async def _write(self, connection: Connection, effects: Effects) -> None:
         """Writes what a batch does, all but its cursors: a fixed number of statements, whatever its size."""
-        if effects.movements:
-            await store.insert_movements(connection, effects.movements)
+        if effects.facts:
+            await store.insert_facts(connection, effects.facts)
+        if effects.redrawn:
+            await store.delete_movements(connection, effects.redrawn)
+        if added := {
+            key: [*effects.redrawn.get(key, ()), *effects.movements.get(key, ())]
+            for key in effects.redrawn.keys() | effects.movements
+        }:
+            await store.insert_movements(connection, added)
         if effects.states:
             await store.upsert_states(connection, effects.states)
         if effects.changes:
-            await store.insert_changes(connection, effects.changes, self.programme.version)
-            await store.insert_outbox(connection, [notice_of(self.programme, change) for change in effects.changes])
+            await store.insert_changes(connection, self._stored(effects))
+            notices = [
+                notice_of(self.versions, effects.states[change.partition, change.member_id].carried.market, change)
+                for change in effects.changes
+                if tells_class(self.versions, change)
+            ]
+            if notices:
+                await store.insert_outbox(connection, notices)
+
+    def _stored(self, effects: Effects) -> list[StoredChange]:
+        """The changes with the version that decided each."""
+        return [
+            StoredChange(
+                tier_change=change,
+                programme_version=self.versions.at(change.change.changed_time).version,
+            )
+            for change in effects.changes
+        ]
 
     def _keep(self, done: _Done) -> None:
         """Takes over what was committed."""
-        effects, version = done.effects, self.programme.version
-        self._newest.add(StoredChange(tier_change=change, programme_version=version) for change in effects.changes)
+        effects = done.effects
+        self._newest.add(self._stored(effects))
         self._recent.keep(done.before, effects.cursors, effects.states)
         if effects.changes and self.positions.clock_mode is ClockMode.REAL:
             self.notices_wait.set()
@@ -422,72 +649,272 @@ class Tiers:
             raise NotCaughtUpError
         return remaining
 
-    def _business_now(self) -> datetime:
+    def business_now(self) -> datetime:
+        """What the installation's clock shows; raises NotReadyError before the ledger was ever reached."""
         if self.positions.clock_mode is None:
             raise NotReadyError
         return self._now() if self.positions.clock_mode is ClockMode.REAL else self.positions.business_time
 
-    async def standing(self, member_id: str, at_time: datetime | None) -> Standing:
+    async def standing(
+        self, member_id: str, at_time: datetime | None, known_at_time: datetime | None = None
+    ) -> Standing:
         """A member's standing at an instant; None: now, or the member's latest event where that is later.
 
-        Raises MemberUnknownError, or NotEnrolledError before joining.
+        `known_at_time`: from what was known then; None: all. Raises MemberUnknownError, or NotEnrolledError before
+        joining and for one who has left.
         """
-        now = self._business_now()
+        now = self.business_now()
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-            found = await store.find_state(connection, self.positions.cursors, member_id)
-            if found is None:
-                raise MemberUnknownError
-            partition, state = found
+            key, state = await self._find(connection, member_id)
             at = at_time or max(now, state.as_of)
-            movements = await store.read_member_movements(connection, partition, member_id, at, _MOST_MOVEMENTS)
-        history = History(
-            joined_time=state.joined_time,
-            movements=movements,
-            complete_from=movements[-1].end_time if len(movements) == _MOST_MOVEMENTS else None,
-        )
-        return evaluate(self.programme.tiers, history, at)
+            if known_at_time is None and self._says(state, at):
+                movements, complete = await store.read_ahead(connection, key, state, _LOOKED_AHEAD)
+                if complete or self.versions.number_at(_NEVER) == state.version:
+                    agenda = Agenda.of(movements, state.as_of)
+                    if not complete:
+                        agenda = agenda.until(movements[-1].end_time)
+                    return standing_of(self.versions, state, agenda, at)
+            history = await self._history(connection, key, known_at_time)
+        return evaluate(self.versions, history, at)
 
-    async def count(self, at_time: datetime | None) -> tuple[datetime, dict[int, int]]:
-        """Members by tier number, every tier named, at an instant (None: now, or the latest event), and the instant."""
-        now = self._business_now()
-        levels = self.programme.tiers.levels
-        thresholds = [level.threshold_minor_units for level in levels if level.threshold_minor_units is not None]
-        at, members = at_time, None
+    async def explain(
+        self, member_id: str, at_time: datetime | None, known_at_time: datetime | None, *, first: int, size: int
+    ) -> LinePage:
+        """A standing as `standing` has it, with some of the lines that explain it, from the number `first` (0) on."""
+        now = self.business_now()
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-            if at is None:
-                counted, latest, next_roll_off = await store.count_states(connection)
-                at = max(now, latest or now)
-                # Mostly all states stand at that instant; otherwise movements have to be added up.
-                members = counted if next_roll_off is None or at < next_roll_off else None
-            if members is None:
-                members = await store.count_standings(connection, at, thresholds)
-        return at, {level.number: members.get(level.number, 0) for level in levels}
+            key, state = await self._find(connection, member_id)
+            history = await self._history(connection, key, known_at_time)
+        at = at_time or max(now, state.as_of)
+        standing = evaluate(self.versions, history, at)
+        lines = list(itertools.islice(explain(self.versions, history, at), first, first + size + 1))
+        return LinePage(standing=standing, lines=lines[:size], first=first, more=len(lines) > size)
 
-    async def standings(self, at_time: datetime | None, *, page_size: int, page_token: str) -> StandingPage:
-        """A page of everybody who had joined by an instant (None: by now), by member id; 0 is 50 a page.
+    async def batch(
+        self, member_ids: Sequence[str], at_time: datetime | None
+    ) -> dict[str, Standing | MemberUnknownError | NotEnrolledError]:
+        """The standings of members at one instant (None: now), or why there is none."""
+        at = at_time or self.business_now()
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            states = await store.find_states(connection, self.positions.cursors, member_ids)
+            standings = await self._standings(connection, states, at, ahead=timedelta.max)
+        found: dict[str, Standing | MemberUnknownError | NotEnrolledError] = dict.fromkeys(
+            member_ids, MemberUnknownError()
+        )
+        for key in states:
+            found[key[1]] = standings.get(key) or NotEnrolledError()
+        return found
+
+    async def _find(self, connection: Connection, member_id: str) -> tuple[MemberKey, MemberState]:
+        found = await store.find_states(connection, self.positions.cursors, [member_id])
+        for key, state in found.items():
+            return key, state
+        raise MemberUnknownError
+
+    def _says(self, state: MemberState, at_time: datetime) -> bool:
+        """Whether a state says how the member stands at an instant."""
+        return state.holds_at(at_time) and state.version == self.versions.number_at(at_time)
+
+    async def _history(self, connection: Connection, key: MemberKey, known_at_time: datetime | None) -> History:
+        if self.positions.facts_missing:
+            raise NotReadyError
+        history = history_of((await store.read_facts(connection, [key]))[key])
+        if known_at_time is None:
+            return history
+        known = history.known_at(known_at_time)
+        if known is None:
+            raise MemberUnknownError
+        return known
+
+    async def _standings(
+        self,
+        connection: Connection,
+        states: Mapping[MemberKey, MemberState],
+        at_time: datetime,
+        *,
+        ahead: timedelta | None = None,
+    ) -> dict[MemberKey, Standing]:
+        """The standings of members at an instant; those who have not joined by then or have left are left out.
+
+        `ahead`: so far they tell the next change; None: they need not.
+        """
+        says = {key: state for key, state in states.items() if self._says(state, at_time)}
+        until = at_time if ahead is None else programmes.FOREVER if ahead > _FAR else at_time + ahead
+        agendas = await store.read_agendas(connection, [(key, state, until) for key, state in says.items()])
+        standings: dict[MemberKey, Standing] = {}
+        for key, state in says.items():
+            with contextlib.suppress(NotEnrolledError):
+                standings[key] = standing_of(self.versions, state, agendas[key], at_time)
+        others = [key for key in states if key not in says]
+        for place in range(0, len(others), _HISTORIES_AT_ONCE):
+            if self.positions.facts_missing:
+                raise NotReadyError
+            for key, facts in (await store.read_facts(connection, others[place : place + _HISTORIES_AT_ONCE])).items():
+                with contextlib.suppress(NotEnrolledError):
+                    standings[key] = evaluate(self.versions, history_of(facts), at_time)
+            await asyncio.sleep(0)
+        return standings
+
+    async def count(self, at_time: datetime | None) -> tuple[datetime, Counter[tuple[str, int]]]:
+        """Members by market and tier number at an instant (None: now, or the latest event), and the instant."""
+        now = self.business_now()
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            at = at_time or max(now, await store.latest_event(connection) or now)
+            version = self.versions.number_at(at)
+            counts = await store.count_holding(connection, at, version)
+            for partition in sorted(self.positions.cursors):
+                after = ""
+                while states := await store.list_not_holding(
+                    connection, at, version, partition, after, _MEMBERS_AT_ONCE
+                ):
+                    for market, number in (await self._tiers_of(connection, states, at)).values():
+                        counts[market, number] += 1
+                    after = max(states)[1]
+        return at, counts
+
+    async def _tiers_of(
+        self, connection: Connection, states: Mapping[MemberKey, MemberState], at_time: datetime
+    ) -> dict[MemberKey, tuple[str, int]]:
+        """Market and tier number of members at an instant, from movements added up where those alone decide."""
+        version = self.versions.number_at(at_time)
+        policy = self.versions[version].programme.tiers
+        plain: dict[MemberKey, MemberState] = {}
+        if version == len(self.versions) - 1 == 0 and decides_alone(policy):
+            eventful = await store.read_eventful(connection, states)
+            plain = {key: state for key, state in states.items() if key not in eventful and not state.carried.market}
+        tiers = {}
+        if plain:
+            balances = await store.read_balances(connection, at_time, plain)
+            tiers = {key: ("", policy.level_for(balances.get(key, 0)).number) for key in plain}
+        others = {key: state for key, state in states.items() if key not in plain}
+        standings = await self._standings(connection, others, at_time) if others else {}
+        return tiers | {key: (one.market.key, one.level.number) for key, one in standings.items()}
+
+    async def standings(
+        self, at_time: datetime | None, *, page_size: int, page_token: str, audience: Audience = EVERYBODY
+    ) -> StandingPage:
+        """A page of those of an audience who are members at an instant (None: now), by member id; 0 is 50 a page.
 
         The instant is that of the first page, what is known of it that of each page. Raises PageTokenError.
         """
-        now = self._business_now()
+        now = self.business_now()
         place = read_page_token(page_token, at_time) if page_token else Place(at_time=at_time or now, after="")
         size = page_size or DEFAULT_PAGE
         at = place.at_time
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             states = await store.list_states(connection, at, place.after, size + 1)
-            to_add_up = {key: state for key, state in states.items() if not state.holds_at(at)}
-            added_up = await store.read_balances(connection, at, to_add_up) if to_add_up else {}
-        members = []
-        for key, state in states.items():
-            balance = added_up.get(key, 0) if key in to_add_up else state.balance
-            level = self.programme.tiers.level_for(balance)
-            members.append(
-                MemberStanding(member_id=key[1], level=level, balance=balance, joined_time=state.joined_time)
-            )
+            page = dict(list(states.items())[:size])
+            found = await self._standings(connection, page, at, ahead=audience.losing_within)
         token = ""
-        if len(members) > size:
-            del members[size:]
-            token = page_token_of(Place(at_time=at, after=members[-1].member_id), at_time)
-        return StandingPage(standings=members, next_page_token=token, at_time=at)
+        if len(states) > size:
+            token = page_token_of(Place(at_time=at, after=max(key[1] for key in page)), at_time)
+        return StandingPage(
+            standings=[(key[1], found[key]) for key in page if key in found and audience.has(found[key])],
+            next_page_token=token,
+            at_time=at,
+        )
+
+    async def preview(
+        self, document: str, from_time: datetime | None, *, most_members: int, most_moves: int
+    ) -> tuple[Programme, tuple[str, ...], Preview]:
+        """What another version of the programme, from an instant on (None: now), would do to members, and what it
+        takes away from them. `most_members`: so many of them are looked at (0: all).
+
+        Raises ProgrammeError for a document that is none, FromTimeError for a time in the past.
+        """
+        now = self.business_now()
+        at = max(from_time or now, now)
+        if from_time is not None and from_time < now:
+            raise FromTimeError
+        candidate = programmes.parse(document, "document")
+        before = self.versions
+        after = Versions([*(v for v in before if v.from_time < at), Version(programme=candidate, from_time=at)])
+        comparing = Preview(before=before, after=after, at_time=at, most_moves=most_moves)
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            if self.positions.facts_missing:
+                raise NotReadyError
+            place = ""
+            while states := await store.list_states(connection, at, place, _HISTORIES_AT_ONCE):
+                if most_members:
+                    states = dict(list(states.items())[: most_members - comparing.members])
+                facts = await store.read_facts(connection, states)
+                for key in sorted(facts, key=lambda key: key[1]):
+                    comparing.add(key[1], history_of(facts[key]))
+                    # Thousands of members are looked at: others are served meanwhile.
+                    await asyncio.sleep(0)
+                place = max(key[1] for key in states)
+                if most_members and comparing.members >= most_members:
+                    break
+        return candidate, programmes.losses(before.at(at), candidate, candidate.local_day(at)), comparing
+
+    # --- what is decided here ---
+
+    async def decide(self, asked: Asked) -> tuple[Standing, bool]:
+        """Decides something about a member, and says how it stands then, and whether that had been decided before.
+
+        Raises MemberUnknownError, NotEnrolledError, TierUnknownError, and RequestIdReusedError where the request id was
+        sent with another content.
+        """
+        now = self.business_now()
+        programme = self.versions.at(now)
+        level = ""
+        if asked.kind is FactKind.OVERRIDE_SET:
+            if asked.tier_number > len(programme.tiers.levels):
+                raise TierUnknownError
+            level = programme.tiers.level(asked.tier_number).key
+
+        async def work(connection: Connection) -> _Done | None:
+            key, _ = await self._find(connection, asked.member_id)
+            cursors = await store.lock_cursors(connection, [key[0]])
+            cursor = cursors[key[0]]
+            if (made := await store.find_decision(connection, key, asked.request_id)) is not None:
+                if made[1] != asked.request:
+                    raise RequestIdReusedError
+                return None
+            state = (await store.read_states(connection, [key]))[key]
+            if state.carried.resigned:
+                raise NotEnrolledError
+            fact = Fact(
+                kind=asked.kind,
+                # What is decided now comes after all that is known.
+                occurred_time=max(now, state.as_of),
+                recorded_time=self._now(),
+                number=cursor.decision_number + 1,
+                name=level,
+                scope=asked.scope,
+                until_time=asked.until_time,
+                reason=asked.reason,
+                principal=asked.principal,
+            )
+            until = max(fact.occurred_time, cursor.processed_time)
+            known = Known(
+                states={key: state},
+                agendas=await self._agendas(connection, {key: (state, until)}),
+                histories={},
+                purchases={},
+            )
+            effects = await self._with_histories(
+                connection, known, lambda known: decide(self.versions, key, fact, cursors, known)
+            )
+            await self._write(connection, effects)
+            await store.insert_decision(
+                connection,
+                key,
+                Decision(
+                    number=fact.number,
+                    request_id=asked.request_id,
+                    request=asked.request,
+                    on_behalf_of=asked.on_behalf_of,
+                    ledger_offset=cursor.ledger_offset,
+                ),
+            )
+            await store.update_cursors(connection, effects.cursors)
+            return _Done(before=cursors, effects=effects)
+
+        done = await transact(self._pool, work)
+        if done is not None:
+            self._keep(done)
+        return await self.standing(asked.member_id, None), done is None
 
     async def changes(
         self, after: Mapping[int, int], *, follow: bool
@@ -549,17 +976,38 @@ class Tiers:
             return await store.read_changes(connection, list(wanted), CHANGES_PER_RESPONSE)
 
 
-def notice_of(programme: Programme, change: TierChange) -> ClassNotice:
-    """The earning class that follows from a change: in force from the next local day on (DESIGN §6)."""
-    sequence = change.change.sequence
+def read_versions(stored: Sequence[StoredVersion]) -> Versions:
+    """The versions in documents that a ledger took. Raises ProgrammeError."""
+    return Versions(
+        Version(programme=programmes.parse(one.document, one.version), from_time=one.from_time) for one in stored
+    )
+
+
+def tells_class(versions: Versions, change: TierChange) -> bool:
+    """Whether another earning class follows from a change: other benefits, or another name of them."""
+    made = change.change
+    return made.from_benefits_number != made.to_benefits_number or made.reason is Reason.PROGRAMME
+
+
+def notice_of(versions: Versions, market: str, change: TierChange) -> ClassNotice:
+    """The earning class that follows from a change: that of the benefits in force.
+
+    It holds from the next local day of the member's market on (DESIGN §6); a suspension, and its end, at once.
+    """
+    made = change.change
+    programme = versions.at(made.changed_time)
+    at_once = NO_BENEFITS in (made.from_benefits_number, made.to_benefits_number)
+    level = None if made.to_benefits_number == NO_BENEFITS else programme.tiers.level(made.to_benefits_number)
     return ClassNotice(
         partition=change.partition,
         change_offset=change.offset,
         member_id=change.member_id,
-        sequence=sequence,
-        earning_class=programme.tiers.level(change.change.to_tier_number).key,
-        effective_time=programme.start_of_next_local_day(change.change.changed_time),
-        request_id=f"~tiers/class/{change.member_id}/{sequence}",
+        sequence=made.sequence,
+        earning_class=programmes.SUSPENDED if level is None else level.key,
+        effective_time=made.changed_time
+        if at_once
+        else programme.market(market).start_of_next_local_day(made.changed_time),
+        request_id=f"~tiers/class/{change.member_id}/{made.sequence}",
     )
 
 

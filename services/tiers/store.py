@@ -8,28 +8,56 @@ one sender.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from services.runtime.clock import microseconds, moment
 from services.runtime.database import Connection, load_queries
-from services.tiers.domain import (
-    BEGINNING,
+from services.tiers.domain.facts import BEGINNING, Fact, FactKind, MemberKey, Movement, Scope
+from services.tiers.domain.feed import Cursor, TakenIn, TierChange
+from services.tiers.domain.track import (
+    PLAIN,
+    Agenda,
+    Carried,
     Change,
-    Cursor,
-    MemberKey,
+    Cycle,
+    Fee,
     MemberState,
-    Movement,
-    RollOffs,
-    TakenIn,
-    TierChange,
+    Override,
+    Reason,
+    Renewal,
 )
 
 _QUERIES = load_queries(Path(__file__).with_name("sql") / "queries.sql")
 
-_MOVEMENT = ("partition", "member_id", "ledger_offset", "amount", "occurred_time", "end_time", "applied_time")
+_MOVEMENT = ("partition", "member_id", "ledger_offset", "amount", "occurred_time", "end_time", "matures_time")
+_FACT = (
+    "partition",
+    "member_id",
+    "occurred_time",
+    "ledger_offset",
+    "number",
+    "kind",
+    "recorded_time",
+    "applied_time",
+    "total",
+    "goods_paid",
+    "points",
+    "bonuses",
+    "purchase_id",
+    "purchase_time",
+    "name",
+    "start_time",
+    "until_time",
+    "scope",
+    "reason",
+    "principal",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +121,7 @@ async def update_cursors(connection: Connection, cursors: Mapping[int, Cursor]) 
         [c.business_time for c in moved],
         [c.due_time for c in moved],
         [c.change_offset for c in moved],
+        [c.decision_number for c in moved],
     )
 
 
@@ -103,6 +132,9 @@ def _cursor(row: Any) -> Cursor:
         business_time=row["business_time"],
         due_time=row["due_time"],
         change_offset=row["change_offset"],
+        decision_number=row["decision_number"],
+        facts_missing=row["facts_missing"],
+        facts_read=row["facts_read"],
     )
 
 
@@ -128,27 +160,33 @@ async def read_next_due(connection: Connection, partitions: Collection[int]) -> 
     return due
 
 
-async def read_roll_offs(
+async def read_agendas(
     connection: Connection, horizons: Sequence[tuple[MemberKey, MemberState, datetime]]
-) -> dict[MemberKey, RollOffs]:
-    """What leaves the window of each member after its state's instant and up to the one named."""
+) -> dict[MemberKey, Agenda]:
+    """What movements do to each member after its state's instant and up to the one named."""
     rows = await connection.fetch(
-        _QUERIES["read_roll_offs"],
+        _QUERIES["read_agendas"],
         [key[0] for key, _, _ in horizons],
         [key[1] for key, _, _ in horizons],
-        [state.joined_time for _, state, _ in horizons],
         [state.as_of for _, state, _ in horizons],
         [until for _, _, until in horizons],
     )
-    known: dict[MemberKey, list[tuple[datetime, int]]] = {}
-    beyond: dict[MemberKey, datetime | None] = {}
-    for row in rows:
-        key = (row["partition"], row["member_id"])
-        beyond[key] = row["beyond"]
-        leaving = known.setdefault(key, [])
-        if row["end_time"] is not None:
-            leaving.append((row["end_time"], row["amount"]))
-    return {key: RollOffs(leaving, beyond=beyond[key]) for key, leaving in known.items()}
+    agendas = {}
+    for (key, _, _), (ends, amounts, matured, maturing, maturing_amounts, beyond) in zip(horizons, rows, strict=True):
+        leaving = [
+            (end, -amount, -amount if ripe else 0) for end, amount, ripe in zip(ends, amounts, matured, strict=True)
+        ]
+        ripening = [(instant, 0, amount) for instant, amount in zip(maturing, maturing_amounts, strict=True)]
+        agendas[key] = Agenda([*leaving, *ripening], beyond=beyond)
+    return agendas
+
+
+async def read_ahead(
+    connection: Connection, key: MemberKey, state: MemberState, limit: int
+) -> tuple[list[Movement], bool]:
+    """Up to `limit` of the movements that count in a state, the earliest to leave first; and whether those are all."""
+    rows = await connection.fetch(_QUERIES["read_ahead"], *key, state.as_of, limit + 1)
+    return [_movement(row) for row in rows[:limit]], len(rows) <= limit
 
 
 async def upsert_states(connection: Connection, states: Mapping[MemberKey, MemberState]) -> None:
@@ -162,13 +200,16 @@ async def upsert_states(connection: Connection, states: Mapping[MemberKey, Membe
         [s.as_of for s in values],
         [s.balance for s in values],
         [s.tier_number for s in values],
+        [s.benefits_number for s in values],
         [s.since_time for s in values],
-        [s.next_roll_off for s in values],
+        [s.next_due for s in values],
         [s.sequence for s in values],
+        [s.version for s in values],
+        [None if s.carried is PLAIN else encode_carried(s.carried) for s in values],
     )
 
 
-async def insert_movements(connection: Connection, movements: Sequence[TakenIn]) -> None:
+async def insert_movements(connection: Connection, movements: Mapping[MemberKey, Sequence[Movement]]) -> None:
     """Appends movements."""
     # What is only ever added goes by COPY: it encodes faster than arrays do.
     await connection.copy_records_to_table(
@@ -176,49 +217,49 @@ async def insert_movements(connection: Connection, movements: Sequence[TakenIn])
         schema_name="tiers",
         columns=_MOVEMENT,
         records=[
-            (
-                taken.partition,
-                taken.member_id,
-                taken.movement.ledger_offset,
-                taken.movement.amount,
-                taken.movement.occurred_time,
-                taken.movement.end_time,
-                taken.applied_time,
-            )
-            for taken in movements
+            (partition, member_id, m.ledger_offset, m.amount, m.occurred_time, m.end_time, m.matures_time)
+            for (partition, member_id), added in movements.items()
+            for m in added
         ],
     )
 
 
-async def find_state(
-    connection: Connection, partitions: Collection[int], member_id: str
-) -> tuple[int, MemberState] | None:
-    """A member's partition and state; None where there is no such member."""
-    row = await connection.fetchrow(_QUERIES["find_state"], list(partitions), member_id)
-    return None if row is None else (row["partition"], _state(row))
+async def delete_movements(connection: Connection, keys: Collection[MemberKey]) -> None:
+    """Takes out all movements of members, to be written anew."""
+    await connection.execute(_QUERIES["delete_movements"], [p for p, _ in keys], [m for _, m in keys])
 
 
-async def read_member_movements(
-    connection: Connection, partition: int, member_id: str, until: datetime, limit: int
-) -> list[Movement]:
-    """A member's movements that occurred up to an instant; of more than `limit` those that end last."""
-    rows = await connection.fetch(_QUERIES["read_member_movements"], partition, member_id, until, limit)
-    return [_movement(row) for row in rows]
+async def find_states(
+    connection: Connection, partitions: Collection[int], member_ids: Sequence[str]
+) -> dict[MemberKey, MemberState]:
+    """The states of those of these members who have joined, from whichever partitions hold them."""
+    return _states(await connection.fetch(_QUERIES["find_states"], list(partitions), list(member_ids)))
 
 
-async def count_states(connection: Connection) -> tuple[dict[int, int], datetime | None, datetime | None]:
-    """Members by tier number, the latest instant of their states, and when something leaves the window next; None
-    where there is none."""
-    rows = await connection.fetch(_QUERIES["count_states"])
-    latest = max((row["as_of"] for row in rows), default=None)
-    due = min((row["next_roll_off"] for row in rows if row["next_roll_off"] is not None), default=None)
-    return {row["tier_number"]: row["members"] for row in rows}, latest, due
+async def latest_event(connection: Connection) -> datetime | None:
+    """The latest instant of any member's state; None where there is nobody."""
+    latest: datetime | None = await connection.fetchval(_QUERIES["latest_event"])
+    return latest
 
 
-async def count_standings(connection: Connection, at_time: datetime, thresholds: Sequence[int]) -> dict[int, int]:
-    """Members by tier number at an instant; tiers without members are left out."""
-    rows = await connection.fetch(_QUERIES["count_standings"], at_time, list(thresholds))
-    return {row["tier_number"]: row["members"] for row in rows}
+async def count_holding(connection: Connection, at_time: datetime, version: int) -> Counter[tuple[str, int]]:
+    """Members by market and tier number, of those whose states say how they stand at an instant."""
+    rows = await connection.fetch(_QUERIES["count_holding"], at_time, version)
+    return Counter({(row["market"], row["tier_number"]): row["members"] for row in rows})
+
+
+async def list_not_holding(
+    connection: Connection, at_time: datetime, version: int, partition: int, after: str, limit: int
+) -> dict[MemberKey, MemberState]:
+    """Up to `limit` of the others who had joined by then, those after an id, by id."""
+    return _states(await connection.fetch(_QUERIES["list_not_holding"], at_time, version, partition, after, limit))
+
+
+async def read_states_behind(
+    connection: Connection, partition: int, after: str, version: int, limit: int
+) -> dict[MemberKey, MemberState]:
+    """Up to `limit` members after an id whose standings go by an older version of the programme, by id."""
+    return _states(await connection.fetch(_QUERIES["read_states_behind"], partition, after, version, limit))
 
 
 async def list_states(
@@ -228,17 +269,9 @@ async def list_states(
     return _states(await connection.fetch(_QUERIES["list_states"], at_time, after, limit))
 
 
-async def read_balances(
-    connection: Connection, at_time: datetime, states: Mapping[MemberKey, MemberState]
-) -> dict[MemberKey, int]:
+async def read_balances(connection: Connection, at_time: datetime, keys: Collection[MemberKey]) -> dict[MemberKey, int]:
     """What counts of these members at an instant, from their movements; one of whom nothing counts is left out."""
-    rows = await connection.fetch(
-        _QUERIES["read_balances"],
-        at_time,
-        [p for p, _ in states],
-        [m for _, m in states],
-        [s.joined_time for s in states.values()],
-    )
+    rows = await connection.fetch(_QUERIES["read_balances"], at_time, [p for p, _ in keys], [m for _, m in keys])
     return {(row["partition"], row["member_id"]): row["balance"] for row in rows}
 
 
@@ -247,44 +280,244 @@ def _states(rows: Iterable[Any]) -> dict[MemberKey, MemberState]:
 
 
 def _state(row: Any) -> MemberState:
+    tier, benefits, carried = row["tier_number"], row["benefits_number"], row["carried"]
     return MemberState(
         joined_time=row["joined_time"],
         as_of=row["as_of"],
         balance=row["balance"],
-        tier_number=row["tier_number"],
+        tier_number=tier,
+        # An older release kept the tier alone.
+        benefits_number=tier if benefits is None else benefits,
         since_time=row["since_time"],
-        next_roll_off=row["next_roll_off"],
+        next_due=row["next_due"],
         sequence=row["sequence"],
+        version=row["version"],
+        carried=PLAIN if carried is None else decode_carried(carried),
     )
 
 
 def _movement(row: Any) -> Movement:
-    return Movement(
-        ledger_offset=row["ledger_offset"],
-        amount=row["amount"],
+    return Movement(row["ledger_offset"], row["amount"], row["occurred_time"], row["end_time"], row["matures_time"])
+
+
+def encode_carried(carried: Carried) -> str:
+    """What a standing carries along, as JSON; what is as it always is, is left out."""
+    fields = {name: value for name, value in carried._asdict().items() if value != Carried._field_defaults[name]}
+    return json.dumps(fields, default=_encoded, separators=(",", ":"))
+
+
+def _encoded(value: object) -> Any:
+    if isinstance(value, datetime):
+        return microseconds(value)
+    raise TypeError(f"{type(value).__name__} is nothing that a standing carries")
+
+
+def decode_carried(text: str) -> Carried:
+    """The reverse of `encode_carried`."""
+    fields = json.loads(text)
+    if (counted_from := fields.get("counted_from")) is not None:
+        fields["counted_from"] = moment(counted_from)
+    if cycle := fields.get("cycle"):
+        fields["cycle"] = Cycle(moment(cycle[0]), moment(cycle[1]), *cycle[2:])
+    if fees := fields.get("fees"):
+        fields["fees"] = tuple([Fee(plan, moment(start), moment(until)) for plan, start, until in fees])
+    if override := fields.get("override"):
+        level, scope, until, reason, principal = override
+        fields["override"] = Override(level, Scope(scope), None if until is None else moment(until), reason, principal)
+    if validity := fields.get("validity"):
+        fields["validity"] = Renewal(moment(validity[0]), *validity[1:])
+    return Carried(**fields)
+
+
+# --- facts ----------------------------------------------------------------------------------------------------------
+
+
+async def insert_facts(connection: Connection, facts: Sequence[TakenIn]) -> None:
+    """Appends facts."""
+    await connection.copy_records_to_table(
+        "facts", schema_name="tiers", columns=_FACT, records=[_fact_row(taken) for taken in facts]
+    )
+
+
+async def add_facts_again(connection: Connection, facts: Sequence[TakenIn]) -> None:
+    """Appends those facts that are not there yet."""
+    columns = zip(*(_fact_row(taken) for taken in facts), strict=True)
+    await connection.execute(_QUERIES["add_facts_again"], *columns)
+
+
+async def set_facts_read(connection: Connection, offsets: Mapping[int, int]) -> None:
+    """Takes note of how far the missing facts have been read again."""
+    await connection.execute(_QUERIES["facts_read"], list(offsets), list(offsets.values()))
+
+
+async def take_over(connection: Connection, partition: int) -> None:
+    """Takes over what an older release wrote in another way."""
+    await connection.execute(_QUERIES["take_over_due"], partition)
+    await connection.execute(_QUERIES["forget_uncounted"], partition)
+
+
+async def read_facts(connection: Connection, keys: Collection[MemberKey]) -> dict[MemberKey, list[Fact]]:
+    """All facts of these members, each one's in their order."""
+    found: dict[MemberKey, list[Fact]] = {key: [] for key in keys}
+    for row in await connection.fetch(_QUERIES["read_facts"], [p for p, _ in keys], [m for _, m in keys]):
+        found[row["partition"], row["member_id"]].append(_fact(row))
+    return found
+
+
+async def read_eventful(connection: Connection, keys: Collection[MemberKey]) -> set[MemberKey]:
+    """Those of these members who did more than buy and bring back: who left, paid a plan, were decided about."""
+    rows = await connection.fetch(_QUERIES["read_eventful"], [p for p, _ in keys], [m for _, m in keys])
+    return {(row["partition"], row["member_id"]) for row in rows}
+
+
+async def read_purchase_times(
+    connection: Connection, purchases: Collection[tuple[int, str, str]]
+) -> dict[tuple[int, str, str], datetime]:
+    """When these purchases, by partition, member and id, were; those not known are left out."""
+    rows = await connection.fetch(
+        _QUERIES["read_purchase_times"],
+        [p for p, _, _ in purchases],
+        [m for _, m, _ in purchases],
+        [purchase for _, _, purchase in purchases],
+    )
+    return {(row["partition"], row["member_id"], row["purchase_id"]): row["occurred_time"] for row in rows}
+
+
+def _fact_row(taken: TakenIn) -> tuple[Any, ...]:
+    fact = taken.fact
+    return (
+        taken.partition,
+        taken.member_id,
+        fact.occurred_time,
+        fact.ledger_offset,
+        fact.number,
+        fact.kind.value,
+        fact.recorded_time,
+        taken.applied_time,
+        fact.total,
+        fact.goods_paid,
+        fact.points,
+        json.dumps(fact.bonuses, separators=(",", ":")) if fact.bonuses else None,
+        fact.purchase_id,
+        fact.purchase_time,
+        fact.name,
+        fact.start_time,
+        fact.until_time,
+        fact.scope,
+        fact.reason,
+        fact.principal,
+    )
+
+
+_KINDS = {kind.value: kind for kind in FactKind}
+
+
+def _fact(row: Any) -> Fact:
+    bonuses, scope = row["bonuses"], row["scope"]
+    return Fact(
+        kind=_KINDS[row["kind"]],
         occurred_time=row["occurred_time"],
-        end_time=row["end_time"],
+        recorded_time=row["recorded_time"],
+        ledger_offset=row["ledger_offset"],
+        number=row["number"],
+        total=row["total"],
+        goods_paid=row["goods_paid"],
+        points=row["points"],
+        bonuses=tuple([(rule, points) for rule, points in json.loads(bonuses)]) if bonuses else (),
+        purchase_id=row["purchase_id"],
+        purchase_time=row["purchase_time"],
+        name=row["name"],
+        start_time=row["start_time"],
+        until_time=row["until_time"],
+        scope=None if scope is None else Scope(scope),
+        reason=row["reason"],
+        principal=row["principal"],
+    )
+
+
+# --- decisions, and versions of the programme -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was asked of this service, with what the answer is found by."""
+
+    number: int
+    request_id: str
+    request: bytes
+    on_behalf_of: str
+    ledger_offset: int
+
+
+async def find_decision(connection: Connection, key: MemberKey, request_id: str) -> tuple[int, bytes] | None:
+    """The number and the request of what was decided for a request id; None where nothing was."""
+    row = await connection.fetchrow(_QUERIES["find_decision"], *key, request_id)
+    return None if row is None else (row["number"], row["request"])
+
+
+async def insert_decision(connection: Connection, key: MemberKey, decision: Decision) -> None:
+    """Appends a decision."""
+    await connection.execute(
+        _QUERIES["insert_decision"],
+        *key,
+        decision.request_id,
+        decision.number,
+        decision.request,
+        decision.on_behalf_of,
+        decision.ledger_offset,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVersion:
+    """A version of the programme as the ledger told it."""
+
+    version: str
+    document: str
+    from_time: datetime
+
+
+async def read_versions(connection: Connection) -> list[StoredVersion]:
+    """The versions of the programme, in their order."""
+    return [
+        StoredVersion(version=row["version"], document=row["document"], from_time=row["from_time"])
+        for row in await connection.fetch(_QUERIES["read_versions"])
+    ]
+
+
+async def insert_versions(connection: Connection, versions: Sequence[StoredVersion]) -> None:
+    """Keeps the versions that are not there yet."""
+    await connection.executemany(
+        _QUERIES["insert_version"],
+        [(number, one.version, one.document, one.from_time) for number, one in enumerate(versions)],
     )
 
 
 # --- changes --------------------------------------------------------------------------------------------------------
 
 
-async def insert_changes(connection: Connection, changes: Sequence[TierChange], programme_version: str) -> None:
+async def insert_changes(connection: Connection, changes: Sequence[StoredChange]) -> None:
     """Appends changes."""
+    places = [stored.tier_change for stored in changes]
+    made = [place.change for place in places]
     await connection.execute(
         _QUERIES["insert_changes"],
-        [c.partition for c in changes],
-        [c.offset for c in changes],
-        [c.member_id for c in changes],
-        [c.change.sequence for c in changes],
-        [c.change.from_tier_number for c in changes],
-        [c.change.to_tier_number for c in changes],
-        [c.change.balance for c in changes],
-        [c.change.changed_time for c in changes],
-        [c.change.cause_offset for c in changes],
-        [c.ledger_offset_processed for c in changes],
-        programme_version,
+        [p.partition for p in places],
+        [p.offset for p in places],
+        [p.member_id for p in places],
+        [c.sequence for c in made],
+        [c.reason.value for c in made],
+        [c.from_tier_number for c in made],
+        [c.to_tier_number for c in made],
+        [c.from_benefits_number for c in made],
+        [c.to_benefits_number for c in made],
+        [c.balance for c in made],
+        [c.changed_time for c in made],
+        [c.cause_offset for c in made],
+        [c.cause_number for c in made],
+        [c.corrects for c in made],
+        [p.ledger_offset_processed for p in places],
+        [stored.programme_version for stored in changes],
     )
 
 
@@ -303,6 +536,8 @@ async def read_changes(
 
 
 def _change(row: Any) -> StoredChange:
+    reason, cause = row["reason"], row["cause_offset"]
+    before, after = row["from_tier_number"], row["to_tier_number"]
     return StoredChange(
         tier_change=TierChange(
             partition=row["partition"],
@@ -310,11 +545,17 @@ def _change(row: Any) -> StoredChange:
             member_id=row["member_id"],
             change=Change(
                 sequence=row["sequence"],
-                from_tier_number=row["from_tier_number"],
-                to_tier_number=row["to_tier_number"],
+                # An older release kept tiers alone, which movements and the window changed.
+                reason=Reason(reason) if reason else Reason.WINDOW if cause is None else Reason.MOVEMENT,
+                from_tier_number=before,
+                to_tier_number=after,
+                from_benefits_number=before if reason is None else row["from_benefits_number"],
+                to_benefits_number=after if reason is None else row["to_benefits_number"],
                 balance=row["balance"],
                 changed_time=row["changed_time"],
-                cause_offset=row["cause_offset"],
+                cause_offset=cause,
+                cause_number=row["cause_number"],
+                corrects=row["corrects"],
             ),
             ledger_offset_processed=row["ledger_offset_processed"],
         ),
@@ -384,7 +625,10 @@ class Snapshot:
     cursors: Mapping[int, Cursor]
     clock_mode: str
     states: Mapping[MemberKey, MemberState]
-    movements: Sequence[TakenIn]
+    facts: Sequence[TakenIn]
+    movements: Mapping[MemberKey, Sequence[Movement]]
+    decisions: Mapping[tuple[int, int], int]
+    """How far the ledger had been taken in when each was made, by partition and number."""
     changes: Sequence[StoredChange]
     notices: Sequence[ClassNotice]
 
@@ -392,19 +636,27 @@ class Snapshot:
 async def read_snapshot(connection: Connection) -> Snapshot:
     """All that is stored. For a consistent one: within a REPEATABLE READ transaction."""
     cursors, clock_mode = await read_cursors(connection)
+    movements: dict[MemberKey, list[Movement]] = {}
+    for row in await connection.fetch(_QUERIES["all_movements"]):
+        movements.setdefault((row["partition"], row["member_id"]), []).append(_movement(row))
     return Snapshot(
         cursors=cursors,
         clock_mode=clock_mode,
         states=_states(await connection.fetch(_QUERIES["all_states"])),
-        movements=[
+        facts=[
             TakenIn(
                 partition=row["partition"],
                 member_id=row["member_id"],
-                movement=_movement(row),
+                fact=_fact(row),
                 applied_time=row["applied_time"],
             )
-            for row in await connection.fetch(_QUERIES["all_movements"])
+            for row in await connection.fetch(_QUERIES["all_facts"])
         ],
+        movements=movements,
+        decisions={
+            (row["partition"], row["number"]): row["ledger_offset"]
+            for row in await connection.fetch(_QUERIES["all_decisions"])
+        },
         changes=[_change(row) for row in await connection.fetch(_QUERIES["all_changes"])],
         notices=[_notice(row) for row in await connection.fetch(_QUERIES["all_outbox"])],
     )

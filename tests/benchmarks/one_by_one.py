@@ -32,6 +32,7 @@ from services.ledger.domain.encoding import (
     request_digest,
 )
 from services.ledger.domain.events import Author, Entry, Event
+from services.ledger.domain.rules import Rules
 from services.ledger.domain.state import Known
 from services.ledger.rpc.requests import WRITES
 from services.ledger.rpc.responses import Messages
@@ -45,7 +46,7 @@ from tests.benchmarks.echo import SERVICE
 _CALLER = Caller(principal="bench")
 
 _LOCK = (
-    "SELECT partition, last_offset, head_hash, recorded_time, business_time, members "
+    "SELECT partition, last_offset, head_hash, recorded_time, business_time, members, versions "
     "FROM ledger.partitions WHERE partition = $1 FOR UPDATE"
 )
 _REQUEST = "SELECT 1 FROM ledger.requests WHERE partition = $1 AND member_id = $2 AND request_id = $3"
@@ -55,7 +56,7 @@ _CHANGE_MEMBER = """
     UPDATE ledger.members
     SET joined_time = $3, channel = $4, pending = $5, available = $6, held = $7, debt = $8, earned = $9, redeemed = $10,
         purchases = $11, activity_time = $12, pending_lots = $13, lots = $14, holds = $15, adjusted_day = $16,
-        adjusted = $17, awaited = $18, classes = $19, due_time = $20
+        adjusted = $17, awaited = $18, classes = $19, due_time = $20, version = $21, market = $22, absences = $23
     WHERE partition = $1 AND member_id = $2"""
 _ADVANCE = """
     UPDATE ledger.partitions SET last_offset = $2, head_hash = $3, recorded_time = $4 WHERE partition = $1"""
@@ -78,8 +79,9 @@ class OneByOne:
     def __init__(self, pool: Pool, rules: programme.Programme, partitions: int) -> None:
         self._pool = pool
         self._programme = rules
+        self._versions = programme.Versions.only(rules)
         self._partitions = partitions
-        self._messages = Messages(rules)
+        self._messages = Messages(Rules.only(rules))
 
     async def record_purchase(self, request: Any, context: Any) -> Any:
         """One call, one transaction."""
@@ -101,13 +103,13 @@ class OneByOne:
             member=store._member(command.member_id, await connection.fetchrow(_MEMBER, *member_key))
         )
         assert await connection.fetchrow(_PURCHASE, *purchase_key) is None
-        decision = decide(self._programme, Now(time=now), known, command)
+        decision = decide(self._versions, Now(time=now), known, command)
         (event,) = decision.events
         after = decision.known
         assert after.member is not None
         assert after.purchase is not None
         entry = await self._append(connection, partition, head, now, event, command.request)
-        due = due_time(self._programme, after.member)
+        due = due_time(self._versions, after.member)
         await connection.execute(_CHANGE_MEMBER, *store._member_row(member_key, after.member, due))
         stored = store.StoredPurchase(purchase=after.purchase, entry_offset=entry.offset)
         await connection.execute(_INSERT_PURCHASE, *store._purchase_row(purchase_key, stored))

@@ -29,6 +29,7 @@ from services.ledger.check import check
 from services.ledger.config import Config
 from services.ledger.domain import commands
 from services.ledger.domain.events import LineReturn
+from services.ledger.domain.rules import Rules as KnownRules
 from services.ledger.errors import Refusal
 from services.ledger.rpc import LedgerServicer, describe
 from services.ledger.service import Ledger
@@ -76,6 +77,10 @@ KINDS = {
     commands.ReleaseHold: "HOLD_RELEASED",
     commands.ExtendHold: "HOLD_EXTENDED",
     commands.SetEarningClass: "EARNING_CLASS_SET",
+    commands.ResignMember: "MEMBER_RESIGNED",
+    commands.RejoinMember: "MEMBER_REJOINED",
+    commands.RecordActivity: "ACTIVITY_RECORDED",
+    commands.RecordMembershipFee: "MEMBERSHIP_FEE_RECORDED",
 }
 # What came of an adjustment that moved nothing.
 ADJUSTMENTS = {
@@ -106,8 +111,9 @@ def request_of(command: Command) -> Any:
             )
             for line in command.lines
         ]
-        if command.amount or not fields.get("returned_lines"):
-            sent["amount"] = Money(currency_code=command.currency, minor_units=command.amount)
+    paid = isinstance(command, commands.RecordPurchase | commands.RecordReturn | commands.RecordMembershipFee)
+    if paid and (fields["amount"] or not fields.get("returned_lines")):
+        sent["amount"] = Money(currency_code=fields["currency"], minor_units=fields["amount"])
     if isinstance(command, commands.RecordReturn):
         sent["returned_lines"] = [
             pb.ReturnedLine(line_number=number, quantity=quantity)
@@ -214,13 +220,13 @@ class Served:
             self._ledger = Ledger(
                 dsn=self._config.database_url,
                 pool=pool,
-                programme=parse(self._rules.yaml(), "modelled"),
+                rules=KnownRules.only(parse(self._rules.yaml(), "modelled")),
                 installation=await transact(pool, lambda c: store.create(c, PARTITIONS, self._config.clock)),
                 lanes=1,
                 clock=self._clock,
             )
             audit = AuditTrail("ledger", pool, machine_now)
-            servicer = LedgerServicer(self._ledger, source=self._rules.yaml(), clock=self._clock, refused=audit.refused)
+            servicer = LedgerServicer(self._ledger, clock=self._clock, refused=audit.refused)
             service = Service(
                 name="ledger",
                 register=lambda server: ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(servicer, server),
@@ -398,7 +404,7 @@ async def emptied(database: Database) -> None:
     connection = await asyncpg.connect(database.dsn("loyalty_owner"))
     try:
         tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'ledger'")
-        kept = {"schema_migrations", "audit_log", "audit_head"}
+        kept = {"schema_migrations", "audit_log", "audit_head", "programme_versions"}
         names = ", ".join([f"ledger.{table}" for (table,) in tables if table not in kept])
         async with connection.transaction():
             await connection.execute("ALTER TABLE ledger.entries DISABLE TRIGGER USER")
@@ -466,8 +472,9 @@ class ServiceBesideItsModel(LedgerBesideItsModel):
         piece = {"reason": "", "returned_lines": (LineReturn(1, 1, 0),)}
         spent = {"reason": "discount", "note": "", "purchase_id": "", "store_id": "", "channel": "", "offline": False}
         held = {"reason": "", "purchase_id": ""}
+        home = rules.abroad or "EUR"
         for member in self.members:
-            self.send(commands.RecordPurchase, member, None, **movement(9501, lines, "p0", "s1"))
+            self.send(commands.RecordPurchase, member, None, **movement(9501, lines, "p0", "s1", home))
             self.send(commands.RecordReturn, member, None, **movement(0, (), "p0", "s1"), **piece)
             self.send(commands.RedeemPoints, member, None, points=10, **spent)
             self.send(commands.HoldPoints, member, None, points=20, ttl=timedelta(days=2), **held)

@@ -14,6 +14,7 @@ import pytest
 from services.ledger import service, store
 from services.ledger.domain.commands import AwardPoints, CatchUp, EnrollMember, RecordPurchase, RecordReturn
 from services.ledger.domain.events import Entry, EntryKind, Event
+from services.ledger.domain.rules import Rules as KnownRules
 from services.ledger.errors import LedgerError, PoisonedError
 from services.programme import load, parse
 from services.programme.model import Programme
@@ -40,7 +41,7 @@ async def ledger_with(
     ledger = service.Ledger(
         dsn=dsn,
         pool=pool,
-        programme=programme or load(PROGRAMMES / "tiered-365.yaml"),
+        rules=KnownRules.only(programme or load(PROGRAMMES / "tiered-365.yaml")),
         installation=installation,
         lanes=lanes,
         clock=clock,

@@ -24,6 +24,7 @@ from loyalty.type.v1.money_pb2 import Money
 from services.ledger import store
 from services.ledger.check import check
 from services.ledger.config import Config
+from services.ledger.domain.rules import Rules
 from services.ledger.rpc import LedgerServicer, describe
 from services.ledger.service import Ledger
 from services.programme import parse
@@ -205,13 +206,13 @@ async def shop(
     made.ledger = Ledger(
         dsn=dsn,
         pool=pool,
-        programme=programme,
+        rules=Rules.only(programme),
         installation=await transact(pool, lambda c: store.create(c, PARTITIONS, mode)),
         lanes=1,
         clock=made.tick,
     )
     audit = AuditTrail("ledger", pool, machine_now)
-    servicer = LedgerServicer(made.ledger, source=rules, clock=made.tick, refused=audit.refused)
+    servicer = LedgerServicer(made.ledger, clock=made.tick, refused=audit.refused)
     service = Service(
         name="ledger",
         register=lambda server: ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(servicer, server),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,13 +16,18 @@ import pytest_asyncio
 from services import programme as programmes
 from services.runtime.clock import ClockMode
 from services.runtime.database import create_pool, load_queries
-from services.tiers.domain import EntryKind, History, LedgerEntry, MemberKey, Movement, evaluate, movement_of
+from services.tiers.domain.facts import Fact, FactKind, MemberKey, history_of, movement_of
+from services.tiers.domain.feed import EntryKind, LedgerEntry, fact_of
+from services.tiers.domain.standing import Standing, evaluate
 from services.tiers.errors import NotReadyError, PageTokenError
 from services.tiers.paging import Place, page_token_of, read_page_token
-from services.tiers.service import MemberStanding, StandingPage, Tiers
+from services.tiers.service import StandingPage, Tiers
 from tests.conftest import PROGRAMMES, ROOT, Database
+from tests.ledger_logs import Kind, entry_of
 
 RULES = programmes.load(PROGRAMMES / "tiered-365.yaml")
+VERSIONS = programmes.Versions.only(RULES)
+HOME = RULES.market("")
 PARTITIONS = 4
 DAY = datetime(2024, 2, 1, tzinfo=UTC)
 A_MOMENT = timedelta(microseconds=1)
@@ -37,8 +43,7 @@ class Log:
 
     tiers: Tiers
     heads: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(PARTITIONS), 0))
-    joined: dict[MemberKey, datetime] = field(default_factory=dict)
-    movements: dict[MemberKey, list[Movement]] = field(default_factory=dict)
+    facts: dict[MemberKey, list[Fact]] = field(default_factory=dict)
 
     async def happen(self, *events: LedgerEntry) -> None:
         """Takes in events; each gets the next offset of its partition."""
@@ -47,46 +52,43 @@ class Log:
             self.heads[event.partition] += 1
             entry = event._replace(offset=self.heads[event.partition])
             entries.append(entry)
-            key = (entry.partition, entry.member_id)
-            if entry.kind is EntryKind.JOINED:
-                self.joined[key] = entry.occurred_time
-                self.movements[key] = []
-            elif entry.kind is not EntryKind.CLOCK:
-                self.movements[key].append(movement_of(RULES.tiers, RULES.zone, entry))
+            if entry.kind is EntryKind.FACT:
+                known = self.facts.setdefault((entry.partition, entry.member_id), [])
+                known.append(fact_of(RULES, "", entry, None))
         await self.tiers.take_in(sorted(entries, key=lambda entry: (entry.partition, entry.offset)))
         await self.tiers.run_passed()
 
     def expected(self, at_time: datetime) -> list[Row]:
         """Everybody who had joined by then, as `evaluate` has it."""
         rows = []
-        for key, joined_time in self.joined.items():
-            if joined_time <= at_time:
-                history = History(joined_time=joined_time, movements=self.movements[key])
-                standing = evaluate(RULES.tiers, history, at_time)
-                rows.append((key[1], standing.level.number, standing.balance, joined_time))
+        for key, facts in self.facts.items():
+            history = history_of(facts)
+            if history.joined_time <= at_time:
+                standing = evaluate(VERSIONS, history, at_time)
+                rows.append((key[1], standing.level.number, standing.balance, history.joined_time))
         return sorted(rows, key=lambda row: row[0].encode())
 
     def instants(self) -> list[datetime]:
         """Every instant at which something begins or ends."""
-        moved = [m for movements in self.movements.values() for m in movements]
-        ends = [moment for m in moved for moment in (m.occurred_time, m.end_time)]
-        return [*ends, *self.joined.values()]
+        found = []
+        for facts in self.facts.values():
+            joined_time = history_of(facts).joined_time
+            for fact in facts:
+                movement = movement_of(HOME, joined_time, fact)
+                found += [fact.occurred_time] if movement is None else [movement.occurred_time, movement.end_time]
+        return found
 
 
-def event(kind: EntryKind, member_id: str, time: datetime, amount: int = 0) -> LedgerEntry:
-    partition = sum(member_id.encode()) % PARTITIONS
-    return LedgerEntry(partition=partition, offset=0, kind=kind, member_id=member_id, occurred_time=time, amount=amount)
+def event(kind: Kind, member_id: str, time: datetime, amount: int = 0) -> LedgerEntry:
+    return entry_of(kind, member_id, time, amount, partition=sum(member_id.encode()) % PARTITIONS)
 
 
 def clock(time: datetime) -> list[LedgerEntry]:
-    return [
-        LedgerEntry(partition=partition, offset=0, kind=EntryKind.CLOCK, member_id="", occurred_time=time)
-        for partition in range(PARTITIONS)
-    ]
+    return [entry_of(EntryKind.CLOCK, "", time, partition=partition) for partition in range(PARTITIONS)]
 
 
-def rows(standings: Sequence[MemberStanding]) -> list[Row]:
-    return [(one.member_id, one.level.number, one.balance, one.joined_time) for one in standings]
+def rows(standings: Sequence[tuple[str, Standing]]) -> list[Row]:
+    return [(member_id, one.level.number, one.balance, one.joined_time) for member_id, one in standings]
 
 
 async def page(
@@ -118,7 +120,7 @@ async def pool(database: Database) -> AsyncIterator[asyncpg.Pool]:
 
 @pytest_asyncio.fixture
 async def tiers(pool: asyncpg.Pool) -> Tiers:
-    made = Tiers(pool=pool, programme=RULES)
+    made = Tiers(pool=pool, versions=VERSIONS)
     await made.prepare(partitions=range(PARTITIONS), clock_mode=ClockMode.SIMULATED)
     return made
 
@@ -134,11 +136,11 @@ async def live(log: Log, chance: random.Random) -> datetime:
             time = now + timedelta(seconds=chance.randint(0, 86_400 * 15), microseconds=chance.randint(0, 999_999))
             if waiting and chance.random() < 0.3:
                 members.append(waiting.pop())
-                events.append(event(EntryKind.JOINED, members[-1], time))
+                events.append(event(FactKind.JOINED, members[-1], time))
             elif members:
                 if chance.random() < 0.25:
                     time -= timedelta(days=chance.randint(0, 450))
-                kind = chance.choice([EntryKind.PURCHASE, EntryKind.PURCHASE, EntryKind.RETURN])
+                kind = chance.choice([FactKind.PURCHASE, FactKind.PURCHASE, FactKind.RETURN])
                 events.append(event(kind, chance.choice(members), time, chance.choice([1, 15_000, 29_999, 70_000])))
         if chance.random() < 0.7:
             now += timedelta(days=chance.randint(0, 15))
@@ -165,7 +167,9 @@ async def test_before_at_and_after_the_clock_the_list_is_what_evaluate_says_of_e
         assert await whole(tiers, at_time, chance.choice([1, 2, 3, 7, 1000])) == expected, at_time
         counted_at, counts = await tiers.count(at_time)
         assert counted_at == at_time
-        assert counts == {level.number: sum(row[1] == level.number for row in expected) for level in RULES.tiers.levels}
+        assert {number: members for (_, number), members in counts.items() if members} == Counter(
+            row[1] for row in expected
+        )
         negative += any(row[2] < 0 for row in expected)
     assert negative
     assert await whole(tiers, None, 5) == log.expected(now)
@@ -175,14 +179,14 @@ async def test_before_at_and_after_the_clock_the_list_is_what_evaluate_says_of_e
 async def test_pages_of_any_size_hold_everybody_once_in_bytewise_order(tiers: Tiers, size: int) -> None:
     log = Log(tiers)
     chance = random.Random(size)
-    await log.happen(*(event(EntryKind.JOINED, name, DAY) for name in chance.sample(NAMES, len(NAMES))))
+    await log.happen(*(event(FactKind.JOINED, name, DAY) for name in chance.sample(NAMES, len(NAMES))))
     listed = await whole(tiers, DAY, size)
     assert [row[0].encode() for row in listed] == sorted(name.encode() for name in NAMES)
 
 
 async def test_a_page_is_fifty_where_no_number_is_named_and_a_full_last_one_has_no_token(tiers: Tiers) -> None:
     log = Log(tiers)
-    await log.happen(*(event(EntryKind.JOINED, f"m-{number:03}", DAY) for number in range(100)))
+    await log.happen(*(event(FactKind.JOINED, f"m-{number:03}", DAY) for number in range(100)))
     first, found = await page(tiers, DAY)
     assert (len(first), first[-1][0]) == (50, "m-049")
     last, found = await page(tiers, DAY, token=found.next_page_token)
@@ -191,7 +195,7 @@ async def test_a_page_is_fifty_where_no_number_is_named_and_a_full_last_one_has_
 
 async def test_who_joins_at_that_very_instant_is_in_and_a_moment_earlier_is_not(tiers: Tiers) -> None:
     log = Log(tiers)
-    await log.happen(event(EntryKind.JOINED, "m-1", DAY))
+    await log.happen(event(FactKind.JOINED, "m-1", DAY))
     assert (await page(tiers, DAY - A_MOMENT))[0] == []
     assert (await page(tiers, DAY))[0] == [("m-1", 1, 0, DAY)]
 
@@ -204,22 +208,22 @@ async def test_where_nothing_is_there_yet_the_list_is_empty(tiers: Tiers) -> Non
 
 async def test_before_the_ledger_was_reached_there_is_no_answer(pool: asyncpg.Pool) -> None:
     with pytest.raises(NotReadyError):
-        await Tiers(pool=pool, programme=RULES).standings(DAY, page_size=0, page_token="")
+        await Tiers(pool=pool, versions=VERSIONS).standings(DAY, page_size=0, page_token="")
 
 
 async def test_all_pages_are_true_of_the_instant_of_the_first_though_the_clock_goes_on(pool: asyncpg.Pool) -> None:
     now = DAY
-    tiers = Tiers(pool=pool, programme=RULES, now=lambda: now)
+    tiers = Tiers(pool=pool, versions=VERSIONS, now=lambda: now)
     await tiers.prepare(partitions=range(PARTITIONS), clock_mode=ClockMode.REAL)
     log = Log(tiers)
     soon = DAY + timedelta(minutes=1)
     await log.happen(
-        *(event(EntryKind.JOINED, name, DAY - timedelta(days=1)) for name in ("a", "b")),
-        *(event(EntryKind.JOINED, name, soon) for name in ("aa", "c")),
+        *(event(FactKind.JOINED, name, DAY - timedelta(days=1)) for name in ("a", "b")),
+        *(event(FactKind.JOINED, name, soon) for name in ("aa", "c")),
     )
     first, found = await page(tiers, size=1)
     now = DAY + timedelta(hours=1)
-    await log.happen(event(EntryKind.PURCHASE, "b", soon, 50_000))
+    await log.happen(event(FactKind.PURCHASE, "b", soon, 50_000))
     second, following = await page(tiers, size=1, token=found.next_page_token)
     assert (first[0][0], second[0][:3]) == ("a", ("b", 1, 0))
     assert (found.at_time, following.at_time) == (DAY, DAY)
@@ -230,7 +234,7 @@ async def test_all_pages_are_true_of_the_instant_of_the_first_though_the_clock_g
 
 async def test_a_token_of_another_instant_and_a_damaged_one_are_refused(tiers: Tiers) -> None:
     log = Log(tiers)
-    await log.happen(*(event(EntryKind.JOINED, name, DAY) for name in NAMES), *clock(DAY))
+    await log.happen(*(event(FactKind.JOINED, name, DAY) for name in NAMES), *clock(DAY))
     of_instant = (await page(tiers, DAY, size=1))[1].next_page_token
     of_clock = (await page(tiers, None, size=1))[1].next_page_token
     other = DAY + A_MOMENT

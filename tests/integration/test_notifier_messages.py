@@ -24,6 +24,7 @@ from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import Contact, partition_of
 from services.notifier.domain.deliveries import DeliveryState
 from services.notifier.domain.feeds import Batch, Cursor, TierChange
+from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import CursorMovedError, MemberUnknownError, PageTokenError, RequestIdReusedError
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.progress import Progress
@@ -69,8 +70,8 @@ class Desk:
             ledger=ledger,
             tiers=tiers,
             store=self.store,
-            rewards=Rewards(programme=PROGRAMME, codes=codes, delivery_key=VAULT.delivery_key),
-            programme_version=PROGRAMME.version,
+            rewards=Rewards(programmes=Programmes(PROGRAMME), codes=codes, delivery_key=VAULT.delivery_key),
+            programmes=Programmes(PROGRAMME),
             partitions=PARTITIONS,
             simulated=True,
             progress=self.progress,
@@ -94,7 +95,7 @@ class Desk:
         )
 
     def new_worker(self) -> Worker:
-        composer = Composer(programme=PROGRAMME, mail_from="Shop <shop@example.com>")
+        composer = Composer(programmes=Programmes(PROGRAMME), mail_from="Shop <shop@example.com>")
         server = MailServer(host="127.0.0.1", port=self.mail.port, greeting="example.com")
         channel = EmailChannel(composer=composer, server=server, machine_now=lambda: self.now)
         return Worker(

@@ -220,6 +220,44 @@ async def test_reaching_a_tier_brings_a_coupon_and_a_mail_with_its_code(installa
     assert await installation.differences() == []
 
 
+async def test_a_change_of_tier_brings_what_the_version_of_its_own_time_gives(installation: Installation) -> None:
+    await installation.start_tiers()
+    till = installation.till
+    await till.advance(DAY)
+    switch = DAY + timedelta(hours=2)
+    text = PROGRAMME.read_text(encoding="utf-8")
+    richer = text.replace('prefix: GREEN\n      discount_percent: "5"', 'prefix: SEVEN\n      discount_percent: "7"')
+    assert richer != text
+    for member_id in ("m-1", "m-2", "m-3"):
+        await till.enroll(member_id)
+
+    async def shop(notifier: Notifier) -> None:
+        for member_id in ("m-1", "m-2"):
+            await notifier.contact(member_id, f"{member_id}@example.com")
+        request = ledger_pb.ApplyProgrammeRequest(request_id="apply", document=richer, from_time=stamp(switch))
+        await till.stub.ApplyProgramme(request, timeout=SECONDS)
+        await notifier.deliveries(await till.buy("m-1", 30000, switch - timedelta(microseconds=1)))
+        given = await notifier.deliveries(await till.buy("m-2", 30000, switch))
+        coupons = {delivery.member_id: await notifier.coupon(delivery.coupon_code) for delivery in given}
+        assert {member_id: coupon.discount_basis_points for member_id, coupon in coupons.items()} == {
+            "m-1": 500,
+            "m-2": 700,
+        }
+        assert coupons["m-2"].code.startswith("SEVEN")
+        for _ in range(2):
+            await installation.mail.next_message()
+        assert {mail["Subject"] for mail in installation.mail.messages()} == {
+            f"You are Green now: {percent} % off your next purchase" for percent in (5, 7)
+        }
+
+    await until_stopped(installation, shop)
+    # It is told all versions again when it starts.
+    notifier = await installation.start()
+    given = await notifier.deliveries(await till.buy("m-3", 30000, switch + timedelta(hours=1)))
+    assert sorted(delivery.coupon_code[:5] for delivery in given) == ["GREEN", "SEVEN", "SEVEN"]
+    assert await installation.differences() == []
+
+
 async def test_a_coupon_expires_when_the_business_time_has_come(installation: Installation) -> None:
     await installation.start_tiers()
     notifier = await installation.start()

@@ -16,27 +16,31 @@ import pytest_asyncio
 
 from services import programme as programmes
 from services.cli.postgres import Cluster
-from services.programme import Programme, TierPolicy, Window
+from services.programme import Programme, TierPolicy, TierWindow, Versions, Window
 from services.runtime.clock import ClockMode
 from services.runtime.database import CONNECTION_ERRORS, Connection, create_pool
 from services.tiers import store
-from services.tiers.domain import Change, EntryKind, LedgerEntry, MemberKey, TakenIn
+from services.tiers.domain.facts import FactKind, MemberKey
+from services.tiers.domain.feed import EntryKind, LedgerEntry
+from services.tiers.domain.track import Change
 from services.tiers.errors import FeedBrokenError
 from services.tiers.follower import Answer, Follower
 from services.tiers.service import MOST_PASSED, Tiers
 from services.tiers.store import ClassNotice, Snapshot
 from tests.conftest import PROGRAMMES, Database
-from tests.ledger_logs import START, days_of
+from tests.ledger_logs import START, Kind, days_of, entry_of
 
 TIERED_365 = programmes.load(PROGRAMMES / "tiered-365.yaml")
 LEVELS = tuple(
-    replace(level, threshold_minor_units=threshold)
+    replace(level, threshold=threshold)
     for level, threshold in zip(TIERED_365.tiers.levels, (None, 10, 20, 40), strict=True)
 )
 
 
 def programme_of(window: Window) -> Programme:
-    return replace(TIERED_365, tiers=TierPolicy(base=TIERED_365.tiers.base, window=window, levels=LEVELS))
+    return replace(
+        TIERED_365, tiers=TierPolicy(base=TIERED_365.tiers.base, window=TierWindow.rolling(window), levels=LEVELS)
+    )
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ async def pool(database: Database) -> AsyncIterator[asyncpg.Pool]:
 
 
 async def started(pool: asyncpg.Pool, programme: Programme) -> Tiers:
-    tiers = Tiers(pool=pool, programme=programme)
+    tiers = Tiers(pool=pool, versions=Versions.only(programme))
     await tiers.prepare(partitions=(0, 1), clock_mode=ClockMode.SIMULATED)
     return tiers
 
@@ -87,9 +91,10 @@ class Life:
         for stored in self.snapshot.changes:
             key = (stored.partition, stored.tier_change.member_id)
             changes.setdefault(key, []).append(stored.tier_change.change)
-        movements: list[TakenIn] = sorted(self.snapshot.movements)
+        movements = {key: sorted(found) for key, found in self.snapshot.movements.items()}
+        facts = sorted(self.snapshot.facts, key=lambda taken: (taken.partition, taken.member_id, taken.fact.place))
         waiting = sorted(without_place(notice) for notice in self.snapshot.notices)
-        return dict(self.snapshot.states), movements, changes, self.told, waiting
+        return dict(self.snapshot.states), movements, facts, changes, self.told, waiting
 
 
 def without_place(notice: ClassNotice) -> tuple[Any, ...]:
@@ -143,16 +148,14 @@ async def test_who_dies_again_and_again_comes_to_the_same_as_who_lives_on(
         quiet = await live(one, programme, logs, chance, deaths=0.0)
         restless = await live(other, programme, logs, chance, deaths=0.4)
     assert quiet.contents() == restless.contents()
-    assert quiet.told or not quiet.snapshot.changes or programme.tiers.window.years
+    span = programme.tiers.window.span
+    assert span is not None
+    assert quiet.told or not quiet.snapshot.changes or span.years
 
 
-def entry(
-    partition: int, offset: int, kind: EntryKind, time: datetime, amount: int = 0, member: str = "m1"
-) -> LedgerEntry:
+def entry(partition: int, offset: int, kind: Kind, time: datetime, amount: int = 0, member: str = "m1") -> LedgerEntry:
     member_id = "" if kind is EntryKind.CLOCK else member
-    return LedgerEntry(
-        partition=partition, offset=offset, kind=kind, member_id=member_id, occurred_time=time, amount=amount
-    )
+    return entry_of(kind, member_id, time, amount, partition=partition, offset=offset)
 
 
 async def test_entries_that_change_nothing_are_passed_at_once_and_written_down_with_one_that_does(
@@ -170,7 +173,7 @@ async def test_entries_that_change_nothing_are_passed_at_once_and_written_down_w
 
     bought, day, later = START + timedelta(hours=1), START + timedelta(days=1), START + timedelta(hours=40)
     due = bought + timedelta(days=2)
-    await happen(entry(0, 1, EntryKind.JOINED, START), entry(0, 2, EntryKind.PURCHASE, bought, 10))
+    await happen(entry(0, 1, FactKind.JOINED, START), entry(0, 2, FactKind.PURCHASE, bought, 10))
     await happen(entry(0, 3, EntryKind.CLOCK, day), entry(1, 1, EntryKind.CLOCK, day))
     assert await offsets() == [3, 1]
     # From the first time on it is known when something is due.
@@ -191,7 +194,7 @@ async def test_entries_that_change_nothing_are_passed_at_once_and_written_down_w
     assert {cursor.due_time for cursor in snapshot.cursors.values()} == {due}
     # What a later purchase will make due is known, too.
     again = due + timedelta(hours=1)
-    await happen(entry(0, 7, EntryKind.PURCHASE, again, 10))
+    await happen(entry(0, 7, FactKind.PURCHASE, again, 10))
     for number, time in enumerate((again, again + timedelta(days=3)), start=4):
         await happen(entry(0, 4 + number, EntryKind.CLOCK, time), entry(1, number, EntryKind.CLOCK, time))
     assert await offsets() == [9, 5]
@@ -209,12 +212,12 @@ async def test_what_another_process_wrote_is_not_counted_twice_nor_overwritten(p
     programme = programme_of(Window(days=5))
     one, other = await started(pool, programme), await started(pool, programme)
     log = [
-        entry(0, 1, EntryKind.JOINED, START),
-        entry(0, 2, EntryKind.PURCHASE, START + timedelta(hours=1), 7),
+        entry(0, 1, FactKind.JOINED, START),
+        entry(0, 2, FactKind.PURCHASE, START + timedelta(hours=1), 7),
         entry(0, 3, EntryKind.CLASS_SET, START),
-        entry(0, 4, EntryKind.PURCHASE, START + timedelta(hours=2), 7),
-        entry(0, 5, EntryKind.PURCHASE, START + timedelta(hours=3), 7),
-        entry(0, 6, EntryKind.PURCHASE, START + timedelta(hours=4), 7),
+        entry(0, 4, FactKind.PURCHASE, START + timedelta(hours=2), 7),
+        entry(0, 5, FactKind.PURCHASE, START + timedelta(hours=3), 7),
+        entry(0, 6, FactKind.PURCHASE, START + timedelta(hours=4), 7),
     ]
     await one.take_in(log[:2])
     await other.take_in(log[:3])
@@ -223,7 +226,7 @@ async def test_what_another_process_wrote_is_not_counted_twice_nor_overwritten(p
     await one.take_in(log[3:4])
     await one.take_in(log[4:])
     snapshot = await snapshot_of(pool)
-    assert (snapshot.states[0, "m1"].balance, len(snapshot.movements)) == (28, 4)
+    assert (snapshot.states[0, "m1"].balance, len(snapshot.movements[0, "m1"]), len(snapshot.facts)) == (28, 4, 5)
     assert [stored.tier_change.change.to_tier_number for stored in snapshot.changes] == [2, 3]
 
 
@@ -245,13 +248,13 @@ class AnswerLost:
 
 async def test_what_was_committed_though_the_answer_was_lost_falls_due_in_time(pool: asyncpg.Pool) -> None:
     tiers = await started(pool, programme_of(Window(days=1)))
-    await tiers.take_in([entry(0, 1, EntryKind.JOINED, START)])
+    await tiers.take_in([entry(0, 1, FactKind.JOINED, START)])
     # Nothing is due, and that is known.
     await tiers.take_in([entry(p, 2 - p, EntryKind.CLOCK, START + timedelta(hours=1)) for p in (0, 1)])
     bought = START + timedelta(hours=2)
     async with tiers.writing() as connection:
         with pytest.raises(asyncpg.ConnectionDoesNotExistError):
-            await tiers.take_in([entry(0, 3, EntryKind.PURCHASE, bought, 15)], over=cast(Any, AnswerLost(connection)))
+            await tiers.take_in([entry(0, 3, FactKind.PURCHASE, bought, 15)], over=cast(Any, AnswerLost(connection)))
     await tiers.recover()
     assert tiers.positions.cursors[0].ledger_offset == 3
     await tiers.take_in([entry(p, 4 - 2 * p, EntryKind.CLOCK, START + timedelta(days=2)) for p in (0, 1)])
@@ -281,12 +284,12 @@ async def test_each_class_of_a_member_is_told_in_its_turn_though_the_ledger_leav
 ) -> None:
     tiers = await started(pool, programme_of(Window(years=1)))
     members = ("m1", "m2", "m3")
-    entries = [entry(0, 1 + number, EntryKind.JOINED, START, member=name) for number, name in enumerate(members)]
+    entries = [entry(0, 1 + number, FactKind.JOINED, START, member=name) for number, name in enumerate(members)]
     for hour in range(1, 5):
         for name in members:
             offset = len(entries) + 1
             time = START + timedelta(hours=hour)
-            entries.append(entry(0, offset, EntryKind.PURCHASE, time, 10, member=name))
+            entries.append(entry(0, offset, FactKind.PURCHASE, time, 10, member=name))
     await tiers.take_in(entries)
     day = START + timedelta(days=1)
     ledger = FlakyLedger(Random(1))
@@ -300,9 +303,9 @@ async def test_each_class_of_a_member_is_told_in_its_turn_though_the_ledger_leav
 
 async def test_a_transaction_that_failed_leaves_nothing_in_memory(pool: asyncpg.Pool) -> None:
     tiers = await started(pool, programme_of(Window(days=5)))
-    await tiers.take_in([entry(0, 1, EntryKind.JOINED, START)])
+    await tiers.take_in([entry(0, 1, FactKind.JOINED, START)])
     await tiers.take_in([entry(0, 2, EntryKind.CLASS_SET, START)])
-    purchase = entry(0, 3, EntryKind.PURCHASE, START + timedelta(hours=1), 15)
+    purchase = entry(0, 3, FactKind.PURCHASE, START + timedelta(hours=1), 15)
     async with tiers.writing() as connection:
         await end(pool, connection)
         with pytest.raises(CONNECTION_ERRORS):

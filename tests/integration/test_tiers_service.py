@@ -3,195 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import asyncpg
 import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2, status_pb2
-from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2_grpc
+from loyalty.ledger.v1 import entry_pb2
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
 from loyalty.tiers.v1 import tier_service_pb2 as pb
-from loyalty.tiers.v1 import tier_service_pb2_grpc
-from loyalty.type.v1.log_pb2 import PartitionOffset
 from loyalty.type.v1.money_pb2 import Money
 
-from services.runtime.clock import ClockMode, MachineClock, machine_now
-from services.runtime.command import CheckReport
+from services.runtime.clock import ClockMode, machine_now
 from services.runtime.database import load_queries
-from services.tiers.app import build
-from services.tiers.check import check
-from services.tiers.config import Config
-from tests.conftest import PROGRAMMES, ROOT, Database, StartLedger, serving
-
-PROGRAMME = PROGRAMMES / "tiered-365.yaml"
-SECONDS = 20
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-def stamp(time: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp
-
-
-class Till:
-    """The ledger as its callers use it; every write gets a request id of its own."""
-
-    def __init__(self, channel: Any) -> None:
-        self.stub = ledger_service_pb2_grpc.LedgerServiceStub(channel)
-        self._written = 0
-
-    def _next(self) -> str:
-        self._written += 1
-        return f"request-{self._written}"
-
-    async def enroll(self, member_id: str, time: datetime) -> str:
-        request = ledger_pb.EnrollMemberRequest(request_id=self._next(), member_id=member_id, occurred_time=stamp(time))
-        answer = await self.stub.EnrollMember(request, timeout=SECONDS)
-        return answer.causal_token
-
-    async def buy(self, member_id: str, minor_units: int, time: datetime, purchase_id: str = "") -> str:
-        request = ledger_pb.RecordPurchaseRequest(
-            request_id=self._next(),
-            member_id=member_id,
-            purchase_id=purchase_id,
-            occurred_time=stamp(time),
-            amount=Money(currency_code="PLN", minor_units=minor_units),
-        )
-        return (await self.stub.RecordPurchase(request, timeout=SECONDS)).causal_token
-
-    async def give_back(self, member_id: str, minor_units: int, time: datetime, purchase_id: str = "") -> str:
-        request = ledger_pb.RecordReturnRequest(
-            request_id=self._next(),
-            member_id=member_id,
-            purchase_id=purchase_id,
-            occurred_time=stamp(time),
-            amount=Money(currency_code="PLN", minor_units=minor_units),
-        )
-        return (await self.stub.RecordReturn(request, timeout=SECONDS)).causal_token
-
-    async def advance(self, time: datetime) -> str:
-        request = ledger_pb.AdvanceClockRequest(request_id=self._next(), to_time=stamp(time))
-        return (await self.stub.AdvanceClock(request, timeout=SECONDS)).causal_token
-
-    async def entries(self, member_id: str) -> list[entry_pb2.Entry]:
-        """All of a member, oldest first."""
-        request = ledger_pb.ListEntriesRequest(member_id=member_id, page_size=1000)
-        return list(reversed((await self.stub.ListEntries(request, timeout=SECONDS)).entries))
-
-    async def classes(self, member_id: str) -> list[tuple[str, datetime]]:
-        """The earning classes that were set, oldest first."""
-        return [
-            (entry.earning_class, entry.effective_time.ToDatetime(UTC))
-            for entry in await self.entries(member_id)
-            if entry.kind == entry_pb2.ENTRY_KIND_EARNING_CLASS_SET
-        ]
-
-
-class Desk:
-    """Tiers as its callers use it."""
-
-    def __init__(self, channel: Any) -> None:
-        self.stub = tier_service_pb2_grpc.TierServiceStub(channel)
-
-    async def standing(self, member_id: str, token: str = "", time: datetime | None = None) -> pb.Standing:
-        request = pb.GetStandingRequest(member_id=member_id, causal_token=token)
-        if time is not None:
-            request.at_time.CopyFrom(stamp(time))
-        return (await self.stub.GetStanding(request, timeout=SECONDS)).standing
-
-    async def count(self, token: str = "", time: datetime | None = None) -> dict[str, int]:
-        """Waits until the ledger has heard every earning class that is to be told by now, too."""
-        request = pb.CountStandingsRequest(causal_token=token, settled=True)
-        if time is not None:
-            request.at_time.CopyFrom(stamp(time))
-        answer = await self.stub.CountStandings(request, timeout=SECONDS)
-        return {count.tier: count.members for count in answer.counts}
-
-    async def listed(self, token: str = "", time: datetime | None = None, **more: Any) -> pb.ListStandingsResponse:
-        request = pb.ListStandingsRequest(causal_token=token, **more)
-        if time is not None:
-            request.at_time.CopyFrom(stamp(time))
-        return await self.stub.ListStandings(request, timeout=SECONDS)
-
-    async def changes(self, after: dict[int, int] | None = None) -> list[pb.TierChange]:
-        request = pb.StreamTierChangesRequest(
-            after=[PartitionOffset(partition=p, offset=offset) for p, offset in (after or {}).items()]
-        )
-        return [
-            change
-            async for response in self.stub.StreamTierChanges(request, timeout=SECONDS)
-            for change in response.changes
-        ]
-
-
-StartTiers = Callable[..., Awaitable[Desk]]
-CheckTiers = Callable[[], Awaitable[CheckReport]]
-
-
-def config_of(database: Database, folder: Path, token_file: Path, programme: Path = PROGRAMME) -> Config:
-    return Config(
-        listen=f"unix:{folder}/tiers.sock",
-        database_url=database.dsn("loyalty_tiers"),
-        programme=programme,
-        token_file=token_file,
-        ledger_address=f"unix:{folder}/ledger.sock",
-    )
+from tests.conftest import PROGRAMMES, ROOT, Database, StartLedger
+from tests.tiers_desk import (
+    SECONDS,
+    CheckTiers,
+    Desk,
+    StartTiers,
+    Till,
+    at,
+    execute,
+    reason_of,
+    refused,
+)
 
 
 @pytest_asyncio.fixture
 async def till(start_ledger: StartLedger) -> Till:
     return Till(await start_ledger(partitions=4))
-
-
-@pytest_asyncio.fixture
-async def start_tiers(database: Database, folder: Path, token_file: Path) -> AsyncIterator[StartTiers]:
-    """Starts tiers; with `own` it lives as long as that stack."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(
-            *,
-            clock: MachineClock = machine_now,
-            programme: Path = PROGRAMME,
-            own: contextlib.AsyncExitStack | None = None,
-        ) -> Desk:
-            config = config_of(database, folder, token_file, programme)
-            inside = own or stack
-            service = await build(config, inside, clock)
-            return Desk(await inside.enter_async_context(serving(service, config.listen)))
-
-        yield start
-
-
-@pytest.fixture
-def check_tiers(database: Database, folder: Path, token_file: Path) -> CheckTiers:
-    return lambda: check(config_of(database, folder, token_file))
-
-
-async def execute(database: Database, role: str, *statements: str) -> None:
-    connection = await asyncpg.connect(database.dsn(role))
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def reason_of(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
-    metadata = dict(error.trailing_metadata())
-    info = error_details_pb2.ErrorInfo()
-    for detail in status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details:
-        detail.Unpack(info)
-    return error.code(), info.reason
 
 
 DAY = at("2024-02-01T00:00")
@@ -409,11 +252,6 @@ async def test_what_cannot_be_answered_says_why(till: Till, start_tiers: StartTi
     token = await till.enroll("m-1", DAY)
     await desk.standing("m-1", token)
 
-    async def refused(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str]:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-        return reason_of(caught.value)
-
     assert await refused(desk.standing("nobody")) == (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN")
     before = desk.standing("m-1", time=DAY - timedelta(seconds=1))
     assert await refused(before) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENROLLED")
@@ -531,7 +369,7 @@ async def test_nothing_is_taken_in_by_another_programme_than_the_ledgers(
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await desk.stub.CountStandings(pb.CountStandingsRequest(causal_token=token), timeout=1)
     assert reason_of(caught.value) == (grpc.StatusCode.DEADLINE_EXCEEDED, "NOT_CAUGHT_UP")
-    assert "programme_differed" in capsys.readouterr().out
+    assert "ledger_differed" in capsys.readouterr().out
 
 
 async def test_in_real_time_a_downgrade_is_due_by_the_machines_clock(
@@ -575,12 +413,21 @@ async def test_every_named_query_prepares_against_the_migrated_schema(database: 
         await connection.close()
 
 
-async def test_changes_of_tiers_are_append_only_for_the_service_and_for_everyone(database: Database) -> None:
-    statements = (
-        "UPDATE tiers.tier_changes SET balance = 0",
-        "DELETE FROM tiers.tier_changes",
-        "TRUNCATE tiers.tier_changes",
-    )
+async def test_changes_facts_and_decisions_are_append_only_for_the_service_and_for_everyone(
+    database: Database,
+) -> None:
+    statements = [
+        statement
+        for table, column in (("tier_changes", "balance"), ("facts", "total"), ("decisions", "ledger_offset"))
+        for statement in (
+            f"UPDATE tiers.{table} SET {column} = 0",
+            f"DELETE FROM tiers.{table}",
+            f"TRUNCATE tiers.{table}",
+        )
+    ]
+    for statement in ("UPDATE tiers.programme_versions SET document = ''", "DELETE FROM tiers.programme_versions"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await execute(database, "loyalty_tiers", statement)
     for statement in statements:
         for role in ("loyalty_tiers", "loyalty_owner"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -654,20 +501,79 @@ async def test_the_check_is_clean_after_a_life(till: Till, start_tiers: StartTie
 DAMAGE = {
     "a balance": ("UPDATE tiers.standings SET balance = balance + 1 WHERE member_id = 'm-1'", "state of a member"),
     "a tier": ("UPDATE tiers.standings SET tier_number = 4 WHERE member_id = 'm-1'", "state of a member"),
+    "the tier of the benefits": (
+        "UPDATE tiers.standings SET benefits_number = 4 WHERE member_id = 'm-1'",
+        "state of a member",
+    ),
+    "what a standing carries": (
+        """UPDATE tiers.standings SET carried = '{"matured_level":2}' WHERE member_id = 'm-2'""",
+        "state of a member",
+    ),
+    "what a standing no longer carries": (
+        "UPDATE tiers.standings SET carried = NULL WHERE member_id = 'm-4'",
+        "state of a member",
+    ),
+    "when something is due": (
+        "UPDATE tiers.standings SET next_due = next_due + interval '1 second' WHERE member_id = 'm-2'",
+        "state of a member",
+    ),
+    "that something is due": ("UPDATE tiers.standings SET next_due = NULL", "state of a member"),
     "a member": ("DELETE FROM tiers.standings WHERE member_id = 'm-1'", "state of a member"),
-    "a movement": ("DELETE FROM tiers.movements WHERE member_id = 'm-1'", "movement"),
+    "a fact": ("DELETE FROM tiers.facts WHERE member_id = 'm-1' AND kind = 2", "fact"),
+    "the amount of a fact": ("UPDATE tiers.facts SET total = total + 1 WHERE member_id = 'm-1'", "fact"),
+    "the time of a fact": (
+        "UPDATE tiers.facts SET recorded_time = recorded_time + interval '1 second' WHERE member_id = 'm-3'",
+        "fact",
+    ),
+    "a fact too many": (
+        "INSERT INTO tiers.facts SELECT partition, member_id, occurred_time, ledger_offset + 1000, number, kind, "
+        "recorded_time, applied_time, total, goods_paid, points, bonuses, purchase_id, purchase_time, name, "
+        "start_time, until_time, scope, reason, principal FROM tiers.facts WHERE member_id = 'm-1' AND kind = 2",
+        "fact",
+    ),
+    "a fact of a decision": ("DELETE FROM tiers.facts WHERE number > 0", "fact of a decision"),
+    "the tier of a decision": ("UPDATE tiers.facts SET name = 'green' WHERE number > 0", "change of a tier"),
+    "a decision": ("DELETE FROM tiers.decisions", "fact"),
+    "the number of a decision": ("UPDATE tiers.decisions SET number = number + 1", "fact of a decision"),
+    "the number of the last decision": ("UPDATE tiers.cursors SET decision_number = 7", "last decision"),
+    "a movement": ("DELETE FROM tiers.movements WHERE member_id = 'm-1'", "movements"),
+    "an amount": ("UPDATE tiers.movements SET amount = amount + 1 WHERE member_id = 'm-1'", "movements"),
     "an end": (
         "UPDATE tiers.movements SET end_time = end_time + interval '1 microsecond' WHERE member_id = 'm-2'",
-        "movement",
+        "movements",
+    ),
+    "when a movement matures": (
+        "UPDATE tiers.movements SET matures_time = occurred_time + interval '1 day' WHERE member_id = 'm-2'",
+        "movements",
     ),
     "a change": ("UPDATE tiers.tier_changes SET balance = 1 WHERE member_id = 'm-1'", "change of a tier"),
     "the instant of a change": (
         "UPDATE tiers.tier_changes SET changed_time = changed_time - interval '1 second' WHERE member_id = 'm-3'",
         "change of a tier",
     ),
+    "the reason of a change": (
+        "UPDATE tiers.tier_changes SET reason = 'window' WHERE member_id = 'm-1' AND sequence = 1",
+        "change of a tier",
+    ),
+    "the benefits of a change": (
+        "UPDATE tiers.tier_changes SET to_benefits_number = 1 WHERE member_id = 'm-1' AND sequence = 1",
+        "change of a tier",
+    ),
+    "what a change corrects": (
+        "UPDATE tiers.tier_changes SET corrects = 1 WHERE member_id = 'm-2' AND sequence = 2",
+        "change of a tier",
+    ),
+    "the decision that a change comes from": (
+        "UPDATE tiers.tier_changes SET cause_number = NULL WHERE cause_number IS NOT NULL",
+        "change of a tier",
+    ),
     "a change removed": (
         "DELETE FROM tiers.tier_changes WHERE member_id = 'm-1' AND sequence = 1",
         "number without a gap",
+    ),
+    "a version": (
+        "UPDATE tiers.tier_changes SET programme_version = 'other@000000000000'",
+        "version of the programme",
     ),
     "a cursor": ("UPDATE tiers.cursors SET ledger_offset = ledger_offset + 1000", "last entry taken in"),
     "an outbox row too many": (
@@ -681,13 +587,15 @@ async def test_the_check_finds_what_was_damaged(
     till: Till, start_tiers: StartTiers, check_tiers: CheckTiers, database: Database
 ) -> None:
     async with contextlib.AsyncExitStack() as own:
-        await _lived(till, await start_tiers(own=own))
-    tables = ("cursors", "standings", "movements", "tier_changes", "class_outbox")
+        desk = await start_tiers(own=own)
+        await _lived(till, desk)
+        await desk.override("m-4", 4)
+    tables = ("cursors", "standings", "facts", "decisions", "movements", "tier_changes", "class_outbox")
     await execute(
         database,
         "loyalty_owner",
         *(f"CREATE TABLE tiers.{table}_kept AS TABLE tiers.{table}" for table in tables),
-        "ALTER TABLE tiers.tier_changes DISABLE TRIGGER USER",
+        *(f"ALTER TABLE tiers.{table} DISABLE TRIGGER USER" for table in ("facts", "decisions", "tier_changes")),
     )
     for name, (damage, what) in DAMAGE.items():
         await execute(database, "loyalty_owner", damage)

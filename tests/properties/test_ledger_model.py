@@ -30,8 +30,8 @@ from services.ledger.domain.state import (
     evolve_redemption,
 )
 from services.ledger.errors import RejectedError
-from services.programme import Programme, parse
-from tests.ledger_model import Bonus, Key, Model, Rules, day_begins, draw_order
+from services.programme import Programme, Versions, parse
+from tests.ledger_model import Bonus, Bought, Key, Model, Rules, day_begins, draw_order
 from tests.ledger_rules import as_of
 
 DAY = timedelta(days=1)
@@ -73,6 +73,22 @@ PROGRAMMES = (
         zone="Asia/Kolkata",
         bonuses=(Bonus("always", points=11), Bonus("meat", multiplier="3", departments=("MEAT", "DAIRY"))),
         minimum=5,
+    ),
+    Rules(
+        policy="inactivity",
+        period=(20, "D"),
+        base="total",
+        bonuses=(Bonus("big", points=9, minimum=4000), Bonus("meat", multiplier="1.3", departments=("MEAT",))),
+        activities=(("review", 7),),
+        rates=(("2024-01-01", "USD", 100, 91), ("2024-03-01", "USD", 300, 277), ("2024-01-01", "PLN", 10000, 2317)),
+    ),
+    Rules(
+        policy="after",
+        period=(2, "M"),
+        activities=(("review", 25), ("survey", 3)),
+        rates=(("2024-02-28", "EUR", 10000, 43217), ("2024-10-27", "EUR", 100, 437)),
+        abroad="PLN",
+        abroad_per=37,
     ),
 )
 
@@ -214,11 +230,15 @@ class Domain:
         self._simulated = simulated
         self._kept: dict[str, Kept] = {}
 
+    @property
+    def _versions(self) -> Versions:
+        return Versions.only(self._programme)
+
     def perform(self, now: datetime, command: commands.MemberCommand) -> str:
         kept = self._kept.get(command.member_id) or Kept()
         before = kept.about(command)
         try:
-            decision = decide(self._programme, Now(time=now, simulated=self._simulated), before, command)
+            decision = decide(self._versions, Now(time=now, simulated=self._simulated), before, command)
         except RejectedError:
             return "rejected"
         if not decision.events:
@@ -234,7 +254,7 @@ class Domain:
         """Another programme holds from now on."""
         for kept in self._kept.values():
             # What the old programme has brought about is written down under it.
-            events, _ = catch_up(self._programme, kept.member(), now)
+            events, _ = catch_up(self._versions, kept.member(), now)
             known = kept.known
             for event in events:
                 known = known.after(event)
@@ -243,7 +263,7 @@ class Domain:
 
     def figures(self, now: datetime, member_id: str) -> Figures:
         kept = self._kept[member_id]
-        past, member = catch_up(self._programme, kept.member(), now)
+        past, member = catch_up(self._versions, kept.member(), now)
         self._check(kept, member, now)
         return Figures(
             pending=tuple((tuple(lot.key), lot.points) for lot in member.pending),
@@ -270,7 +290,7 @@ class Domain:
         assert kept.rebuilt_redemptions == kept.redemptions
         # Events may run a little ahead of the clock; at an instant after all of them nothing is left out.
         horizon = max(now, *[event.occurred_time for event in kept.events])
-        assert as_of(self._programme, kept.events, horizon) == catch_up(self._programme, kept.member(), horizon)[1]
+        assert as_of(self._programme, kept.events, horizon) == catch_up(self._versions, kept.member(), horizon)[1]
         then = as_of(self._programme, kept.events, kept.events[-1].occurred_time)
         if then is not None:
             assert min(then.pending_points, then.available, then.held, then.debt) >= 0
@@ -322,7 +342,8 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         self.models = {member: Model(rules, simulated=simulated) for member in self.members}
         self.requests = 0
         for member in self.members:
-            self.send(commands.EnrollMember, member, start - 3 * DAY, channel="")
+            market = "abroad" if rules.abroad else ""
+            self.send(commands.EnrollMember, member, start - 3 * DAY, channel="", market=market)
             for days in range(3):
                 at = start - days * DAY
                 self.send(commands.AwardPoints, member, at, points=20 + days, reason="x", note="", purchase_id="")
@@ -388,6 +409,12 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         last = list(known)[-3:]
         return data.draw(st.sampled_from([*last, *last, *last, "nothing"]), label)
 
+    def money(self, data: st.DataObject, member: str) -> str:
+        """A currency: mostly the one at home, or one that there is a rate for."""
+        home = self.rules.abroad if self.models[member].abroad and self.rules.abroad else "EUR"
+        known = [currency for _, currency, _, _ in self.rules.rates]
+        return data.draw(st.sampled_from([home, home, *known, *known, "GBP"] if known else [home]), "currency")
+
     def bought(self, member: str) -> list[str]:
         return [name for name, bought in self.models[member].purchases.items() if bought.amount]
 
@@ -396,7 +423,14 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         waiting = [name for name, bought in self.models[member].purchases.items() if bought.waiting]
         new = f"p{self.requests}"
         purchase = data.draw(st.sampled_from([*waiting, *waiting, new, new, *self.bought(member)[:1]]), "purchase")
-        self.send(commands.RecordPurchase, member, self.about_now(data), **movement(*receipt, purchase, store))
+        fields = movement(*receipt, purchase, store, self.money(data, member))
+        self.send(commands.RecordPurchase, member, self.about_now(data), **fields)
+
+    def money_of(self, data: st.DataObject, member: str, bought: Bought | None) -> str:
+        """Mostly the currency of the purchase."""
+        other = self.money(data, member)
+        paid = bought.currency if bought and bought.currency else other
+        return data.draw(st.sampled_from([paid, paid, paid, other]), "currency of the return")
 
     @rule(data=st.data(), member=anyone, wanted=amounts, goods=st.booleans())
     def a_return_by_amount(self, data: st.DataObject, member: str, wanted: int, goods: bool) -> None:
@@ -405,7 +439,7 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         rest = bought.amount - bought.returned if bought and bought.amount else 0
         amount = data.draw(st.sampled_from([rest, rest // 2, rest // 3 + 1, wanted]), "amount")
         lines = (Line("sku", "", "", "", 1, amount, LineKind.GOODS),) if goods else ()
-        fields = movement(amount, lines, purchase, "s1")
+        fields = movement(amount, lines, purchase, "s1", self.money_of(data, member, bought))
         self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="")
 
     @rule(data=st.data(), member=anyone)
@@ -422,13 +456,13 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
             else:
                 named.append(LineReturn(number, 0, data.draw(st.integers(1, line.amount or 1), "value")))
         amount = data.draw(st.sampled_from([0, 0, 0, sum(one.amount for one in named)]), "amount")
-        fields = movement(amount, (), purchase, "s1")
+        fields = movement(amount, (), purchase, "s1", self.money_of(data, member, bought))
         self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="", returned_lines=tuple(named))
 
     @rule(data=st.data(), member=anyone, amount=st.integers(0, 900), goods=st.booleans())
     def an_unlinked_return(self, data: st.DataObject, member: str, amount: int, goods: bool) -> None:
         lines = (Line("sku", "", "", "", 1, amount, LineKind.GOODS if goods else LineKind.SHIPPING),)
-        fields = movement(amount, lines, "", "s1")
+        fields = movement(amount, lines, "", "s1", self.money(data, member))
         self.send(commands.RecordReturn, member, self.about_now(data), **fields, reason="")
 
     @rule(data=st.data(), member=anyone, store=stores)
@@ -557,6 +591,40 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         hold = self.one_of(data, self.models[member].holds, "hold")
         self.send(commands.ExtendHold, member, self.about_now(data), hold_id=hold, ttl=ttl)
 
+    @rule(data=st.data(), member=anyone, stays=st.sampled_from([False, False, False, True]))
+    def the_member_leaves_and_mostly_comes_back(self, data: st.DataObject, member: str, stays: bool) -> None:
+        self.send(commands.ResignMember, member, self.about_now(data), reason="")
+        if not stays:
+            self.send(commands.RejoinMember, member, self.about_now(data), channel="")
+
+    @precondition(lambda self: any(model.is_away(self.now) for model in self.models.values()))
+    @rule(data=st.data(), member=anyone)
+    def the_member_comes_back(self, data: st.DataObject, member: str) -> None:
+        self.send(commands.RejoinMember, member, self.about_now(data), channel="")
+
+    @rule(data=st.data(), member=anyone, name=st.sampled_from(["review", "review", "survey", "cartwheel"]))
+    def an_activity(self, data: st.DataObject, member: str, name: str) -> None:
+        self.send(commands.RecordActivity, member, self.about_now(data), activity=name, reference="", channel="")
+
+    @rule(data=st.data(), member=anyone, plan=st.sampled_from(["plus", "plus", "gold"]), days=st.integers(-1, 30))
+    def a_fee(self, data: st.DataObject, member: str, plan: str, days: int) -> None:
+        fields = {"plan": plan, "currency": self.money(data, member), "amount": 4900}
+        end = self.now + days * DAY
+        self.send(commands.RecordMembershipFee, member, self.about_now(data), **fields, start_time=None, end_time=end)
+
+    @rule(member=anyone, days=st.integers(-2, 1), thaws=st.sampled_from([0, 0, 1, 2, None]))
+    def the_account_is_suspended(self, member: str, days: int, thaws: int | None) -> None:
+        for name, day in (("suspended", days), ("guest", days + (thaws or 0))):
+            if name == "suspended" or thaws is not None:
+                self.send(
+                    commands.SetEarningClass,
+                    member,
+                    None,
+                    earning_class=name,
+                    effective_time=self.now + day * DAY,
+                    sequence=self.requests + 1,
+                )
+
     @rule(
         data=st.data(),
         member=anyone,
@@ -583,9 +651,9 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
             assert self.subject.figures(self.now, member) == figures_of(model)
 
 
-def movement(amount: int, lines: tuple[Line, ...], purchase: str, store: str) -> dict[str, Any]:
+def movement(amount: int, lines: tuple[Line, ...], purchase: str, store: str, currency: str = "EUR") -> dict[str, Any]:
     return {
-        "currency": "EUR",
+        "currency": currency,
         "amount": amount,
         "lines": lines,
         "purchase_id": purchase,

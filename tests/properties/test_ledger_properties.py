@@ -21,12 +21,12 @@ from services.ledger.domain.encoding import decode_body, encode_body
 from services.ledger.domain.events import Account, EntryKind, Event
 from services.ledger.domain.state import Known, Member, Purchase, evolve_member, evolve_purchase
 from services.ledger.errors import RejectedError
-from services.programme import load
+from services.programme import Versions, load
 from tests.conftest import PROGRAMMES, Database, StartLedger
 from tests.ledger_checks import checked
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
-PROGRAMME = load(PROGRAMMES / "retail-demo.yaml")
+VERSIONS = Versions.only(load(PROGRAMMES / "retail-demo.yaml"))
 _names = itertools.count()
 
 amounts = st.one_of(st.integers(1, 500), st.integers(1, 1_000_000), st.just(0))
@@ -101,7 +101,7 @@ def run(sequence: list[commands.MemberCommand]) -> tuple[Member, dict[str, Purch
     for command in sequence:
         purchase_id = getattr(command, "purchase_id", "")
         try:
-            decision = decide(PROGRAMME, now, known._replace(purchase=purchases.get(purchase_id)), command)
+            decision = decide(VERSIONS, now, known._replace(purchase=purchases.get(purchase_id)), command)
         except RejectedError:
             continue
         known = decision.known

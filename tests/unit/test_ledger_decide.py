@@ -18,13 +18,14 @@ from services.ledger.domain.lots import Lot, Lots
 from services.ledger.domain.making import MAX_POINTS
 from services.ledger.domain.returns import MAX_WAITING_RETURNS
 from services.ledger.domain.state import EarningClass, Known, Member, Purchase
-from services.programme import load
+from services.programme import Versions, load
 from tests.conftest import PROGRAMMES
 
 JOINED = datetime(2024, 3, 1, tzinfo=UTC)
 LATER = JOINED + timedelta(days=1)
 NOW = Now(time=JOINED + timedelta(days=100))
 RETAIL = load(PROGRAMMES / "retail-demo.yaml")
+VERSIONS = Versions.only(RETAIL)
 
 
 def member(**more: Any) -> Member:
@@ -72,12 +73,12 @@ def line(amount: int, kind: LineKind = LineKind.GOODS) -> Line:
 
 
 def one(command: Any, state: Member | None = None, purchase: Purchase | None = None) -> Event:
-    (event,) = decide(RETAIL, NOW, Known(member=state or member(), purchase=purchase), command).events
+    (event,) = decide(VERSIONS, NOW, Known(member=state or member(), purchase=purchase), command).events
     return event
 
 
 def recorded(amount: int, *lines: Line, state: Member | None = None) -> tuple[Member, Purchase]:
-    known = decide(RETAIL, NOW, Known(member=state or member()), bought(amount, *lines)).known
+    known = decide(VERSIONS, NOW, Known(member=state or member()), bought(amount, *lines)).known
     assert known.member is not None
     assert known.purchase is not None
     return known.member, known.purchase
@@ -85,7 +86,7 @@ def recorded(amount: int, *lines: Line, state: Member | None = None) -> tuple[Me
 
 def test_joining_gives_the_sign_up_bonus_once() -> None:
     join = commands.EnrollMember(**common(), channel="pos")
-    decision = decide(RETAIL, NOW, Known(), join)
+    decision = decide(VERSIONS, NOW, Known(), join)
     assert decision.events[0].points == 100
     assert one(join, decision.known.member).reason == "MEMBER_EXISTS"
 
@@ -102,7 +103,7 @@ def test_shipping_and_gift_cards_earn_nothing_but_count_in_the_amount() -> None:
 def test_a_purchase_at_the_joining_instant_or_before_earns_nothing() -> None:
     early = one(bought(1000, occurred=JOINED))
     assert early.points == 0
-    assert explain(early.rules[0], RETAIL) == "nothing: what happened up to the joining time does not count"
+    assert explain(early.rules[0], "USD") == "nothing: what happened up to the joining time does not count"
     assert one(bought(1000, occurred=JOINED + timedelta(microseconds=1))).points == 10
 
 
@@ -113,7 +114,7 @@ def test_a_purchase_earns_in_the_class_in_force_when_it_happened() -> None:
     )
     event = one(bought(10_000), member(classes=classes))
     assert (event.earning_class, event.points) == ("green", 125)
-    assert explain(event.rules[0], RETAIL) == "1 point per 1.00 USD of 100.00 USD, times 1.25"
+    assert explain(event.rules[0], "USD") == "1 point per 1.00 USD of 100.00 USD, times 1.25"
 
 
 def test_debt_is_paid_before_points_become_available() -> None:
@@ -145,7 +146,7 @@ def test_a_return_by_lines_takes_back_only_the_goods_among_them() -> None:
 def test_a_return_of_more_than_was_bought_is_refused_and_changes_nothing() -> None:
     state, purchase = recorded(1000)
     known = Known(member=state, purchase=purchase)
-    decision = decide(RETAIL, NOW, known, back(1001))
+    decision = decide(VERSIONS, NOW, known, back(1001))
     assert decision.events[0].reason == "RETURN_EXCEEDS_PURCHASE"
     assert decision.known == known
 
@@ -153,10 +154,10 @@ def test_a_return_of_more_than_was_bought_is_refused_and_changes_nothing() -> No
 def test_returns_that_waited_are_settled_with_their_purchase_in_their_order() -> None:
     known = Known(member=member())
     for number, amount in enumerate((400, 700, 600)):
-        decision = decide(RETAIL, NOW, known, back(amount, request_id=f"r{number}"))
+        decision = decide(VERSIONS, NOW, known, back(amount, request_id=f"r{number}"))
         assert decision.events[0].kind is EntryKind.RETURN_WAITING
         known = decision.known
-    decision = decide(RETAIL, NOW, known, bought(1000))
+    decision = decide(VERSIONS, NOW, known, bought(1000))
     assert [(event.kind.value, event.request_id) for event in decision.events] == [
         ("PURCHASE_RECORDED", "p"),
         ("RETURN_RECORDED", "r0"),
@@ -171,7 +172,7 @@ def test_returns_that_waited_are_settled_with_their_purchase_in_their_order() ->
 def test_no_more_than_a_hundred_returns_wait_for_one_purchase() -> None:
     known = Known(member=member())
     for number in range(MAX_WAITING_RETURNS):
-        known = decide(RETAIL, NOW, known, back(1, request_id=f"r{number}")).known
+        known = decide(VERSIONS, NOW, known, back(1, request_id=f"r{number}")).known
     assert one(back(1, request_id="last"), purchase=known.purchase).reason == "TOO_MANY_WAITING_RETURNS"
 
 
@@ -191,7 +192,7 @@ def test_an_older_class_changes_nothing_and_an_unknown_one_is_refused() -> None:
     def set_class(name: str, sequence: int) -> Any:
         return commands.SetEarningClass(**common(), earning_class=name, effective_time=LATER, sequence=sequence)
 
-    assert decide(RETAIL, NOW, Known(member=state), set_class("golden", 5)).events == ()
+    assert decide(VERSIONS, NOW, Known(member=state), set_class("golden", 5)).events == ()
     assert one(set_class("platinum", 6), state).reason == "EARNING_CLASS_UNKNOWN"
     assert one(set_class("golden", 6), state).kind is EntryKind.EARNING_CLASS_SET
 
@@ -216,12 +217,12 @@ def test_no_balance_leaves_its_range() -> None:
 )
 def test_a_request_that_cannot_be_is_rejected_without_a_trace(command: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
-        decide(RETAIL, NOW, Known(member=member()), command)
+        decide(VERSIONS, NOW, Known(member=member()), command)
 
 
 def test_nobody_but_a_member_buys() -> None:
     with pytest.raises(errors.MemberUnknownError):
-        decide(RETAIL, NOW, Known(), bought(10))
+        decide(VERSIONS, NOW, Known(), bought(10))
 
 
 def test_an_event_without_a_time_happens_now() -> None:

@@ -71,7 +71,7 @@ def test_a_multiplier_adds_what_the_base_rule_has_not_given_floored_by_itself() 
     shop = Shop(programme(earning='bonuses: [{id: extra, multiplier: "2.5"}]'), local(2026, 5, 1))
     event = shop.buy(199)
     assert [(rule.rule, rule.points) for rule in event.rules] == [("base", 1), ("extra", 2)]
-    assert explain(event.rules[1], shop.programme) == "bonus extra, on top: 1 point per 1.00 EUR of 1.99 EUR, times 1.5"
+    assert explain(event.rules[1], "EUR") == "bonus extra, on top: 1 point per 1.00 EUR of 1.99 EUR, times 1.5"
 
 
 def test_a_multiplier_is_of_the_base_rate_whatever_the_class() -> None:

@@ -12,7 +12,7 @@ from services.ledger.domain.events import Account, EntryKind, LotKey, Posting
 from services.ledger.domain.journal import Booked, Days, Journal, Leg, Line, by_month
 from services.ledger.domain.liability import Liability, Movement, Period, Span, Sum, liability
 from services.ledger.errors import PeriodError
-from services.programme import Programme, parse
+from services.programme import Programme, Versions, parse
 
 MAY = LotKey(date(2026, 5, 7), date(2027, 5, 7))
 JUNE = LotKey(date(2026, 6, 1), date(2027, 6, 1))
@@ -244,7 +244,7 @@ def reckon(rules: Programme, *booked: tuple[str, Account, str, int], period: str
     sums = Counter[Sum]()
     for day, account, month, points in booked:
         sums[Sum(date.fromisoformat(day), account, month, "PLN")] += points
-    return liability(rules, Span.of(rules, period, instant("2027-02-01T00:00")), sums)
+    return liability(Versions.only(rules), Span.of(rules, period, instant("2027-02-01T00:00")), sums)
 
 
 def figures(result: Liability) -> list[int | None]:
@@ -316,7 +316,7 @@ def test_the_opening_is_what_the_period_before_closed_with() -> None:
 def test_what_runs_ahead_of_the_clock_is_in_the_open_period_until_it_closes() -> None:
     ahead = {Sum(date(2026, 11, 1), account, "", "PLN"): 5 for account in (Account.AVAILABLE, Account.ISSUED)}
     for now, points in (("2026-10-31T23:59", 5), ("2026-11-01T00:00", 0)):
-        result = liability(programme(), Span.of(programme(), "2026-10", instant(now)), ahead)
+        result = liability(Versions.only(programme()), Span.of(programme(), "2026-10", instant(now)), ahead)
         assert (result.movements[Movement.ISSUED].points, result.closing.points) == (points, points)
         assert [line.day for line in result.journal] == [date(2026, 10, 31)] * (points > 0)
 

@@ -40,8 +40,8 @@ def test_points_that_never_expire_are_one_lot() -> None:
     shop.now += 400 * DAY
     shop.award(5)
     assert shop.lots == [("", 15)]
-    assert due_time(shop.programme, shop.member) is None
-    assert next_expiry(shop.programme, shop.member) is None
+    assert due_time(shop.versions, shop.member) is None
+    assert next_expiry(shop.versions, shop.member) is None
 
 
 def test_what_expires_first_is_drawn_first_whatever_was_given_first() -> None:
@@ -113,7 +113,7 @@ def test_points_last_through_their_last_local_day_and_are_gone_at_its_end(
 ) -> None:
     shop = Shop(programme(f"expiry: {{policy: {rule}}}"), given, joined=given - timedelta(hours=1))
     shop.buy(1000)
-    assert next_expiry(shop.programme, shop.member) == (gone, 10)
+    assert next_expiry(shop.versions, shop.member) == (gone, 10)
     shop.now = gone - MICROSECOND
     assert shop.member.available == 10
     shop.now = gone
@@ -132,7 +132,7 @@ def test_where_midnight_does_not_exist_points_go_at_the_first_instant_of_the_day
     shop.award(10)
     # The clock goes from 24:00 on the 7th to 01:00 on the 8th.
     gone = datetime(2024, 9, 8, 4, tzinfo=UTC)
-    assert next_expiry(shop.programme, shop.member) == (gone, 10)
+    assert next_expiry(shop.versions, shop.member) == (gone, 10)
     assert gone.astimezone(santiago).hour == 1
 
 
@@ -141,7 +141,7 @@ def test_lots_that_lapse_on_different_days_are_different_entries_each_at_its_own
     shop.award(1)
     shop.award(2, at=local(2026, 4, 30, 9))
     shop.now = local(2026, 6, 1)
-    events, member = catch_up(shop.programme, shop.known.member, shop.now)  # type: ignore[arg-type]
+    events, member = catch_up(shop.versions, shop.known.member, shop.now)  # type: ignore[arg-type]
     assert [(event.occurred_time, event.posted(Account.EXPIRED)) for event in events] == [
         (local(2026, 5, 6), 2),
         (local(2026, 5, 7), 1),
@@ -189,7 +189,7 @@ def test_buying_redeeming_and_capturing_keep_points_alive_and_nothing_else_does(
                 shop.release(hold)
             case "return":
                 shop.bring_back(100, purchase_id="")
-        due = next_expiry(shop.programme, shop.member)
+        due = next_expiry(shop.versions, shop.member)
         assert due is not None
         return due[0]
 

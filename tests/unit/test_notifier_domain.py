@@ -32,15 +32,23 @@ from services.notifier.domain.deliveries import (
 )
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.feeds import ClockAdvanced, LedgerEntry, MemberJoined, TierChange
-from services.notifier.errors import ContactError, CouponUnknownError, InstallationError, SealError
+from services.notifier.domain.programmes import Programmes
+from services.notifier.errors import (
+    ContactError,
+    CouponUnknownError,
+    InstallationError,
+    SealError,
+    VersionsAwaitedError,
+)
 from services.notifier.ledger_client import lines_of
 from services.notifier.store import Installation
 from services.notifier.vault import MasterKey, Vault, read_master_keys
+from services.programme import SINCE_EVER, Version, Versions
 
 PROGRAMME = programmes.load(Path(__file__).parents[2] / "programmes" / "retail-demo.yaml")
 NOON = datetime(2020, 1, 15, 12, tzinfo=UTC)
 CODES = CouponCodes(key=b"k" * 32, partitions=16)
-REWARDS = Rewards(programme=PROGRAMME, codes=CODES, delivery_key=b"d" * 32)
+REWARDS = Rewards(programmes=Programmes(PROGRAMME), codes=CODES, delivery_key=b"d" * 32)
 
 
 def change(from_tier: int, to_tier: int, *, partition: int = 3, offset: int = 7) -> TierChange:
@@ -296,13 +304,45 @@ def test_a_file_without_a_master_key_is_named(tmp_path: Path, content: str) -> N
         read_master_keys(path)
 
 
+def test_a_change_gives_what_the_version_of_its_own_time_gives() -> None:
+    without = replace(PROGRAMME, version="retail-demo@without", campaigns=())
+    known = Programmes(PROGRAMME)
+    versions = [
+        Version(programme=PROGRAMME, from_time=SINCE_EVER),
+        Version(programme=without, from_time=NOON + timedelta(days=1)),
+    ]
+    known.learn(Versions(versions))
+    rewards = Rewards(programmes=known, codes=CODES, delivery_key=b"d" * 32)
+    last = replace(change(1, 2), changed_time=NOON + timedelta(days=1, microseconds=-1))
+    first = replace(last, changed_time=NOON + timedelta(days=1))
+    assert [reward.coupon.issued_time for reward in rewards.decide([last, first])] == [last.changed_time]
+    # A coupon keeps the words and the prefix of the version that gave it.
+    (reward,) = rewards.decide([last])
+    assert rewards.varied(reward.coupon, 1).split("-")[0] == reward.coupon.code.split("-")[0]
+
+
+def test_a_message_of_a_version_that_is_not_known_waits_until_the_ledger_was_asked() -> None:
+    (reward,) = REWARDS.decide([change(1, 2)])
+    delivery = DueDelivery(coupon=reward.coupon, letter=reward.letter, attempts=0, leased_until=NOON)
+    without = replace(PROGRAMME, version="retail-demo@without", campaigns=())
+    known = Programmes(without)
+    composer = Composer(programmes=known, mail_from="shop@example.com")
+    with pytest.raises(VersionsAwaitedError):
+        composer.compose(delivery, Contact(name="", email="zoe@example.com"), NOON)
+    known.learn(Versions.only(without))
+    with pytest.raises(LookupError):
+        composer.compose(delivery, Contact(name="", email="zoe@example.com"), NOON)
+    known.learn(Versions.only(PROGRAMME))
+    composer.compose(delivery, Contact(name="", email="zoe@example.com"), NOON)
+
+
 # --- words ---
 
 
 def letter_for(contact: Contact, *, to_tier: int = 2) -> tuple[Coupon, Letter, bytes]:
     (reward,) = REWARDS.decide([change(1, to_tier)])
     delivery = DueDelivery(coupon=reward.coupon, letter=reward.letter, attempts=0, leased_until=NOON)
-    composer = Composer(programme=PROGRAMME, mail_from="The Shop <shop@example.com>")
+    composer = Composer(programmes=Programmes(PROGRAMME), mail_from="The Shop <shop@example.com>")
     return reward.coupon, reward.letter, composer.compose(delivery, contact, NOON).content
 
 
@@ -348,7 +388,7 @@ def test_any_other_name_makes_a_mail_with_the_headers_it_should_have(name: str) 
 @pytest.mark.parametrize("sender", ["", "shop", "a@b, c@d", "a@example.com\nBcc: x@y", "@example.com"])
 def test_a_sender_that_is_no_address_is_named_at_the_start(sender: str) -> None:
     with pytest.raises(InstallationError, match="no address to send mail from"):
-        Composer(programme=PROGRAMME, mail_from=sender)
+        Composer(programmes=Programmes(PROGRAMME), mail_from=sender)
 
 
 # --- the ledger's entries ---

@@ -44,7 +44,7 @@ def policy_of(*thresholds: int, window: Window = YEAR, base: Base = Base.TOTAL) 
                 number=number,
                 key=names[number - 1].lower(),
                 name=names[number - 1],
-                threshold_minor_units=threshold,
+                threshold=threshold,
                 multiplier_bp=10_000,
                 discount_bp=0,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any, Final
 
-from services.ledger.domain.catching_up import expiry_time
+from services.ledger.domain.catching_up import expiry_under
 from services.ledger.domain.commands import AdjustPoints, AwardPoints
 from services.ledger.domain.events import Account, Author, EntryKind, Event, Flag, Posting, RulePoints
 from services.ledger.domain.lots import Lot, becoming_available, drawn, granted_lot, postings, total
@@ -26,6 +26,8 @@ def award(
     **marks: Any,
 ) -> Event:
     """Points are given; those that a purchase made possible fall with its return (§12.3)."""
+    if member.away(occurred):
+        return refuse(command, member, Refusal.MEMBER_RESIGNED, occurred)
     if command.purchase_id and (purchase is None or not purchase.arrived):
         return refuse(command, member, Refusal.PURCHASE_UNKNOWN, occurred)
     if command.purchase_id and purchase is not None and purchase.returned == purchase.amount:
@@ -137,7 +139,7 @@ def _restored(programme: Programme, known: Known, command: AdjustPoints, now: da
     member = known.member
     assert member is not None
     granted = Lot(granted_lot(programme, now), command.points)
-    gone = expiry_time(programme, member, granted.key)
+    gone = expiry_under(programme, member, granted.key)
     if gone is not None and gone <= now:
         # Only what the member does itself would end that (§12.9).
         return Refusal.MEMBER_INACTIVE

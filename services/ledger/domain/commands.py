@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from services.ledger.domain.events import LineReturn
+from services.ledger.domain.rules import StoredVersion
 
 # Member ids that the ledger makes: UUIDv5 in this namespace of caller and request id (DESIGN §4).
 _MEMBER_IDS = uuid.UUID("6f1f2f0e-6c0b-5d0e-9a53-7a4d7c1a9b10")
@@ -56,6 +57,21 @@ class EnrollMember(Command):
     """A member joins."""
 
     channel: str
+    market: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResignMember(Command):
+    """A member leaves."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejoinMember(Command):
+    """A member that had left comes back."""
+
+    channel: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +112,26 @@ class VoidPurchase(Command):
     purchase_id: str
     store_id: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordActivity(Command):
+    """A member did something that is no purchase; `reference` is what it was about."""
+
+    activity: str
+    reference: str
+    channel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordMembershipFee(Command):
+    """A member paid for a membership, from `start_time` (None: from when it was paid) up to `end_time`."""
+
+    plan: str
+    currency: str
+    amount: int
+    start_time: datetime | None
+    end_time: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +243,15 @@ class AdvanceClock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TellVersion:
+    """A partition hears of a version of the programme that was stored."""
+
+    version: StoredVersion
+    # Nobody's.
+    member_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CatchUp:
     """What time has done to a member's points is written down. Nobody's request: the ledger asks itself."""
 
@@ -215,9 +260,13 @@ class CatchUp:
 
 MemberCommand = (
     EnrollMember
+    | ResignMember
+    | RejoinMember
     | RecordPurchase
     | RecordReturn
     | VoidPurchase
+    | RecordActivity
+    | RecordMembershipFee
     | AwardPoints
     | AdjustPoints
     | RedeemPoints

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.ledger.domain.adjusting import adjust, award
-from services.ledger.domain.catching_up import catch_up
+from services.ledger.domain.catching_up import catch_up, seen_at
 from services.ledger.domain.commands import (
     AdjustPoints,
     AwardPoints,
@@ -21,23 +21,36 @@ from services.ledger.domain.commands import (
     ExtendHold,
     HoldPoints,
     MemberCommand,
+    RecordActivity,
+    RecordMembershipFee,
     RecordPurchase,
     RecordReturn,
     RedeemPoints,
+    RejoinMember,
     ReleaseHold,
+    ResignMember,
     ReverseRedemption,
     SetEarningClass,
     VoidPurchase,
 )
-from services.ledger.domain.earning import checked_goods, class_at, rules_of
-from services.ledger.domain.events import Account, EntryKind, Event, Flag, Posting, RulePoints
+from services.ledger.domain.earning import checked_goods, class_at, exchange_at, rules_of
+from services.ledger.domain.events import Account, Author, EntryKind, Event, Flag, Posting, RulePoints
 from services.ledger.domain.lots import Lot, active, becoming_available, granted_lot
 from services.ledger.domain.making import answer, refuse
+from services.ledger.domain.membership import record_activity, record_fee, rejoin, resign
 from services.ledger.domain.redeeming import capture, extend, hold, redeem, release, reverse
 from services.ledger.domain.returns import detail_of, linked_return, record_return, void
+from services.ledger.domain.rules import StoredVersion
 from services.ledger.domain.state import Known, Member
-from services.ledger.errors import MemberUnknownError, OccurredInFutureError, OccurredTooEarlyError, Refusal
-from services.programme.model import Programme
+from services.ledger.errors import (
+    MarketUnknownError,
+    MemberUnknownError,
+    OccurredInFutureError,
+    OccurredTooEarlyError,
+    Refusal,
+)
+from services.programme.model import SUSPENDED, Programme
+from services.programme.versions import Versions
 
 # How far a caller's clock may run ahead of the ledger's.
 FUTURE_TOLERANCE = timedelta(minutes=5)
@@ -72,27 +85,29 @@ class Decision(NamedTuple):
     known: Known
 
 
-def decide(programme: Programme, now: Now, known: Known, command: MemberCommand) -> Decision:
+def decide(versions: Versions, now: Now, known: Known, command: MemberCommand) -> Decision:
     """What a command does to a member, and to what it names (DESIGN §4, §12).
 
-    First comes what time has done since the member's last event, last what lapses the moment it is given.
+    First comes what time has done since the member's last event, last what lapses the moment it is given. Each event
+    goes by the version of the programme that holds at its own time.
     """
     occurred = command.occurred_time or now.time
+    programme = versions.at(occurred)
     _check_time(programme, now, occurred, command)
     if known.member is None:
         if not isinstance(command, EnrollMember):
             raise MemberUnknownError
         event = _enroll(programme, command, occurred)
-        return _settled(programme, now.reached_by(occurred), Known(), [], [event])
+        return _settled(versions, now.reached_by(occurred), Known(), [], [event])
     instant = now.reached_by(occurred)
-    past, _ = catch_up(programme, known.member, instant)
+    past, _ = catch_up(versions, known.member, instant)
     caught_up = known
     for event in past:
         caught_up = caught_up.after(event)
-    events = _events(programme, now, caught_up, command, occurred, instant)
+    events = _events(versions, now, caught_up, command, occurred, instant)
     if not events:
         return Decision(events=(), known=known)
-    return _settled(programme, instant, caught_up, past, events)
+    return _settled(versions, instant, caught_up, past, events)
 
 
 def decide_clock(time: datetime, to_time: datetime, request_id: str) -> Event | None:
@@ -102,12 +117,30 @@ def decide_clock(time: datetime, to_time: datetime, request_id: str) -> Event | 
     return Event(kind=EntryKind.CLOCK_ADVANCED, member_id="", request_id=request_id, occurred_time=to_time)
 
 
-def _settled(programme: Programme, instant: datetime, known: Known, past: list[Event], events: list[Event]) -> Decision:
+def decide_version(versions: int, now: Now, told: StoredVersion) -> Event | None:
+    """The event that tells a partition, which knows so many versions, of the next one; None where it knows it."""
+    if told.number <= versions:
+        return None
+    assert told.number == versions + 1, "a partition hears of one version after the other"
+    return Event(
+        kind=EntryKind.PROGRAMME_APPLIED,
+        member_id="",
+        request_id=told.request_id,
+        occurred_time=now.time,
+        effective_time=told.from_time,
+        reference=told.programme.version,
+        author=Author(told.principal, told.on_behalf_of),
+    )
+
+
+def _settled(versions: Versions, instant: datetime, known: Known, past: list[Event], events: list[Event]) -> Decision:
     """The decision with what falls due at once."""
     for event in events:
         known = known.after(event)
     assert known.member is not None
-    at_once, _ = catch_up(programme, known.member, instant, since=instant)
+    member = seen_at(versions, known.member, instant)
+    known = known._replace(member=member)
+    at_once, _ = catch_up(versions, member, instant, since=instant)
     for event in at_once:
         known = known.after(event)
     return Decision(events=(*past, *events, *at_once), known=known)
@@ -132,16 +165,25 @@ def _check_time(programme: Programme, now: Now, occurred: datetime, command: Mem
 
 
 def _events(
-    programme: Programme, now: Now, known: Known, command: MemberCommand, occurred: datetime, instant: datetime
+    versions: Versions, now: Now, known: Known, command: MemberCommand, occurred: datetime, instant: datetime
 ) -> list[Event]:
     """The events of the command itself. What spends or moves points happens at `instant`, whatever it claims."""
     member = known.member
     assert member is not None
+    programme, present = versions.at(occurred), versions.at(instant)
     match command:
         case EnrollMember():
             return [refuse(command, member, Refusal.MEMBER_EXISTS, occurred)]
         case RecordPurchase():
-            return list(_purchase(programme, known, command, occurred, instant, _marks(programme, now, occurred)))
+            return list(_purchase(versions, known, command, occurred, instant, _marks(programme, now, occurred)))
+        case ResignMember():
+            return [resign(member, command, occurred, **_marks(programme, now, occurred))]
+        case RejoinMember():
+            return [rejoin(member, command, occurred, **_marks(programme, now, occurred))]
+        case RecordActivity():
+            return [record_activity(programme, member, command, occurred, **_marks(programme, now, occurred))]
+        case RecordMembershipFee():
+            return [record_fee(programme, member, command, occurred, **_marks(programme, now, occurred))]
         case RecordReturn():
             return [record_return(programme, known, command, occurred, **_marks(programme, now, occurred))]
         case VoidPurchase():
@@ -150,13 +192,13 @@ def _events(
             marks = _marks(programme, now, occurred)
             return [award(programme, member, known.purchase, command, occurred, **marks)]
         case AdjustPoints():
-            return [adjust(programme, known, command, instant)]
+            return [adjust(present, known, command, instant)]
         case RedeemPoints():
-            return [redeem(programme, member, command, instant)]
+            return [redeem(present, member, command, instant)]
         case ReverseRedemption():
-            return [reverse(programme, member, known.redemption, command, instant)]
+            return [reverse(present, member, known.redemption, command, instant)]
         case HoldPoints():
-            return [hold(programme, member, command, instant)]
+            return [hold(present, member, command, instant)]
         case CaptureHold():
             return [capture(member, command, instant)]
         case ReleaseHold():
@@ -164,7 +206,7 @@ def _events(
         case ExtendHold():
             return [extend(member, command, instant)]
         case SetEarningClass():
-            return _set_class(programme, member, command, occurred)
+            return _set_class(versions, member, command, occurred)
 
 
 def _marks(programme: Programme, now: Now, occurred: datetime) -> dict[str, Any]:
@@ -175,6 +217,8 @@ def _marks(programme: Programme, now: Now, occurred: datetime) -> dict[str, Any]
 
 
 def _enroll(programme: Programme, command: EnrollMember, occurred: datetime) -> Event:
+    if command.market and command.market not in programme.markets:
+        raise MarketUnknownError
     bonus = programme.earning.sign_up_bonus
     nobody = Member(member_id=command.member_id, joined_time=occurred, channel=command.channel, activity_time=occurred)
     granted = Lot(granted_lot(programme, occurred), bonus)
@@ -186,11 +230,12 @@ def _enroll(programme: Programme, command: EnrollMember, occurred: datetime) -> 
         postings=[*becoming_available(0, [granted]), Posting(Account.ISSUED, bonus)] if bonus else (),
         rules=(RulePoints(rule="sign_up_bonus", points=bonus),) if bonus else (),
         channel=command.channel,
+        market=command.market,
     )
 
 
 def _purchase(
-    programme: Programme,
+    versions: Versions,
     known: Known,
     command: RecordPurchase,
     occurred: datetime,
@@ -200,9 +245,14 @@ def _purchase(
     """A purchase, and the returns that waited for it, in the order they came."""
     member, purchase = known.member, known.purchase
     assert member is not None
-    goods = checked_goods(programme, command)
+    programme = versions.at(occurred)
+    exchange_at(programme, member, command.currency, occurred)
+    goods = checked_goods(command)
     if purchase is not None and purchase.arrived:
         yield refuse(command, member, Refusal.PURCHASE_EXISTS, occurred)
+        return
+    if member.away(occurred):
+        yield refuse(command, member, Refusal.MEMBER_RESIGNED, occurred)
         return
     paid = command.amount if goods is None else goods
     earning_class = class_at(programme, member, occurred)
@@ -229,7 +279,7 @@ def _purchase(
         return
     known = known._replace(bought={"lines": command.lines}).after(bought)
     for waiting in purchase.waiting:
-        event = linked_return(programme, known, waiting)
+        event = linked_return(versions.at(waiting.occurred_time), known, waiting)
         known = known.after(event)
         yield event
 
@@ -247,10 +297,12 @@ def _granted(programme: Programme, member: Member, points: int, occurred: dateti
     return [*legs, Posting(Account.ISSUED, points)]
 
 
-def _set_class(programme: Programme, member: Member, command: SetEarningClass, occurred: datetime) -> list[Event]:
+def _set_class(versions: Versions, member: Member, command: SetEarningClass, occurred: datetime) -> list[Event]:
     if member.classes and command.sequence <= member.classes[-1].sequence:
         return []
-    if command.earning_class not in programme.earning.class_multipliers_bp:
+    # It may be set ahead of the version that brings it, or late under one that has it no more.
+    known = any(command.earning_class in one.programme.earning.class_multipliers_bp for one in versions)
+    if not known and command.earning_class != SUSPENDED:
         return [refuse(command, member, Refusal.EARNING_CLASS_UNKNOWN, occurred)]
     return [
         answer(

@@ -25,6 +25,7 @@ from services.ledger.domain.events import (
     UNDATED,
     Account,
     Event,
+    Exchange,
     Flag,
     LineReturn,
     LotKey,
@@ -109,6 +110,8 @@ def encode_body(event: Event) -> str:
         body["exchange"] = event.exchange_id
     if event.flags:
         body["flags"] = [flag.value for flag in event.flags]
+    if event.market:
+        body["market"] = event.market
     return _dump(body)
 
 
@@ -153,15 +156,19 @@ def decode_lot(activates: str = "", expires: str = "") -> LotKey:
 
 
 def encode_rule(rule: RulePoints) -> list[Any]:
-    """A rule as an array; its lines only where it does not count them all."""
+    """A rule as an array; its lines only where it does not count them all, its rate where its base is not at home."""
     encoded = [rule.rule, rule.points, rule.base, rule.rate_points, rule.rate_per, rule.multiplier_bp]
+    if rule.exchange is not None:
+        return [*encoded, rule.lines, rule.exchange]
     return [*encoded, rule.lines] if rule.lines else encoded
 
 
 def decode_rule(encoded: Sequence[Any]) -> RulePoints:
     """A rule from its array."""
-    rule, points, base, rate, per, multiplier, *lines = encoded
-    return RulePoints(rule, points, base, rate, per, multiplier, tuple(lines[0]) if lines else ())
+    rule, points, base, rate, per, multiplier, *rest = encoded
+    lines = tuple(rest[0]) if rest else ()
+    exchange = Exchange(*rest[1]) if len(rest) > 1 else None
+    return RulePoints(rule, points, base, rate, per, multiplier, lines, exchange)
 
 
 def encode_entry(
@@ -263,4 +270,5 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], Any] | None]] = {
     "returned_lines": ("returned_lines", _decode_returned_lines),
     "exchange": ("exchange_id", None),
     "flags": ("flags", _decode_flags),
+    "market": ("market", None),
 }

@@ -37,6 +37,11 @@ class EntryKind(enum.StrEnum):
     PURCHASE_VOIDED = "PURCHASE_VOIDED"
     ADJUSTMENT_DECLINED = "ADJUSTMENT_DECLINED"
     POINTS_RESTORED = "POINTS_RESTORED"
+    MEMBER_RESIGNED = "MEMBER_RESIGNED"
+    MEMBER_REJOINED = "MEMBER_REJOINED"
+    ACTIVITY_RECORDED = "ACTIVITY_RECORDED"
+    MEMBERSHIP_FEE_RECORDED = "MEMBERSHIP_FEE_RECORDED"
+    PROGRAMME_APPLIED = "PROGRAMME_APPLIED"
 
 
 class Account(enum.StrEnum):
@@ -114,11 +119,25 @@ class LineReturn(NamedTuple):
     amount: int
 
 
+class Exchange(NamedTuple):
+    """The rate of a day: `minor_units` of another currency are worth `home_minor_units` of the market's own."""
+
+    # The market's own.
+    currency: str
+    minor_units: int
+    home_minor_units: int
+
+    def at_home(self, minor_units: int) -> int:
+        """An amount in the market's currency, rounded to the nearest, halves up: as `Market.at_home` on that day."""
+        return (2 * minor_units * self.home_minor_units + self.minor_units) // (2 * self.minor_units)
+
+
 class RulePoints(NamedTuple):
     """What one rule gave (negative: took), with all that it was computed from.
 
-    A rate rule gives floor(base x rate_points x multiplier_bp / (rate_per x 10000)); base and rate_per in minor
-    units. Rules that give a fixed number have rate_per 0.
+    A rate rule gives floor(base x rate_points x multiplier_bp / (rate_per x 10000)); base in minor units of the
+    event's currency, rate_per in those of the market's, in which `exchange` gives the base where they are two.
+    Rules that give a fixed number have rate_per 0.
     """
 
     rule: str
@@ -129,6 +148,8 @@ class RulePoints(NamedTuple):
     multiplier_bp: int = 10_000
     # The lines of the purchase that it counts; empty where it counts them all.
     lines: tuple[int, ...] = ()
+    # None where the base is in the market's currency.
+    exchange: Exchange | None = None
 
 
 class PointsAfter(NamedTuple):
@@ -163,9 +184,9 @@ class Event(NamedTuple):
     sequence: int = 0
     reason: str = ""
     channel: str = ""
-    # The request id of the hold, redemption or adjustment that it is about.
+    # The request id of the hold, redemption or adjustment that it is about; the name of an activity; a fee's plan.
     reference: str = ""
-    # Of a hold: what it still holds, and when it runs out.
+    # Of a hold: what it still holds, and when it runs out. Of a fee: when what it paid for ends.
     hold_left: int = 0
     expire_time: datetime | None = None
     # What an adjustment that waits for approval would add.
@@ -175,6 +196,8 @@ class Event(NamedTuple):
     returned_lines: tuple[LineReturn, ...] = ()
     exchange_id: str = ""
     flags: tuple[Flag, ...] = ()
+    # Of a member that joined: its home market; empty for the programme's own.
+    market: str = ""
     # Who it is by; None: whoever sent the command.
     author: Author | None = None
     # Erasable: kept beside the entry, which holds only a commitment to it.

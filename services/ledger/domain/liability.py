@@ -20,6 +20,7 @@ from services.ledger.domain.events import Account
 from services.ledger.domain.journal import OUTSTANDING
 from services.ledger.errors import PeriodError
 from services.programme.model import BASIS_POINTS, PointValue, Programme
+from services.programme.versions import Versions
 
 _DAY = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
@@ -168,15 +169,21 @@ class Liability:
     journal: tuple[JournalLine, ...]
 
 
-def liability(programme: Programme, span: Span, sums: Mapping[Sum, int]) -> Liability:
-    """The liability of a period from the sums of all that was booked up to `span.last_booked`."""
-    return _Reckoning(programme, span, sums).liability()
+def liability(versions: Versions, span: Span, sums: Mapping[Sum, int]) -> Liability:
+    """The liability of a period from the sums of all that was booked up to `span.last_booked`.
+
+    The points of a day are worth what the version says that holds at its end: so a period that is closed stays what it
+    was, and the next opens with what it closed with.
+    """
+    return _Reckoning(versions, span, sums).liability()
 
 
 class _Reckoning:
-    def __init__(self, programme: Programme, span: Span, sums: Mapping[Sum, int]) -> None:
-        self._policy = programme.liability
+    def __init__(self, versions: Versions, span: Span, sums: Mapping[Sum, int]) -> None:
+        self._versions = versions
+        self._policy = versions.at(span.as_of).liability
         self._span = span
+        self._values: dict[date, PointValue | None] = {}
         self._sums: Counter[Sum] = Counter()
         for key, points in sums.items():
             if key.posting_day <= span.last_booked:
@@ -197,7 +204,7 @@ class _Reckoning:
             revaluation=_revaluation(opening, movements, closing),
             closing=closing,
             debt=sum(points for key, points in self._sums.items() if key.account is Account.DEBT),
-            point_value=self._policy.value_at(span.value_day) if self._policy else None,
+            point_value=self._value_on(span.value_day),
             breakage_bp=self._policy.breakage_bp if self._policy else 0,
             expected_breakage=self._minor_units(self._breakage(self._worth(closing.points, span.value_day))),
             rows=self._rows(),
@@ -270,8 +277,17 @@ class _Reckoning:
         )
 
     def _worth(self, points: int, day: date) -> Fraction:
-        value = self._policy.value_at(day) if self._policy else None
+        value = self._value_on(day)
         return Fraction(points * value.minor_units, value.points) if value else Fraction()
+
+    def _value_on(self, day: date) -> PointValue | None:
+        """What a point is worth on a local day; None where it has no value."""
+        if day not in self._values:
+            # The books keep the local days of the first version.
+            end = self._versions[0].programme.start_of_local_day(day + _DAY) - _MICROSECOND
+            policy = self._versions.at(min(end, self._span.as_of)).liability
+            self._values[day] = policy.value_at(day) if policy else None
+        return self._values[day]
 
     def _breakage(self, worth: Fraction) -> Fraction:
         return worth * (self._policy.breakage_bp if self._policy else 0) / BASIS_POINTS

@@ -25,7 +25,7 @@ MAX_HOLDS: Final = 100
 
 def redeem(programme: Programme, member: Member, command: RedeemPoints, now: datetime) -> Event:
     """Points are spent, first-expiring-first; what was spent offline is never refused (§12.11)."""
-    if not command.offline and (refusal := _refusal(programme, member, command.points)):
+    if not command.offline and (refusal := _refusal(programme, member, command.points, now)):
         return refuse(command, member, refusal, now)
     parts = member.lots.drawn(command.points)
     owed = command.points - total(parts)
@@ -74,7 +74,7 @@ def reverse(
 
 def hold(programme: Programme, member: Member, command: HoldPoints, now: datetime) -> Event:
     """Points are set aside until the hold is captured, released, or runs out."""
-    refusal = _refusal(programme, member, command.points)
+    refusal = _refusal(programme, member, command.points, now)
     if refusal is None and len(member.holds) >= MAX_HOLDS:
         refusal = Refusal.TOO_MANY_HOLDS
     if refusal is not None:
@@ -94,8 +94,10 @@ def hold(programme: Programme, member: Member, command: HoldPoints, now: datetim
 
 
 def capture(member: Member, command: CaptureHold, now: datetime) -> Event:
-    """Held points are spent; what is not captured stays held."""
+    """Held points are spent; what is not captured stays held. Who has left may; a suspended account may not."""
     found = _of_hold(member, command)
+    if member.suspended(now):
+        found = Refusal.ACCOUNT_SUSPENDED
     if isinstance(found, Refusal):
         return refuse(command, member, found, now)
     of, parts = found
@@ -147,8 +149,12 @@ def extend(member: Member, command: ExtendHold, now: datetime) -> Event:
     )
 
 
-def _refusal(programme: Programme, member: Member, points: int) -> Refusal | None:
+def _refusal(programme: Programme, member: Member, points: int, now: datetime) -> Refusal | None:
     """Why a member cannot spend so many points; None where it can."""
+    if member.away(now):
+        return Refusal.MEMBER_RESIGNED
+    if member.suspended(now):
+        return Refusal.ACCOUNT_SUSPENDED
     rules = programme.redemption
     if points < rules.minimum:
         return Refusal.REDEMPTION_BELOW_MINIMUM

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from services.ledger.domain.commands import Line, LineKind, RecordReturn, VoidPurchase
-from services.ledger.domain.earning import base_rule, checked_goods
+from services.ledger.domain.earning import base_rule, checked_goods, exchange_at, points_at
 from services.ledger.domain.events import (
     UNDATED,
     Account,
@@ -23,7 +23,7 @@ from services.ledger.domain.lots import active, postings, total
 from services.ledger.domain.making import answer, bounded, make, refuse, refused
 from services.ledger.domain.state import Grant, Known, Member, Purchase, WaitingReturn
 from services.ledger.errors import LinesDoNotAddUpError, Refusal
-from services.programme.model import Base, Programme, Shortfall, points_for
+from services.programme.model import Base, Programme, Shortfall
 
 MAX_WAITING_RETURNS: Final = 100
 # How long after it happened a till may still send a void: a claimed day alone would undo any purchase.
@@ -42,7 +42,14 @@ def record_return(programme: Programme, known: Known, command: RecordReturn, occ
     """A return: unlinked, of a known purchase, or of one that has not arrived and is waited for."""
     member, purchase = known.member, known.purchase
     assert member is not None
-    goods = None if command.returned_lines and not command.amount else checked_goods(programme, command)
+    if command.returned_lines and not command.amount:
+        # The currency is the purchase's, whichever that is.
+        currency, goods = programme.market(member.market).currency, None
+    else:
+        currency = command.currency
+        if purchase is None or currency != purchase.currency:
+            exchange_at(programme, member, currency, occurred)
+        goods = checked_goods(command)
     if not command.purchase_id:
         if command.returned_lines:
             raise LinesDoNotAddUpError("returned_lines name lines of a purchase; purchase_id says of which")
@@ -57,6 +64,7 @@ def record_return(programme: Programme, known: Known, command: RecordReturn, occ
         lines=command.returned_lines,
         exchange_id=command.exchange_id,
         author=Author(command.principal, command.on_behalf_of),
+        currency=currency,
     )
     if purchase is not None and purchase.arrived:
         event = linked_return(programme, known, waiting, **marks)
@@ -71,7 +79,7 @@ def record_return(programme: Programme, known: Known, command: RecordReturn, occ
         member,
         occurred,
         purchase_id=command.purchase_id,
-        currency=programme.currency,
+        currency=currency,
         amount=command.amount,
         goods_paid=goods,
         reason=command.reason,
@@ -106,7 +114,7 @@ def linked_return(programme: Programme, known: Known, waiting: WaitingReturn, **
         kind=EntryKind.RETURN_RECORDED,
         occurred=waiting.occurred_time,
         request_id=waiting.request_id,
-        currency=programme.currency,
+        currency=purchase.currency,
         reason=waiting.reason,
         channel=waiting.channel,
         exchange_id=waiting.exchange_id,
@@ -133,7 +141,7 @@ def void(
         kind=EntryKind.PURCHASE_VOIDED,
         occurred=occurred,
         request_id=command.request_id,
-        currency=programme.currency,
+        currency=purchase.currency,
         reason=command.reason,
         **marks,
     )
@@ -162,7 +170,8 @@ def _unlinked(
     """A return of an unknown purchase: it always counts, and takes points at the base rate of today (§12.5)."""
     back = command.amount if goods is None else goods
     base = command.amount if programme.earning.base is Base.TOTAL else back
-    rule = base_rule(programme, 0 if occurred <= member.joined_time else base)
+    counted = 0 if occurred <= member.joined_time else base
+    rule = base_rule(programme, member, counted, command.currency, occurred)
     parts = member.lots.drawn(rule.points)
     owed = rule.points - total(parts)
     legs = [*postings(Account.AVAILABLE, parts, -1), Posting(Account.DEBT, owed), Posting(Account.ISSUED, -rule.points)]
@@ -209,6 +218,8 @@ def _why_not_void(
 def _what_comes_back(purchase: Purchase, waiting: WaitingReturn, bought: Mapping[str, Any] | None) -> _Back | Refusal:
     if purchase.voided:
         return Refusal.PURCHASE_VOIDED
+    if waiting.amount and waiting.currency != purchase.currency:
+        return Refusal.RETURN_CURRENCY_DIFFERS
     lines: tuple[LineReturn, ...] = ()
     amount, goods = waiting.amount, waiting.goods
     if waiting.lines:
@@ -326,7 +337,8 @@ def _rule_back(purchase: Purchase, grant: Grant, back: _Back) -> RulePoints:
     if returned == purchase.amount:
         remaining = 0
     elif rule.rate_per:
-        remaining = points_for(rule.base - now, rule.rate_points, rule.rate_per, rule.multiplier_bp)
+        # At the purchase's rate, whatever it is today (§12.17).
+        remaining = points_at(rule, rule.base - now)
     else:
         # A fixed bonus falls in proportion to what came back since it was given.
         remaining = rule.points * (purchase.amount - returned) // (purchase.amount - grant.since)

@@ -20,6 +20,7 @@ from services.ledger.domain.events import (
     RulePoints,
 )
 from services.ledger.domain.lots import Lot, Lots, Parts, total
+from services.programme.model import SUSPENDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,13 @@ class EarningClass:
     sequence: int
     name: str
     effective_time: datetime
+
+
+class Absence(NamedTuple):
+    """A time in which somebody was no member: from leaving up to coming back (None: not yet)."""
+
+    left: datetime
+    back: datetime | None = None
 
 
 class Hold(NamedTuple):
@@ -60,13 +68,13 @@ class AwaitedAdjustment(NamedTuple):
 class Member(NamedTuple):
     """A member's points and classes, as written down; `catch_up` tells what time has made of them since.
 
-    `pending` and `lots` stand in the order they are drawn, `classes` ascend by sequence.
+    `pending` and `lots` stand in the order they are drawn, `classes` ascend by sequence, `absences` by time.
     """
 
     member_id: str
     joined_time: datetime
     channel: str
-    # The latest own purchase or redemption; before the first, the joining time.
+    # The latest own purchase, redemption or activity; before the first, the joining time.
     activity_time: datetime
     pending: Lots = Lots.EMPTY
     lots: Lots = Lots.EMPTY
@@ -80,6 +88,11 @@ class Member(NamedTuple):
     adjusted: int = 0
     awaited: tuple[AwaitedAdjustment, ...] = ()
     classes: tuple[EarningClass, ...] = ()
+    # The place of the programme's version up to which all that time did is written down.
+    version: int = 0
+    # The home market; empty for the programme's own.
+    market: str = ""
+    absences: tuple[Absence, ...] = ()
 
     @property
     def available(self) -> int:
@@ -107,6 +120,24 @@ class Member(NamedTuple):
                 return candidate.name
         return ""
 
+    def suspended(self, at: datetime) -> bool:
+        """Whether the account is suspended at an instant (§12.16)."""
+        return self.earning_class(at) == SUSPENDED
+
+    def away(self, at: datetime) -> bool:
+        """Whether the member had left at an instant, and was not back."""
+        return any(left <= at and (back is None or at < back) for left, back in self.absences)
+
+    @property
+    def resigned_time(self) -> datetime | None:
+        """When the member left; None where it did not, or is back."""
+        return self.absences[-1].left if self.absences and self.absences[-1].back is None else None
+
+    @property
+    def rejoined_time(self) -> datetime | None:
+        """When the member last came back; None where it never did."""
+        return max([back for _, back in self.absences if back is not None], default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingReturn:
@@ -123,6 +154,8 @@ class WaitingReturn:
     lines: tuple[LineReturn, ...] = ()
     exchange_id: str = ""
     author: Author | None = None
+    # Of the amount.
+    currency: str = ""
 
 
 class Grant(NamedTuple):
@@ -142,6 +175,7 @@ class Purchase(NamedTuple):
 
     purchase_id: str
     occurred_time: datetime | None = None
+    currency: str = ""
     amount: int = 0
     goods_paid: int = 0
     grants: tuple[Grant, ...] = ()
@@ -189,11 +223,17 @@ def evolve_member(member: Member | None, event: Event) -> Member:
             joined_time=event.occurred_time,
             channel=event.channel,
             activity_time=event.occurred_time,
+            market=event.market,
         )
     assert member is not None, "a member joins before anything else happens to it"
     match event.kind:
-        case EntryKind.REQUEST_REFUSED:
+        case EntryKind.REQUEST_REFUSED | EntryKind.MEMBERSHIP_FEE_RECORDED:
             return member
+        case EntryKind.MEMBER_RESIGNED:
+            return member._replace(absences=(*member.absences, Absence(event.occurred_time)))
+        case EntryKind.MEMBER_REJOINED:
+            *earlier, last = member.absences
+            return member._replace(absences=(*earlier, last._replace(back=event.occurred_time)))
         case EntryKind.EARNING_CLASS_SET:
             assert event.effective_time is not None
             added_class = EarningClass(
@@ -228,7 +268,12 @@ def _still_awaited(awaited: tuple[AwaitedAdjustment, ...], event: Event) -> tupl
 
 
 # What is the member's own doing, and keeps its points from lapsing by inactivity (§12.9).
-_ACTIVITY = (EntryKind.PURCHASE_RECORDED, EntryKind.POINTS_REDEEMED, EntryKind.HOLD_CAPTURED)
+_ACTIVITY = (
+    EntryKind.PURCHASE_RECORDED,
+    EntryKind.POINTS_REDEEMED,
+    EntryKind.HOLD_CAPTURED,
+    EntryKind.ACTIVITY_RECORDED,
+)
 # What counts for the limit of a day.
 _BY_HAND = (EntryKind.POINTS_ADJUSTED, EntryKind.POINTS_RESTORED)
 
@@ -289,6 +334,9 @@ def _posted(member: Member, event: Event) -> Member:
         adjusted=adjusted_before,
         awaited=awaited,
         classes=member.classes,
+        version=member.version,
+        market=member.market,
+        absences=member.absences,
     )
 
 
@@ -312,6 +360,7 @@ def evolve_purchase(purchase: Purchase | None, event: Event) -> Purchase | None:
             return Purchase(
                 purchase_id=event.purchase_id,
                 occurred_time=event.occurred_time,
+                currency=event.currency,
                 amount=event.amount,
                 goods_paid=event.goods_paid or 0,
                 grants=tuple([Grant(rule, lot) for rule in event.rules]),
@@ -334,6 +383,7 @@ def evolve_purchase(purchase: Purchase | None, event: Event) -> Purchase | None:
                 lines=event.returned_lines,
                 exchange_id=event.exchange_id,
                 author=event.author,
+                currency=event.currency,
             )
             return known._replace(waiting=(*known.waiting, waiting))
         case EntryKind.RETURN_RECORDED | EntryKind.PURCHASE_VOIDED:

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
-from services.ledger.domain.catching_up import catch_up
+from services.ledger.domain.catching_up import catch_up, seen_at
 from services.ledger.domain.events import Account, EntryKind, Event, LotKey
 from services.ledger.domain.lots import Lot, Lots, granted_lot, order, total
 from services.ledger.domain.state import Member, evolve_member
-from services.programme.model import Programme
+from services.programme.versions import Versions
 
 _SUMMED = (Account.AVAILABLE, Account.PENDING)
 
@@ -25,8 +25,8 @@ class AsOf:
     Lots are sums until the end: events that come in no order would sort them in one by one.
     """
 
-    def __init__(self, programme: Programme, at: datetime) -> None:
-        self._programme = programme
+    def __init__(self, versions: Versions, at: datetime) -> None:
+        self._versions = versions
         self._at = at
         self._member: Member | None = None
         self._sums: dict[Account, Counter[LotKey]] = {account: Counter() for account in _SUMMED}
@@ -42,10 +42,11 @@ class AsOf:
             rest = tuple([posting for posting in event.postings if posting.account not in _SUMMED])
             member = evolve_member(self._member, event._replace(postings=rest))
             if member.debt < 0:
+                programme = self._versions.at(event.occurred_time)
                 # What paid a debt that was not there yet comes as if granted at that time.
-                self._sums[Account.AVAILABLE][granted_lot(self._programme, event.occurred_time)] -= member.debt
+                self._sums[Account.AVAILABLE][granted_lot(programme, event.occurred_time)] -= member.debt
                 member = member._replace(debt=0)
-            self._member = member
+            self._member = seen_at(self._versions, member, event.occurred_time)
 
     def member(self) -> Member | None:
         """The member then; None before it joined."""
@@ -54,7 +55,7 @@ class AsOf:
         lots, pending = (
             [Lot(lot, points) for lot, points in self._sums[account].items() if points] for account in _SUMMED
         )
-        return catch_up(self._programme, _without_negative(self._member, lots, pending), self._at)[1]
+        return catch_up(self._versions, _without_negative(self._member, lots, pending), self._at)[1]
 
 
 def _without_negative(member: Member, lots: list[Lot], pending: list[Lot]) -> Member:

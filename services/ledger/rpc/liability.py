@@ -11,6 +11,7 @@ from services.ledger.bookkeeping import Bookkeeping, Reckoned
 from services.ledger.domain.liability import Amount, Liability, Movement
 from services.ledger.rpc.times import read_time, set_time
 from services.programme.model import Programme
+from services.programme.versions import Versions
 
 _MOVEMENTS = {
     Movement.ISSUED: "issued",
@@ -21,10 +22,11 @@ _MOVEMENTS = {
 }
 
 
-async def get_liability(books: Bookkeeping, programme: Programme, request: Any) -> Any:
+async def get_liability(books: Bookkeeping, versions: Versions, request: Any) -> Any:
     """The response to a GetLiabilityRequest."""
     reckoned = await books.reckon(request.period, read_time(request, "known_at_time"))
     response = pb.GetLiabilityResponse()
+    programme = versions.at(reckoned.liability.span.as_of)
     fill_liability(response.liability, reckoned, programme, with_journal=request.with_journal)
     if request.HasField("known_at_time"):
         response.liability.known_at_time.CopyFrom(request.known_at_time)

@@ -65,7 +65,15 @@ def _event(name: bytes, request: Any, caller: Caller) -> dict[str, Any]:
 def _enroll_member(request: pb.EnrollMemberRequest, caller: Caller) -> commands.EnrollMember:
     event = _event(b"EnrollMember", request, caller)
     event["member_id"] = request.member_id or commands.derived_member_id(caller.principal, request.request_id)
-    return commands.EnrollMember(**event, channel=request.channel)
+    return commands.EnrollMember(**event, channel=request.channel, market=request.market)
+
+
+def _resign_member(request: pb.ResignMemberRequest, caller: Caller) -> commands.ResignMember:
+    return commands.ResignMember(**_event(b"ResignMember", request, caller), reason=request.reason)
+
+
+def _rejoin_member(request: pb.RejoinMemberRequest, caller: Caller) -> commands.RejoinMember:
+    return commands.RejoinMember(**_event(b"RejoinMember", request, caller), channel=request.channel)
 
 
 def _lines(request: Any) -> tuple[commands.Line, ...]:
@@ -162,6 +170,28 @@ def _check_return(request: pb.RecordReturnRequest) -> None:
                 f"returned_lines[{index}].line_number", f"line {line.line_number} stands in the list twice"
             )
         seen.add(line.line_number)
+
+
+def _record_activity(request: pb.RecordActivityRequest, caller: Caller) -> commands.RecordActivity:
+    return commands.RecordActivity(
+        **_event(b"RecordActivity", request, caller),
+        activity=request.activity,
+        reference=request.reference,
+        channel=request.channel,
+    )
+
+
+def _record_membership_fee(request: pb.RecordMembershipFeeRequest, caller: Caller) -> commands.RecordMembershipFee:
+    end_time = read_time(request, "end_time")
+    assert end_time is not None, "the contract requires it"
+    return commands.RecordMembershipFee(
+        **_event(b"RecordMembershipFee", request, caller),
+        plan=request.plan,
+        currency=request.amount.currency_code,
+        amount=request.amount.minor_units,
+        start_time=read_time(request, "start_time"),
+        end_time=end_time,
+    )
 
 
 def _award_points(request: pb.AwardPointsRequest, caller: Caller) -> commands.AwardPoints:
@@ -273,4 +303,8 @@ WRITES: Final[dict[str, Callable[[Any, Caller], commands.MemberCommand]]] = {
     "extend_hold": _extend_hold,
     "adjust_points": _adjust_points,
     "void_purchase": _void_purchase,
+    "resign_member": _resign_member,
+    "rejoin_member": _rejoin_member,
+    "record_activity": _record_activity,
+    "record_membership_fee": _record_membership_fee,
 }

@@ -8,7 +8,7 @@ from typing import Any, Final
 from loyalty.ledger.v1 import entry_pb2, lot_pb2, member_pb2
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 
-from services.ledger.domain.catching_up import expiry_time, next_expiry
+from services.ledger.domain.catching_up import activation_time, expiry_time, next_expiry
 from services.ledger.domain.commands import Line, LineKind
 from services.ledger.domain.earning import explain
 from services.ledger.domain.encoding import encode_lot
@@ -24,11 +24,11 @@ from services.ledger.domain.events import (
     RulePoints,
 )
 from services.ledger.domain.listing import ListedLot
+from services.ledger.domain.rules import Rules
 from services.ledger.domain.state import Member, evolve_member
 from services.ledger.rpc.times import set_time
 from services.ledger.service import Answer
 from services.ledger.store import ListedEntry, ListedPurchase
-from services.programme.model import Programme
 
 _ENTRY_KINDS: dict[EntryKind, Any] = {kind: entry_pb2.EntryKind.Value(f"ENTRY_KIND_{kind.value}") for kind in EntryKind}
 _ACCOUNTS: dict[Account, Any] = {account: entry_pb2.Account.Value(f"ACCOUNT_{account.name}") for account in Account}
@@ -63,6 +63,10 @@ RESPONSES: Final[dict[str, Any]] = {
     "extend_hold": pb.ExtendHoldResponse,
     "adjust_points": pb.AdjustPointsResponse,
     "void_purchase": pb.VoidPurchaseResponse,
+    "resign_member": pb.ResignMemberResponse,
+    "rejoin_member": pb.RejoinMemberResponse,
+    "record_activity": pb.RecordActivityResponse,
+    "record_membership_fee": pb.RecordMembershipFeeResponse,
 }
 
 
@@ -72,10 +76,10 @@ def entry_kind(number: int) -> EntryKind:
 
 
 class Messages:
-    """Fills messages of the contract, in place. What a programme words or dates comes from the one in force."""
+    """Fills messages of the contract, in place. What a programme dates comes from the version that holds then."""
 
-    def __init__(self, programme: Programme) -> None:
-        self._programme = programme
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
 
     def answer(self, kind: str, response: Any, answer: Answer) -> None:
         """The answer to a write, into the response of its method."""
@@ -122,7 +126,7 @@ class Messages:
         # What a return takes of points that lapsed is told by what it un-issues.
         receipt.points = -event.posted(Account.EXPIRED) if event.kind is EntryKind.POINTS_RESTORED else given
         receipt.debt_points_change = debt
-        self._rules(receipt.rules, event.rules)
+        _rules(receipt.rules, event.rules, event.currency)
         receipt.pending_points, receipt.available_points, receipt.held_points, receipt.debt_points = (
             after or event.after
         )
@@ -132,7 +136,13 @@ class Messages:
         message.member_id = member.member_id
         message.status = member_pb2.MEMBER_STATUS_ACTIVE
         set_time(message.joined_time, member.joined_time)
+        if member.resigned_time is not None:
+            message.status = member_pb2.MEMBER_STATUS_RESIGNED
+            set_time(message.resigned_time, member.resigned_time)
+        if member.rejoined_time is not None:
+            set_time(message.rejoined_time, member.rejoined_time)
         message.channel = member.channel
+        message.market = member.market
         self.balance(message.balance, member)
 
     def balance(self, message: member_pb2.Balance, member: Member) -> None:
@@ -143,7 +153,7 @@ class Messages:
         message.pending_points = member.pending_points
         message.held_points = member.held
         message.redeemed_points = member.redeemed
-        lapses = next_expiry(self._programme, member)
+        lapses = next_expiry(self._rules.versions, member)
         if lapses is not None:
             time, message.next_expiry_points = lapses
             set_time(message.next_expiry_time, time)
@@ -156,7 +166,7 @@ class Messages:
         message.activation_date, message.expiry_date = encode_lot(key)
         free = activation = None
         if key.activates is not None:
-            activation = self._programme.start_of_local_day(key.activates)
+            activation = activation_time(self._rules.versions, key.activates)
             set_time(message.activation_time, activation)
         if listed.account is Account.PENDING:
             free = activation
@@ -164,7 +174,7 @@ class Messages:
             free = listed.hold.expires
             message.hold_id = listed.hold.hold_id
             set_time(message.hold_expire_time, free)
-        lapses = expiry_time(self._programme, member, key)
+        lapses = expiry_time(self._rules.versions, member, key)
         if lapses is not None:
             set_time(message.expiry_time, lapses if free is None else max(lapses, free))
 
@@ -180,7 +190,7 @@ class Messages:
             (message.goods_paid, purchase.goods_paid),
             (message.returned_amount, purchase.returned),
         ):
-            money.currency_code = listed.body["currency"]
+            money.currency_code = purchase.currency
             money.minor_units = amount
         back = {line.number: line for line in purchase.returned_lines}
         for number, values in enumerate(listed.detail.get("lines", ()), start=1):
@@ -199,7 +209,7 @@ class Messages:
                 returned_quantity=returned.quantity,
                 returned_amount_minor_units=returned.amount,
             )
-        self._rules(message.rules, [grant.rule for grant in purchase.grants])
+        _rules(message.rules, [grant.rule for grant in purchase.grants], purchase.currency)
         message.returned_points = purchase.returned_points
         message.store_id = listed.detail.get("store_id", "")
         message.receipt_number = listed.detail.get("receipt_number", "")
@@ -234,7 +244,7 @@ class Messages:
             posting = message.postings.add(account=_ACCOUNTS[account], points=points)
             if lot != UNDATED:
                 posting.activation_date, posting.expiry_date = encode_lot(lot)
-        self._rules(message.rules, event.rules)
+        _rules(message.rules, event.rules, event.currency)
         message.available_points_after = event.available_after
         message.debt_points_after = event.debt_after
         message.earning_class = event.earning_class
@@ -252,6 +262,7 @@ class Messages:
         message.flags.extend([_FLAGS[flag] for flag in event.flags])
         message.exchange_id = event.exchange_id
         message.requested_points = event.requested_points
+        message.market = event.market
 
     def listed_entry(self, message: entry_pb2.Entry, listed: ListedEntry) -> None:
         """One entry with what can be forgotten of it."""
@@ -264,10 +275,12 @@ class Messages:
             message.detail.store_id = detail.get("store_id", "")
             message.detail.receipt_number = detail.get("receipt_number", "")
             message.detail.note = detail.get("note", "")
+            message.detail.activity_reference = detail.get("activity_reference", "")
 
-    def _rules(self, messages: Any, rules: Iterable[RulePoints]) -> None:
-        for rule in rules:
-            messages.add(rule=rule.rule, points=rule.points, reason=explain(rule, self._programme))
+
+def _rules(messages: Any, rules: Iterable[RulePoints], currency: str) -> None:
+    for rule in rules:
+        messages.add(rule=rule.rule, points=rule.points, reason=explain(rule, currency))
 
 
 def _hold(message: lot_pb2.Hold, event: Event) -> None:

@@ -10,7 +10,7 @@ from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
 
 from services.ledger.domain import commands
-from services.ledger.domain.events import Entry
+from services.ledger.domain.events import Author, Entry
 from services.ledger.rpc.liability import get_liability
 from services.ledger.rpc.recording import Recorder
 from services.ledger.rpc.requests import WRITES, canonical, quoted_purchase
@@ -35,17 +35,24 @@ _CLOCK_MODES = {
 class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
     """Answers loyalty.ledger.v1.LedgerService."""
 
-    def __init__(self, ledger: Ledger, *, source: str, clock: MachineClock, refused: Refused) -> None:
+    def __init__(self, ledger: Ledger, *, clock: MachineClock, refused: Refused) -> None:
         self._ledger = ledger
-        self._source = source
         self._clock = clock
-        self._messages = Messages(ledger.programme)
+        self._messages = Messages(ledger.rules)
         self._recorder = Recorder(ledger, self._messages, refused)
         self._feed_parts: dict[bytes, bytes] = {}
 
     async def EnrollMember(self, request: Any, context: Any) -> Any:
         """Makes someone a member."""
         return await self._record("enroll_member", request)
+
+    async def ResignMember(self, request: Any, context: Any) -> Any:
+        """Records that a member left."""
+        return await self._record("resign_member", request)
+
+    async def RejoinMember(self, request: Any, context: Any) -> Any:
+        """Records that a member came back."""
+        return await self._record("rejoin_member", request)
 
     async def RecordPurchase(self, request: Any, context: Any) -> Any:
         """Records a purchase."""
@@ -58,6 +65,14 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
     async def RecordReturn(self, request: Any, context: Any) -> Any:
         """Records a return."""
         return await self._record("record_return", request)
+
+    async def RecordActivity(self, request: Any, context: Any) -> Any:
+        """Records an activity."""
+        return await self._record("record_activity", request)
+
+    async def RecordMembershipFee(self, request: Any, context: Any) -> Any:
+        """Records what was paid for a membership."""
+        return await self._record("record_membership_fee", request)
 
     async def AwardPoints(self, request: Any, context: Any) -> Any:
         """Gives points."""
@@ -145,7 +160,7 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
 
     async def GetLiability(self, request: Any, context: Any) -> Any:
         """Reads what the programme owes its members."""
-        return await get_liability(self._ledger.books, self._ledger.programme, request)
+        return await get_liability(self._ledger.books, self._ledger.rules.versions, request)
 
     async def ListEntries(self, request: Any, context: Any) -> Any:
         """Lists a member's entries, newest first."""
@@ -183,17 +198,44 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         return response
 
     async def GetProgramme(self, request: Any, context: Any) -> Any:
-        """Reads the programme in force."""
-        programme = self._ledger.programme
-        return pb.GetProgrammeResponse(
+        """Reads a version of the programme, and when each one holds."""
+        found, stored = await self._ledger.version(request.version)
+        programme = found.programme
+        response = pb.GetProgrammeResponse(
             programme=pb.Programme(
                 name=programme.name,
                 version=programme.version,
                 currency_code=programme.currency,
                 time_zone=programme.time_zone,
-                source=self._source,
+                source=found.document,
             )
         )
+        set_time(response.from_time, found.from_time)
+        for one in stored:
+            version = response.versions.add(version=one.programme.version)
+            set_time(version.from_time, one.from_time)
+            set_time(version.recorded_time, one.recorded_time)
+        return response
+
+    async def ApplyProgramme(self, request: Any, context: Any) -> Any:
+        """Makes another version of the programme hold from an instant on."""
+        caller = current_caller.get()
+        from_time = read_time(request, "from_time")
+        assert from_time is not None, "the contract requires it"
+        applied = await self._ledger.apply_programme(
+            request.document,
+            from_time,
+            request_id=request.request_id,
+            author=Author(caller.principal, caller.on_behalf_of),
+            request=canonical(b"ApplyProgramme", request),
+        )
+        response = pb.ApplyProgrammeResponse(
+            version=applied.version.programme.version,
+            causal_token=format_token(applied.offsets),
+            replayed=applied.replayed,
+        )
+        set_time(response.from_time, applied.version.from_time)
+        return response
 
     async def ListPartitions(self, request: Any, context: Any) -> Any:
         """Lists the partitions and the clock."""

@@ -24,8 +24,10 @@ _REJECTIONS: dict[type[errors.LedgerError], tuple[grpc.StatusCode, str, str]] = 
     errors.MemberUnknownError: (_Code.NOT_FOUND, "MEMBER_UNKNOWN", ""),
     errors.NotEnrolledError: (_Code.FAILED_PRECONDITION, "NOT_ENROLLED", ""),
     errors.PurchaseUnknownError: (_Code.NOT_FOUND, "PURCHASE_UNKNOWN", ""),
+    errors.MarketUnknownError: (_Code.INVALID_ARGUMENT, "MARKET_UNKNOWN", "market"),
     errors.CurrencyMismatchError: (_Code.INVALID_ARGUMENT, "CURRENCY_MISMATCH", "amount.currency_code"),
     errors.AmountNotPositiveError: (_Code.INVALID_ARGUMENT, "INVALID_FIELD", "amount.minor_units"),
+    errors.FeePeriodError: (_Code.INVALID_ARGUMENT, "INVALID_FIELD", "end_time"),
     errors.LinesDoNotAddUpError: (_Code.INVALID_ARGUMENT, "LINES_DO_NOT_ADD_UP", "lines"),
     errors.OccurredInFutureError: (_Code.INVALID_ARGUMENT, "OCCURRED_IN_FUTURE", "occurred_time"),
     errors.OccurredTooEarlyError: (_Code.INVALID_ARGUMENT, "OCCURRED_TOO_EARLY", "occurred_time"),
@@ -35,6 +37,10 @@ _REJECTIONS: dict[type[errors.LedgerError], tuple[grpc.StatusCode, str, str]] = 
     errors.ClockNotSimulatedError: (_Code.FAILED_PRECONDITION, "CLOCK_NOT_SIMULATED", ""),
     errors.PageTokenError: (_Code.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID", "page_token"),
     errors.CursorAheadError: (_Code.OUT_OF_RANGE, "CURSOR_AHEAD_OF_LOG", ""),
+    errors.ProgrammeOrderError: (_Code.FAILED_PRECONDITION, "PROGRAMME_ORDER", ""),
+    errors.ProgrammeUnchangedError: (_Code.FAILED_PRECONDITION, "PROGRAMME_UNCHANGED", ""),
+    errors.AnnouncementTooShortError: (_Code.FAILED_PRECONDITION, "ANNOUNCEMENT_TOO_SHORT", ""),
+    errors.ProgrammeUnknownError: (_Code.NOT_FOUND, "PROGRAMME_UNKNOWN", ""),
     errors.PoisonedError: (_Code.INTERNAL, "INTERNAL", ""),
 }
 
@@ -67,6 +73,13 @@ def describe(error: BaseException) -> ErrorStatus | None:
             reason="REQUEST_ID_REUSED",
             message=f"{error} (first difference: {field})",
             metadata={"field": field},
+        )
+    if isinstance(error, errors.ProgrammeInvalidError):
+        return ErrorStatus(
+            code=_Code.INVALID_ARGUMENT,
+            reason="PROGRAMME_INVALID",
+            message=str(error),
+            fields=tuple([("document", problem) for problem in error.problems]),
         )
     found = _REJECTIONS.get(type(error))  # type: ignore[arg-type]  # other errors are simply not found
     if found is None:

@@ -15,7 +15,7 @@ SELECT partitions, clock_mode FROM ledger.installation;
 
 -- name: lock_partitions
 -- The heads of some partitions, locked in ascending order until the batch is committed.
-SELECT partition, last_offset, head_hash, recorded_time, business_time, members
+SELECT partition, last_offset, head_hash, recorded_time, business_time, members, versions
 FROM ledger.partitions
 WHERE partition = ANY($1::integer[])
 ORDER BY partition
@@ -23,20 +23,20 @@ FOR UPDATE;
 
 -- name: read_partitions
 -- The heads of all partitions.
-SELECT partition, last_offset, head_hash, recorded_time, business_time, members
+SELECT partition, last_offset, head_hash, recorded_time, business_time, members, versions
 FROM ledger.partitions
 ORDER BY partition;
 
 -- name: read_partition
 -- The head of one partition.
-SELECT partition, last_offset, head_hash, recorded_time, business_time, members
+SELECT partition, last_offset, head_hash, recorded_time, business_time, members, versions
 FROM ledger.partitions WHERE partition = $1::integer;
 
 -- name: read_members
 -- Some members.
 SELECT m.partition, m.member_id, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
-       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.pending,
-       m.available
+       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.version,
+       m.market, m.absences, m.pending, m.available
 FROM unnest($1::integer[], $2::text[]) AS named (partition, member_id)
 JOIN ledger.members m USING (partition, member_id);
 
@@ -44,13 +44,13 @@ JOIN ledger.members m USING (partition, member_id);
 -- What the commands of a batch are about, a row for each: its member, its request where it was made before, with the
 -- entry that answers it, and the purchase it names. One statement: the way there and back costs more than what it reads.
 SELECT m.partition IS NOT NULL AS member_known, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
-       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.pending,
-       m.available,
+       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.version,
+       m.market, m.absences, m.pending, m.available,
        r.request, r.last_offset, l.body AS last_body,
        e.partition, e.entry_offset, e.kind, e.member_id, e.request_id, e.principal, e.on_behalf_of, e.occurred_time,
        e.recorded_time, e.programme_version, e.purchase_id, e.body, e.detail_commitment, e.request_hash, e.hash,
-       p.purchase_id AS bought_id, p.occurred_time AS bought_time, p.amount, p.goods_paid, p.grants, p.returned,
-       p.returned_goods, p.returned_lines, p.voided, p.waiting, p.entry_offset AS bought_offset
+       p.purchase_id AS bought_id, p.occurred_time AS bought_time, p.currency, p.amount, p.goods_paid, p.grants,
+       p.returned, p.returned_goods, p.returned_lines, p.voided, p.waiting, p.entry_offset AS bought_offset
 FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
     AS named (partition, member_id, request_id, purchase_id, place)
 LEFT JOIN ledger.members m ON m.partition = named.partition AND m.member_id = named.member_id
@@ -86,29 +86,32 @@ JOIN ledger.lapsed_lots l USING (partition, member_id);
 -- Writes the members as they stand after a batch.
 INSERT INTO ledger.members (
     partition, member_id, joined_time, channel, pending, available, held, debt, earned, redeemed, purchases,
-    activity_time, pending_lots, lots, holds, adjusted_day, adjusted, awaited, classes, due_time)
+    activity_time, pending_lots, lots, holds, adjusted_day, adjusted, awaited, classes, due_time,
+    version, market, absences)
 SELECT * FROM unnest(
     $1::integer[], $2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
     $9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::text[], $14::text[], $15::json[],
-    $16::date[], $17::bigint[], $18::json[], $19::json[], $20::timestamptz[])
+    $16::date[], $17::bigint[], $18::json[], $19::json[], $20::timestamptz[], $21::integer[],
+    $22::text[], $23::json[])
 ON CONFLICT (partition, member_id) DO UPDATE
 SET pending = excluded.pending, available = excluded.available, held = excluded.held, debt = excluded.debt,
     earned = excluded.earned, redeemed = excluded.redeemed, purchases = excluded.purchases,
     activity_time = excluded.activity_time, pending_lots = excluded.pending_lots, lots = excluded.lots,
     holds = excluded.holds, adjusted_day = excluded.adjusted_day, adjusted = excluded.adjusted,
-    awaited = excluded.awaited, classes = excluded.classes, due_time = excluded.due_time;
+    awaited = excluded.awaited, classes = excluded.classes, due_time = excluded.due_time,
+    version = excluded.version, absences = excluded.absences;
 
 -- name: update_purchases
 -- Writes purchases that were known before as they stand after a batch.
 UPDATE ledger.purchases p
 SET occurred_time = n.occurred_time, amount = n.amount, goods_paid = n.goods_paid, grants = n.grants,
     returned = n.returned, returned_goods = n.returned_goods, returned_lines = n.returned_lines,
-    voided = n.voided, waiting = n.waiting, entry_offset = n.entry_offset
+    voided = n.voided, waiting = n.waiting, entry_offset = n.entry_offset, currency = n.currency
 FROM unnest(
     $1::integer[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::json[], $8::bigint[],
-    $9::bigint[], $10::json[], $11::boolean[], $12::json[], $13::bigint[])
+    $9::bigint[], $10::json[], $11::boolean[], $12::json[], $13::bigint[], $14::text[])
     AS n (partition, member_id, purchase_id, occurred_time, amount, goods_paid, grants, returned, returned_goods,
-          returned_lines, voided, waiting, entry_offset)
+          returned_lines, voided, waiting, entry_offset, currency)
 WHERE p.partition = n.partition AND p.member_id = n.member_id AND p.purchase_id = n.purchase_id;
 
 -- name: upsert_redemptions
@@ -140,9 +143,9 @@ WHERE k.partition IS NULL;
 -- Moves the heads of the partitions on to the end of a batch.
 UPDATE ledger.partitions p
 SET last_offset = n.last_offset, head_hash = n.head_hash, recorded_time = n.recorded_time,
-    business_time = n.business_time, members = n.members
-FROM unnest($1::integer[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::timestamptz[], $6::bigint[])
-    AS n (partition, last_offset, head_hash, recorded_time, business_time, members)
+    business_time = n.business_time, members = n.members, versions = n.versions
+FROM unnest($1::integer[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::integer[])
+    AS n (partition, last_offset, head_hash, recorded_time, business_time, members, versions)
 WHERE p.partition = n.partition;
 
 -- name: read_feed
@@ -244,14 +247,14 @@ FROM ledger.requests WHERE partition = $1::integer;
 -- name: read_members_for_check
 -- All members of one partition.
 SELECT m.partition, m.member_id, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
-       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.pending,
-       m.available, m.held, m.due_time
+       m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.version,
+       m.market, m.absences, m.pending, m.available, m.held, m.due_time
 FROM ledger.members m WHERE m.partition = $1::integer;
 
 -- name: read_purchases_for_check
 -- All purchases of one partition.
-SELECT member_id, purchase_id, occurred_time, amount, goods_paid, grants, returned, returned_goods, returned_lines,
-       voided, waiting, entry_offset
+SELECT member_id, purchase_id, occurred_time, currency, amount, goods_paid, grants, returned, returned_goods,
+       returned_lines, voided, waiting, entry_offset
 FROM ledger.purchases WHERE partition = $1::integer;
 
 -- name: read_redemptions_for_check
@@ -363,3 +366,58 @@ LIMIT $5::integer;
 -- The journal of one partition.
 SELECT posting_day, recorded_day, account, expiry_month, market, points
 FROM ledger.journal WHERE partition = $1::integer;
+
+-- name: lock_versions
+-- Holds back whoever else would apply a version of the programme, until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended('ledger.programme_versions', 0));
+
+-- name: read_versions
+-- The versions of the programme after so many, in order.
+SELECT number, version, document, from_time, recorded_time, request_id, principal, on_behalf_of, request
+FROM ledger.programme_versions WHERE number > $1::integer ORDER BY number;
+
+-- name: insert_version
+-- Adds a version of the programme.
+INSERT INTO ledger.programme_versions (
+    number, version, document, from_time, recorded_time, request_id, principal, on_behalf_of, request)
+VALUES ($1::integer, $2::text, $3::text, $4::timestamptz, $5::timestamptz, $6::text, $7::text, $8::text, $9::bytea);
+
+-- name: read_last_version_used
+-- The version that decided the last entry of some partition; nothing where there is none.
+SELECT e.programme_version
+FROM ledger.partitions p
+JOIN ledger.entries e ON e.partition = p.partition AND e.entry_offset = p.last_offset
+ORDER BY e.recorded_time DESC
+LIMIT 1;
+
+-- name: read_unreckoned
+-- The partitions whose members' due times were reckoned without their last versions.
+SELECT partition FROM ledger.partitions WHERE due_versions < versions ORDER BY partition;
+
+-- name: read_reckoned
+-- With how many versions all due times of a partition are reckoned.
+SELECT due_versions FROM ledger.partitions WHERE partition = $1::integer;
+
+-- name: lock_reckoning
+-- How far the due times of a partition are reckoned anew; locked, with its log, until the transaction ends.
+SELECT versions, due_versions, reckoned_versions, reckoned_member_id
+FROM ledger.partitions WHERE partition = $1::integer FOR UPDATE;
+
+-- name: list_member_ids
+-- Members of a partition after one, in order.
+SELECT member_id FROM ledger.members
+WHERE partition = $1::integer AND member_id > $2::text
+ORDER BY member_id
+LIMIT $3::integer;
+
+-- name: update_due_times
+-- Writes the due times of some members of a partition where they are others.
+UPDATE ledger.members m
+SET due_time = n.due_time
+FROM unnest($2::text[], $3::timestamptz[]) AS n (member_id, due_time)
+WHERE m.partition = $1::integer AND m.member_id = n.member_id AND m.due_time IS DISTINCT FROM n.due_time;
+
+-- name: advance_reckoning
+-- Moves on how far the due times of a partition are reckoned.
+UPDATE ledger.partitions SET due_versions = $2::integer, reckoned_versions = $3::integer, reckoned_member_id = $4::text
+WHERE partition = $1::integer;

@@ -22,8 +22,9 @@ import aiosmtplib
 
 from services.notifier.domain.contacts import Contact
 from services.notifier.domain.deliveries import DueDelivery, Outcome, Verdict
-from services.notifier.errors import ContactError, InstallationError, MailServerError
-from services.programme import Programme, format_percent, render
+from services.notifier.domain.programmes import Programmes
+from services.notifier.errors import ContactError, InstallationError, MailServerError, VersionsAwaitedError
+from services.programme import format_percent, render
 from services.runtime.clock import MachineClock
 
 # One server's connections; more would only wait for each other.
@@ -48,20 +49,25 @@ class Mail:
 
 
 class Composer:
-    """Writes the e-mails of one programme, from one sender."""
+    """Writes the e-mails of a programme, from one sender."""
 
-    def __init__(self, *, programme: Programme, mail_from: str) -> None:
+    def __init__(self, *, programmes: Programmes, mail_from: str) -> None:
         """`mail_from` is an address, or a name and an address: `Shop <shop@example.com>`; else InstallationError."""
-        self._programme = programme
-        self._campaigns = {campaign.id: campaign for campaign in programme.campaigns}
+        self._programmes = programmes
         self._from, self._sender = _sender(mail_from)
 
     def compose(self, due: DueDelivery, contact: Contact, now: datetime) -> Mail:
-        """The e-mail of a message, in the words of its campaign. Raises ContactError, LookupError (no such campaign).
+        """The e-mail of a message, in the words of its campaign, as they were when its coupon was issued.
+
+        Raises ContactError, LookupError (no such campaign), VersionsAwaitedError (none that is known so far).
 
         The Message-ID is the same at every try, so that a receiver can tell a repeated one.
         """
-        coupon, letter, programme = due.coupon, due.letter, self._programme
+        coupon, letter = due.coupon, due.letter
+        programme = self._programmes.at(coupon.issued_time)
+        campaign = next((one for one in programme.campaigns if one.id == coupon.campaign_id), None)
+        if campaign is None:
+            raise LookupError if self._programmes.asked else VersionsAwaitedError
         contact.check()
         recipient = contact.address()
         discount = (
@@ -70,7 +76,7 @@ class Composer:
             else programme.format_money(coupon.discount_minor_units or 0)
         )
         words = render(
-            self._campaigns[coupon.campaign_id].message,
+            campaign.message,
             {
                 "member_id": coupon.member_id,
                 "name": contact.name,

@@ -10,6 +10,7 @@ from datetime import datetime
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.feeds import TierChange
+from services.notifier.domain.programmes import Programmes
 from services.programme.model import Campaign, Programme
 
 # The partition of a member, and its id.
@@ -77,25 +78,28 @@ class Reward:
 
 
 class Rewards:
-    """Decides what changes of tier give, by the campaigns of one programme version. Pure: the same every time."""
+    """Decides what changes of tier give, by the campaigns of the version that holds at the change. Pure: the same every
+    time."""
 
-    def __init__(self, *, programme: Programme, codes: CouponCodes, delivery_key: bytes) -> None:
-        self._programme = programme
+    def __init__(self, *, programmes: Programmes, codes: CouponCodes, delivery_key: bytes) -> None:
+        self._programmes = programmes
         self._codes = codes
         self._delivery_key = delivery_key
 
     def decide(self, changes: Iterable[TierChange]) -> list[Reward]:
         """The rewards of these changes, in order. Only a change upward reaches a tier."""
         return [
-            self._reward(campaign, change)
+            self._reward(programme, campaign, change)
             for change in changes
             if change.to_tier_number > change.from_tier_number
-            for campaign in self._reached(change.to_tier_number)
+            for programme in [self._programmes.at(change.changed_time)]
+            for campaign in _reached(programme, change.to_tier_number)
         ]
 
     def varied(self, coupon: Coupon, variant: int) -> str:
         """The code of the coupon's trigger in another variant."""
-        campaign = next(campaign for campaign in self._programme.campaigns if campaign.id == coupon.campaign_id)
+        campaigns = self._programmes.at(coupon.issued_time).campaigns
+        campaign = next(campaign for campaign in campaigns if campaign.id == coupon.campaign_id)
         return self._codes.make(
             prefix=campaign.coupon.prefix,
             partition=coupon.partition,
@@ -105,11 +109,7 @@ class Rewards:
             variant=variant,
         )
 
-    def _reached(self, tier_number: int) -> list[Campaign]:
-        key = self._programme.tiers.level(tier_number).key
-        return [campaign for campaign in self._programme.campaigns if key in campaign.tiers]
-
-    def _reward(self, campaign: Campaign, change: TierChange) -> Reward:
+    def _reward(self, programme: Programme, campaign: Campaign, change: TierChange) -> Reward:
         code = self._codes.make(
             prefix=campaign.coupon.prefix,
             partition=change.partition,
@@ -128,7 +128,7 @@ class Rewards:
             discount_bp=campaign.coupon.discount_bp,
             discount_minor_units=campaign.coupon.discount_minor_units,
             issued_time=change.changed_time,
-            valid_until_time=campaign.coupon.valid.end(change.changed_time, self._programme.zone),
+            valid_until_time=campaign.coupon.valid.end(change.changed_time, programme.zone),
         )
         letter = Letter(
             delivery_id=self._delivery_id(coupon),
@@ -141,3 +141,8 @@ class Rewards:
     def _delivery_id(self, coupon: Coupon) -> str:
         """32 hex digits: the partition, so that the id alone finds its row, and what tells nothing of the rest."""
         return f"{coupon.partition:04x}{keyed_digest(self._delivery_key, 'delivery', *coupon.key)[:14].hex()}"
+
+
+def _reached(programme: Programme, tier_number: int) -> list[Campaign]:
+    key = programme.tiers.level(tier_number).key
+    return [campaign for campaign in programme.campaigns if key in campaign.tiers]

@@ -34,6 +34,16 @@ class ClockAdvanced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgrammeApplied:
+    """Another version of the programme holds from an instant on."""
+
+    version: str
+
+
+Fact = MemberJoined | ClockAdvanced | ProgrammeApplied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
     """An entry of the ledger; `fact` is None where the notifier has nothing to do with it but to pass it.
 
@@ -42,7 +52,7 @@ class LedgerEntry:
 
     partition: int
     offset: int
-    fact: MemberJoined | ClockAdvanced | None
+    fact: Fact | None
     count: int = 1
 
     @property
@@ -65,6 +75,8 @@ class TierChange:
     balance_minor_units: int
     changed_time: datetime
     cause_offset: int | None
+    # The version of the programme that decided it; empty in what an older release made.
+    programme_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

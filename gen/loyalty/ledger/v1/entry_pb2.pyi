@@ -36,6 +36,11 @@ class EntryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENTRY_KIND_PURCHASE_VOIDED: _ClassVar[EntryKind]
     ENTRY_KIND_ADJUSTMENT_DECLINED: _ClassVar[EntryKind]
     ENTRY_KIND_POINTS_RESTORED: _ClassVar[EntryKind]
+    ENTRY_KIND_MEMBER_RESIGNED: _ClassVar[EntryKind]
+    ENTRY_KIND_MEMBER_REJOINED: _ClassVar[EntryKind]
+    ENTRY_KIND_ACTIVITY_RECORDED: _ClassVar[EntryKind]
+    ENTRY_KIND_MEMBERSHIP_FEE_RECORDED: _ClassVar[EntryKind]
+    ENTRY_KIND_PROGRAMME_APPLIED: _ClassVar[EntryKind]
 
 class Account(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -78,6 +83,11 @@ ENTRY_KIND_ADJUSTMENT_REQUESTED: EntryKind
 ENTRY_KIND_PURCHASE_VOIDED: EntryKind
 ENTRY_KIND_ADJUSTMENT_DECLINED: EntryKind
 ENTRY_KIND_POINTS_RESTORED: EntryKind
+ENTRY_KIND_MEMBER_RESIGNED: EntryKind
+ENTRY_KIND_MEMBER_REJOINED: EntryKind
+ENTRY_KIND_ACTIVITY_RECORDED: EntryKind
+ENTRY_KIND_MEMBERSHIP_FEE_RECORDED: EntryKind
+ENTRY_KIND_PROGRAMME_APPLIED: EntryKind
 ACCOUNT_UNSPECIFIED: Account
 ACCOUNT_AVAILABLE: Account
 ACCOUNT_DEBT: Account
@@ -115,19 +125,21 @@ class RulePoints(_message.Message):
     def __init__(self, rule: _Optional[str] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class EntryDetail(_message.Message):
-    __slots__ = ("store_id", "receipt_number", "note", "erased")
+    __slots__ = ("store_id", "receipt_number", "note", "erased", "activity_reference")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     ERASED_FIELD_NUMBER: _ClassVar[int]
+    ACTIVITY_REFERENCE_FIELD_NUMBER: _ClassVar[int]
     store_id: str
     receipt_number: str
     note: str
     erased: bool
-    def __init__(self, store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., note: _Optional[str] = ..., erased: _Optional[bool] = ...) -> None: ...
+    activity_reference: str
+    def __init__(self, store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., note: _Optional[str] = ..., erased: _Optional[bool] = ..., activity_reference: _Optional[str] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("partition", "offset", "kind", "member_id", "request_id", "principal", "on_behalf_of", "occurred_time", "recorded_time", "programme_version", "purchase_id", "amount", "goods_paid", "postings", "rules", "available_points_after", "debt_points_after", "earning_class", "effective_time", "reason", "detail_commitment", "hash", "channel", "pending_points_after", "held_points_after", "reference", "expire_time", "flags", "exchange_id", "requested_points", "detail")
+    __slots__ = ("partition", "offset", "kind", "member_id", "request_id", "principal", "on_behalf_of", "occurred_time", "recorded_time", "programme_version", "purchase_id", "amount", "goods_paid", "postings", "rules", "available_points_after", "debt_points_after", "earning_class", "effective_time", "reason", "detail_commitment", "hash", "channel", "pending_points_after", "held_points_after", "reference", "expire_time", "flags", "exchange_id", "requested_points", "detail", "market")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -159,6 +171,7 @@ class Entry(_message.Message):
     EXCHANGE_ID_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_POINTS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    MARKET_FIELD_NUMBER: _ClassVar[int]
     partition: int
     offset: int
     kind: EntryKind
@@ -190,4 +203,5 @@ class Entry(_message.Message):
     exchange_id: str
     requested_points: int
     detail: EntryDetail
-    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., member_id: _Optional[str] = ..., request_id: _Optional[str] = ..., principal: _Optional[str] = ..., on_behalf_of: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., programme_version: _Optional[str] = ..., purchase_id: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., postings: _Optional[_Iterable[_Union[Posting, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RulePoints, _Mapping]]] = ..., available_points_after: _Optional[int] = ..., debt_points_after: _Optional[int] = ..., earning_class: _Optional[str] = ..., effective_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., detail_commitment: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., channel: _Optional[str] = ..., pending_points_after: _Optional[int] = ..., held_points_after: _Optional[int] = ..., reference: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flags: _Optional[_Iterable[_Union[EntryFlag, str]]] = ..., exchange_id: _Optional[str] = ..., requested_points: _Optional[int] = ..., detail: _Optional[_Union[EntryDetail, _Mapping]] = ...) -> None: ...
+    market: str
+    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., member_id: _Optional[str] = ..., request_id: _Optional[str] = ..., principal: _Optional[str] = ..., on_behalf_of: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., programme_version: _Optional[str] = ..., purchase_id: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., postings: _Optional[_Iterable[_Union[Posting, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RulePoints, _Mapping]]] = ..., available_points_after: _Optional[int] = ..., debt_points_after: _Optional[int] = ..., earning_class: _Optional[str] = ..., effective_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., detail_commitment: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., channel: _Optional[str] = ..., pending_points_after: _Optional[int] = ..., held_points_after: _Optional[int] = ..., reference: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flags: _Optional[_Iterable[_Union[EntryFlag, str]]] = ..., exchange_id: _Optional[str] = ..., requested_points: _Optional[int] = ..., detail: _Optional[_Union[EntryDetail, _Mapping]] = ..., market: _Optional[str] = ...) -> None: ...

@@ -62,16 +62,18 @@ CLOCK_MODE_REAL: ClockMode
 CLOCK_MODE_SIMULATED: ClockMode
 
 class EnrollMemberRequest(_message.Message):
-    __slots__ = ("request_id", "member_id", "occurred_time", "channel")
+    __slots__ = ("request_id", "member_id", "occurred_time", "channel", "market")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    MARKET_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
     occurred_time: _timestamp_pb2.Timestamp
     channel: str
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., channel: _Optional[str] = ...) -> None: ...
+    market: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., channel: _Optional[str] = ..., market: _Optional[str] = ...) -> None: ...
 
 class EnrollMemberResponse(_message.Message):
     __slots__ = ("member", "receipt", "causal_token", "replayed")
@@ -84,6 +86,50 @@ class EnrollMemberResponse(_message.Message):
     causal_token: str
     replayed: bool
     def __init__(self, member: _Optional[_Union[_member_pb2.Member, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class ResignMemberRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "occurred_time", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    occurred_time: _timestamp_pb2.Timestamp
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ResignMemberResponse(_message.Message):
+    __slots__ = ("receipt", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class RejoinMemberRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "occurred_time", "channel")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    occurred_time: _timestamp_pb2.Timestamp
+    channel: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., channel: _Optional[str] = ...) -> None: ...
+
+class RejoinMemberResponse(_message.Message):
+    __slots__ = ("receipt", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class GetMemberRequest(_message.Message):
     __slots__ = ("member_id",)
@@ -357,6 +403,60 @@ class RecordReturnResponse(_message.Message):
     replayed: bool
     def __init__(self, state: _Optional[_Union[ReturnState, str]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
+class RecordActivityRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "activity", "reference", "channel", "occurred_time")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    activity: str
+    reference: str
+    channel: str
+    occurred_time: _timestamp_pb2.Timestamp
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., activity: _Optional[str] = ..., reference: _Optional[str] = ..., channel: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RecordActivityResponse(_message.Message):
+    __slots__ = ("receipt", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class RecordMembershipFeeRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "plan", "amount", "start_time", "end_time", "occurred_time")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    plan: str
+    amount: _money_pb2.Money
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    occurred_time: _timestamp_pb2.Timestamp
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., plan: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RecordMembershipFeeResponse(_message.Message):
+    __slots__ = ("receipt", "causal_token", "replayed")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    receipt: Receipt
+    causal_token: str
+    replayed: bool
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
 class AwardPointsRequest(_message.Message):
     __slots__ = ("request_id", "member_id", "occurred_time", "points", "reason", "note", "purchase_id")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -600,7 +700,7 @@ class AdjustPointsResponse(_message.Message):
     def __init__(self, state: _Optional[_Union[AdjustmentState, str]] = ..., adjustment_id: _Optional[str] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class Write(_message.Message):
-    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class", "redeem_points", "reverse_redemption", "hold_points", "capture_hold", "release_hold", "extend_hold", "adjust_points", "void_purchase")
+    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class", "redeem_points", "reverse_redemption", "hold_points", "capture_hold", "release_hold", "extend_hold", "adjust_points", "void_purchase", "resign_member", "rejoin_member", "record_activity", "record_membership_fee")
     ENROLL_MEMBER_FIELD_NUMBER: _ClassVar[int]
     RECORD_PURCHASE_FIELD_NUMBER: _ClassVar[int]
     RECORD_RETURN_FIELD_NUMBER: _ClassVar[int]
@@ -614,6 +714,10 @@ class Write(_message.Message):
     EXTEND_HOLD_FIELD_NUMBER: _ClassVar[int]
     ADJUST_POINTS_FIELD_NUMBER: _ClassVar[int]
     VOID_PURCHASE_FIELD_NUMBER: _ClassVar[int]
+    RESIGN_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    REJOIN_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    RECORD_ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    RECORD_MEMBERSHIP_FEE_FIELD_NUMBER: _ClassVar[int]
     enroll_member: EnrollMemberRequest
     record_purchase: RecordPurchaseRequest
     record_return: RecordReturnRequest
@@ -627,10 +731,14 @@ class Write(_message.Message):
     extend_hold: ExtendHoldRequest
     adjust_points: AdjustPointsRequest
     void_purchase: VoidPurchaseRequest
-    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberRequest, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseRequest, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnRequest, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsRequest, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassRequest, _Mapping]] = ..., redeem_points: _Optional[_Union[RedeemPointsRequest, _Mapping]] = ..., reverse_redemption: _Optional[_Union[ReverseRedemptionRequest, _Mapping]] = ..., hold_points: _Optional[_Union[HoldPointsRequest, _Mapping]] = ..., capture_hold: _Optional[_Union[CaptureHoldRequest, _Mapping]] = ..., release_hold: _Optional[_Union[ReleaseHoldRequest, _Mapping]] = ..., extend_hold: _Optional[_Union[ExtendHoldRequest, _Mapping]] = ..., adjust_points: _Optional[_Union[AdjustPointsRequest, _Mapping]] = ..., void_purchase: _Optional[_Union[VoidPurchaseRequest, _Mapping]] = ...) -> None: ...
+    resign_member: ResignMemberRequest
+    rejoin_member: RejoinMemberRequest
+    record_activity: RecordActivityRequest
+    record_membership_fee: RecordMembershipFeeRequest
+    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberRequest, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseRequest, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnRequest, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsRequest, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassRequest, _Mapping]] = ..., redeem_points: _Optional[_Union[RedeemPointsRequest, _Mapping]] = ..., reverse_redemption: _Optional[_Union[ReverseRedemptionRequest, _Mapping]] = ..., hold_points: _Optional[_Union[HoldPointsRequest, _Mapping]] = ..., capture_hold: _Optional[_Union[CaptureHoldRequest, _Mapping]] = ..., release_hold: _Optional[_Union[ReleaseHoldRequest, _Mapping]] = ..., extend_hold: _Optional[_Union[ExtendHoldRequest, _Mapping]] = ..., adjust_points: _Optional[_Union[AdjustPointsRequest, _Mapping]] = ..., void_purchase: _Optional[_Union[VoidPurchaseRequest, _Mapping]] = ..., resign_member: _Optional[_Union[ResignMemberRequest, _Mapping]] = ..., rejoin_member: _Optional[_Union[RejoinMemberRequest, _Mapping]] = ..., record_activity: _Optional[_Union[RecordActivityRequest, _Mapping]] = ..., record_membership_fee: _Optional[_Union[RecordMembershipFeeRequest, _Mapping]] = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class", "redeem_points", "reverse_redemption", "hold_points", "capture_hold", "release_hold", "extend_hold", "adjust_points", "void_purchase", "error")
+    __slots__ = ("enroll_member", "record_purchase", "record_return", "award_points", "set_earning_class", "redeem_points", "reverse_redemption", "hold_points", "capture_hold", "release_hold", "extend_hold", "adjust_points", "void_purchase", "resign_member", "error", "rejoin_member", "record_activity", "record_membership_fee")
     ENROLL_MEMBER_FIELD_NUMBER: _ClassVar[int]
     RECORD_PURCHASE_FIELD_NUMBER: _ClassVar[int]
     RECORD_RETURN_FIELD_NUMBER: _ClassVar[int]
@@ -644,7 +752,11 @@ class Outcome(_message.Message):
     EXTEND_HOLD_FIELD_NUMBER: _ClassVar[int]
     ADJUST_POINTS_FIELD_NUMBER: _ClassVar[int]
     VOID_PURCHASE_FIELD_NUMBER: _ClassVar[int]
+    RESIGN_MEMBER_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    REJOIN_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    RECORD_ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    RECORD_MEMBERSHIP_FEE_FIELD_NUMBER: _ClassVar[int]
     enroll_member: EnrollMemberResponse
     record_purchase: RecordPurchaseResponse
     record_return: RecordReturnResponse
@@ -658,8 +770,12 @@ class Outcome(_message.Message):
     extend_hold: ExtendHoldResponse
     adjust_points: AdjustPointsResponse
     void_purchase: VoidPurchaseResponse
+    resign_member: ResignMemberResponse
     error: _status_pb2.Status
-    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberResponse, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseResponse, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnResponse, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsResponse, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassResponse, _Mapping]] = ..., redeem_points: _Optional[_Union[RedeemPointsResponse, _Mapping]] = ..., reverse_redemption: _Optional[_Union[ReverseRedemptionResponse, _Mapping]] = ..., hold_points: _Optional[_Union[HoldPointsResponse, _Mapping]] = ..., capture_hold: _Optional[_Union[CaptureHoldResponse, _Mapping]] = ..., release_hold: _Optional[_Union[ReleaseHoldResponse, _Mapping]] = ..., extend_hold: _Optional[_Union[ExtendHoldResponse, _Mapping]] = ..., adjust_points: _Optional[_Union[AdjustPointsResponse, _Mapping]] = ..., void_purchase: _Optional[_Union[VoidPurchaseResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    rejoin_member: RejoinMemberResponse
+    record_activity: RecordActivityResponse
+    record_membership_fee: RecordMembershipFeeResponse
+    def __init__(self, enroll_member: _Optional[_Union[EnrollMemberResponse, _Mapping]] = ..., record_purchase: _Optional[_Union[RecordPurchaseResponse, _Mapping]] = ..., record_return: _Optional[_Union[RecordReturnResponse, _Mapping]] = ..., award_points: _Optional[_Union[AwardPointsResponse, _Mapping]] = ..., set_earning_class: _Optional[_Union[SetEarningClassResponse, _Mapping]] = ..., redeem_points: _Optional[_Union[RedeemPointsResponse, _Mapping]] = ..., reverse_redemption: _Optional[_Union[ReverseRedemptionResponse, _Mapping]] = ..., hold_points: _Optional[_Union[HoldPointsResponse, _Mapping]] = ..., capture_hold: _Optional[_Union[CaptureHoldResponse, _Mapping]] = ..., release_hold: _Optional[_Union[ReleaseHoldResponse, _Mapping]] = ..., extend_hold: _Optional[_Union[ExtendHoldResponse, _Mapping]] = ..., adjust_points: _Optional[_Union[AdjustPointsResponse, _Mapping]] = ..., void_purchase: _Optional[_Union[VoidPurchaseResponse, _Mapping]] = ..., resign_member: _Optional[_Union[ResignMemberResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., rejoin_member: _Optional[_Union[RejoinMemberResponse, _Mapping]] = ..., record_activity: _Optional[_Union[RecordActivityResponse, _Mapping]] = ..., record_membership_fee: _Optional[_Union[RecordMembershipFeeResponse, _Mapping]] = ...) -> None: ...
 
 class BatchRecordRequest(_message.Message):
     __slots__ = ("writes", "all_or_none")
@@ -794,8 +910,10 @@ class SetEarningClassResponse(_message.Message):
     def __init__(self, applied: _Optional[bool] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class GetProgrammeRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    def __init__(self, version: _Optional[str] = ...) -> None: ...
 
 class Programme(_message.Message):
     __slots__ = ("name", "version", "currency_code", "time_zone", "source")
@@ -811,11 +929,47 @@ class Programme(_message.Message):
     source: str
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., currency_code: _Optional[str] = ..., time_zone: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
 
+class ProgrammeVersion(_message.Message):
+    __slots__ = ("version", "from_time", "recorded_time")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FROM_TIME_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_TIME_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    from_time: _timestamp_pb2.Timestamp
+    recorded_time: _timestamp_pb2.Timestamp
+    def __init__(self, version: _Optional[str] = ..., from_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class GetProgrammeResponse(_message.Message):
-    __slots__ = ("programme",)
+    __slots__ = ("programme", "from_time", "versions")
     PROGRAMME_FIELD_NUMBER: _ClassVar[int]
+    FROM_TIME_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     programme: Programme
-    def __init__(self, programme: _Optional[_Union[Programme, _Mapping]] = ...) -> None: ...
+    from_time: _timestamp_pb2.Timestamp
+    versions: _containers.RepeatedCompositeFieldContainer[ProgrammeVersion]
+    def __init__(self, programme: _Optional[_Union[Programme, _Mapping]] = ..., from_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., versions: _Optional[_Iterable[_Union[ProgrammeVersion, _Mapping]]] = ...) -> None: ...
+
+class ApplyProgrammeRequest(_message.Message):
+    __slots__ = ("request_id", "document", "from_time")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    FROM_TIME_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    document: str
+    from_time: _timestamp_pb2.Timestamp
+    def __init__(self, request_id: _Optional[str] = ..., document: _Optional[str] = ..., from_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ApplyProgrammeResponse(_message.Message):
+    __slots__ = ("version", "from_time", "causal_token", "replayed")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FROM_TIME_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    from_time: _timestamp_pb2.Timestamp
+    causal_token: str
+    replayed: bool
+    def __init__(self, version: _Optional[str] = ..., from_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class ListPartitionsRequest(_message.Message):
     __slots__ = ()

@@ -48,6 +48,16 @@ class LedgerServiceStub:
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberRequest.SerializeToString,
                 response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberResponse.FromString,
                 _registered_method=True)
+        self.ResignMember = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/ResignMember',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ResignMemberRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ResignMemberResponse.FromString,
+                _registered_method=True)
+        self.RejoinMember = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/RejoinMember',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberResponse.FromString,
+                _registered_method=True)
         self.QuotePurchase = channel.unary_unary(
                 '/loyalty.ledger.v1.LedgerService/QuotePurchase',
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.QuotePurchaseRequest.SerializeToString,
@@ -77,6 +87,16 @@ class LedgerServiceStub:
                 '/loyalty.ledger.v1.LedgerService/RecordReturn',
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordReturnRequest.SerializeToString,
                 response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordReturnResponse.FromString,
+                _registered_method=True)
+        self.RecordActivity = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/RecordActivity',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordActivityRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordActivityResponse.FromString,
+                _registered_method=True)
+        self.RecordMembershipFee = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/RecordMembershipFee',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordMembershipFeeRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordMembershipFeeResponse.FromString,
                 _registered_method=True)
         self.AwardPoints = channel.unary_unary(
                 '/loyalty.ledger.v1.LedgerService/AwardPoints',
@@ -158,6 +178,11 @@ class LedgerServiceStub:
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetProgrammeRequest.SerializeToString,
                 response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetProgrammeResponse.FromString,
                 _registered_method=True)
+        self.ApplyProgramme = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/ApplyProgramme',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ApplyProgrammeRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ApplyProgrammeResponse.FromString,
+                _registered_method=True)
         self.ListPartitions = channel.unary_unary(
                 '/loyalty.ledger.v1.LedgerService/ListPartitions',
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListPartitionsRequest.SerializeToString,
@@ -191,6 +216,22 @@ class LedgerServiceServicer:
 
     def GetMember(self, request, context):
         """Reads one member.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResignMember(self, request, context):
+        """Records that a member left. Its points and debt stay, and lapse as they would; what was bought before may still
+        come back, redemptions may be reversed, and points that are held be captured or released. Nothing new is bought,
+        done, paid or given until it comes back; what happened before it left and comes late still counts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejoinMember(self, request, context):
+        """Records that a member that had left came back. Its joining time stays the first, and there is no sign-up bonus.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,6 +277,21 @@ class LedgerServiceServicer:
     def RecordReturn(self, request, context):
         """Records a return and takes back the points that the purchase gave for it. What is no longer there becomes debt,
         is forgiven, or stops the return: the programme says which.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordActivity(self, request, context):
+        """Records something that a member did and that is no purchase, such as a review, with the points that the programme
+        gives for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordMembershipFee(self, request, context):
+        """Records that a member paid for a membership, and for how long. It gives no points.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -358,7 +414,14 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetProgramme(self, request, context):
-        """Reads the programme in force.
+        """Reads a version of the programme, and when each one holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyProgramme(self, request, context):
+        """Makes another version of the programme hold from an instant on, for all services. Nothing of the past is redrawn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -398,6 +461,16 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberRequest.FromString,
                     response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberResponse.SerializeToString,
             ),
+            'ResignMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResignMember,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ResignMemberRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ResignMemberResponse.SerializeToString,
+            ),
+            'RejoinMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejoinMember,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberResponse.SerializeToString,
+            ),
             'QuotePurchase': grpc.unary_unary_rpc_method_handler(
                     servicer.QuotePurchase,
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.QuotePurchaseRequest.FromString,
@@ -427,6 +500,16 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.RecordReturn,
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordReturnRequest.FromString,
                     response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordReturnResponse.SerializeToString,
+            ),
+            'RecordActivity': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordActivity,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordActivityRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordActivityResponse.SerializeToString,
+            ),
+            'RecordMembershipFee': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordMembershipFee,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordMembershipFeeRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordMembershipFeeResponse.SerializeToString,
             ),
             'AwardPoints': grpc.unary_unary_rpc_method_handler(
                     servicer.AwardPoints,
@@ -508,6 +591,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetProgrammeRequest.FromString,
                     response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetProgrammeResponse.SerializeToString,
             ),
+            'ApplyProgramme': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyProgramme,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ApplyProgrammeRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ApplyProgrammeResponse.SerializeToString,
+            ),
             'ListPartitions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPartitions,
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ListPartitionsRequest.FromString,
@@ -582,6 +670,60 @@ class LedgerService:
             '/loyalty.ledger.v1.LedgerService/GetMember',
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberRequest.SerializeToString,
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResignMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/ResignMember',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ResignMemberRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ResignMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejoinMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/RejoinMember',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -744,6 +886,60 @@ class LedgerService:
             '/loyalty.ledger.v1.LedgerService/RecordReturn',
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordReturnRequest.SerializeToString,
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordReturnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordActivity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/RecordActivity',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordActivityRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordActivityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordMembershipFee(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/RecordMembershipFee',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordMembershipFeeRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RecordMembershipFeeResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1176,6 +1372,33 @@ class LedgerService:
             '/loyalty.ledger.v1.LedgerService/GetProgramme',
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetProgrammeRequest.SerializeToString,
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.GetProgrammeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyProgramme(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/ApplyProgramme',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ApplyProgrammeRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.ApplyProgrammeResponse.FromString,
             options,
             channel_credentials,
             insecure,

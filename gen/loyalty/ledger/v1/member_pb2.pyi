@@ -13,24 +13,32 @@ class MemberStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MEMBER_STATUS_UNSPECIFIED: _ClassVar[MemberStatus]
     MEMBER_STATUS_ACTIVE: _ClassVar[MemberStatus]
+    MEMBER_STATUS_RESIGNED: _ClassVar[MemberStatus]
 MEMBER_STATUS_UNSPECIFIED: MemberStatus
 MEMBER_STATUS_ACTIVE: MemberStatus
+MEMBER_STATUS_RESIGNED: MemberStatus
 
 class Member(_message.Message):
-    __slots__ = ("member_id", "status", "joined_time", "channel", "earning_class", "balance")
+    __slots__ = ("member_id", "status", "joined_time", "channel", "earning_class", "balance", "market", "resigned_time", "rejoined_time")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     JOINED_TIME_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     EARNING_CLASS_FIELD_NUMBER: _ClassVar[int]
     BALANCE_FIELD_NUMBER: _ClassVar[int]
+    MARKET_FIELD_NUMBER: _ClassVar[int]
+    RESIGNED_TIME_FIELD_NUMBER: _ClassVar[int]
+    REJOINED_TIME_FIELD_NUMBER: _ClassVar[int]
     member_id: str
     status: MemberStatus
     joined_time: _timestamp_pb2.Timestamp
     channel: str
     earning_class: str
     balance: Balance
-    def __init__(self, member_id: _Optional[str] = ..., status: _Optional[_Union[MemberStatus, str]] = ..., joined_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., channel: _Optional[str] = ..., earning_class: _Optional[str] = ..., balance: _Optional[_Union[Balance, _Mapping]] = ...) -> None: ...
+    market: str
+    resigned_time: _timestamp_pb2.Timestamp
+    rejoined_time: _timestamp_pb2.Timestamp
+    def __init__(self, member_id: _Optional[str] = ..., status: _Optional[_Union[MemberStatus, str]] = ..., joined_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., channel: _Optional[str] = ..., earning_class: _Optional[str] = ..., balance: _Optional[_Union[Balance, _Mapping]] = ..., market: _Optional[str] = ..., resigned_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rejoined_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Balance(_message.Message):
     __slots__ = ("available_points", "debt_points", "earned_points", "pending_points", "held_points", "redeemed_points", "next_expiry_time", "next_expiry_points")

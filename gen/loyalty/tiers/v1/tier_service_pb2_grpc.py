@@ -40,6 +40,36 @@ class TierServiceStub:
                 request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.GetStandingRequest.SerializeToString,
                 response_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.GetStandingResponse.FromString,
                 _registered_method=True)
+        self.ExplainStanding = channel.unary_unary(
+                '/loyalty.tiers.v1.TierService/ExplainStanding',
+                request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ExplainStandingRequest.SerializeToString,
+                response_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ExplainStandingResponse.FromString,
+                _registered_method=True)
+        self.BatchGetStandings = channel.unary_unary(
+                '/loyalty.tiers.v1.TierService/BatchGetStandings',
+                request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.BatchGetStandingsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.BatchGetStandingsResponse.FromString,
+                _registered_method=True)
+        self.SetTierOverride = channel.unary_unary(
+                '/loyalty.tiers.v1.TierService/SetTierOverride',
+                request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.SetTierOverrideRequest.SerializeToString,
+                response_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.SetTierOverrideResponse.FromString,
+                _registered_method=True)
+        self.ClearTierOverride = channel.unary_unary(
+                '/loyalty.tiers.v1.TierService/ClearTierOverride',
+                request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ClearTierOverrideRequest.SerializeToString,
+                response_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ClearTierOverrideResponse.FromString,
+                _registered_method=True)
+        self.ConfirmAccount = channel.unary_unary(
+                '/loyalty.tiers.v1.TierService/ConfirmAccount',
+                request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ConfirmAccountRequest.SerializeToString,
+                response_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ConfirmAccountResponse.FromString,
+                _registered_method=True)
+        self.PreviewProgramme = channel.unary_unary(
+                '/loyalty.tiers.v1.TierService/PreviewProgramme',
+                request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.PreviewProgrammeRequest.SerializeToString,
+                response_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.PreviewProgrammeResponse.FromString,
+                _registered_method=True)
         self.CountStandings = channel.unary_unary(
                 '/loyalty.tiers.v1.TierService/CountStandings',
                 request_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.CountStandingsRequest.SerializeToString,
@@ -68,6 +98,51 @@ class TierServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainStanding(self, request, context):
+        """Explains a standing line by line: what counts and adds up to the balance, what does not and why, in the order in
+        which it occurred.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetStandings(self, request, context):
+        """Reads the tiers of up to 1,000 members at one instant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTierOverride(self, request, context):
+        """Gives a member a tier, or the benefits of one, by hand, whatever it has earned; it takes the place of an override
+        that is there. Automation goes on beneath it and is shown beside it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearTierOverride(self, request, context):
+        """Ends an override now. A member that has none keeps its standing as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmAccount(self, request, context):
+        """Records that a member confirmed its data, which keeps the account valid together with purchases, and revives a
+        suspended one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewProgramme(self, request, context):
+        """Tells what another version of the programme would do to members if it held from an instant on. Nothing is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CountStandings(self, request, context):
         """Counts members by tier.
         """
@@ -76,7 +151,8 @@ class TierServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListStandings(self, request, context):
-        """Lists everybody who had joined by an instant, once, with the tier held at it; ordered by member id, bytewise.
+        """Lists everybody who is a member at an instant, once, with the tier held at it; ordered by member id, bytewise. What
+        is asked of them narrows the list to an audience.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +172,36 @@ def add_TierServiceServicer_to_server(servicer, server):
                     servicer.GetStanding,
                     request_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.GetStandingRequest.FromString,
                     response_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.GetStandingResponse.SerializeToString,
+            ),
+            'ExplainStanding': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainStanding,
+                    request_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ExplainStandingRequest.FromString,
+                    response_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ExplainStandingResponse.SerializeToString,
+            ),
+            'BatchGetStandings': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetStandings,
+                    request_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.BatchGetStandingsRequest.FromString,
+                    response_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.BatchGetStandingsResponse.SerializeToString,
+            ),
+            'SetTierOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTierOverride,
+                    request_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.SetTierOverrideRequest.FromString,
+                    response_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.SetTierOverrideResponse.SerializeToString,
+            ),
+            'ClearTierOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearTierOverride,
+                    request_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ClearTierOverrideRequest.FromString,
+                    response_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ClearTierOverrideResponse.SerializeToString,
+            ),
+            'ConfirmAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmAccount,
+                    request_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ConfirmAccountRequest.FromString,
+                    response_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ConfirmAccountResponse.SerializeToString,
+            ),
+            'PreviewProgramme': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewProgramme,
+                    request_deserializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.PreviewProgrammeRequest.FromString,
+                    response_serializer=loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.PreviewProgrammeResponse.SerializeToString,
             ),
             'CountStandings': grpc.unary_unary_rpc_method_handler(
                     servicer.CountStandings,
@@ -141,6 +247,168 @@ class TierService:
             '/loyalty.tiers.v1.TierService/GetStanding',
             loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.GetStandingRequest.SerializeToString,
             loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.GetStandingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainStanding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.tiers.v1.TierService/ExplainStanding',
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ExplainStandingRequest.SerializeToString,
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ExplainStandingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetStandings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.tiers.v1.TierService/BatchGetStandings',
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.BatchGetStandingsRequest.SerializeToString,
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.BatchGetStandingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTierOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.tiers.v1.TierService/SetTierOverride',
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.SetTierOverrideRequest.SerializeToString,
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.SetTierOverrideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearTierOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.tiers.v1.TierService/ClearTierOverride',
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ClearTierOverrideRequest.SerializeToString,
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ClearTierOverrideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.tiers.v1.TierService/ConfirmAccount',
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ConfirmAccountRequest.SerializeToString,
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.ConfirmAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewProgramme(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.tiers.v1.TierService/PreviewProgramme',
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.PreviewProgrammeRequest.SerializeToString,
+            loyalty_dot_tiers_dot_v1_dot_tier__service__pb2.PreviewProgrammeResponse.FromString,
             options,
             channel_credentials,
             insecure,

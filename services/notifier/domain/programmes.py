@@ -1,0 +1,30 @@
+"""The versions of the programme, as far as the notifier knows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from services.programme.model import Programme
+from services.programme.versions import Versions
+
+
+class Programmes:
+    """The configured programme, until the ledger was asked; then all versions that it goes by."""
+
+    def __init__(self, configured: Programme) -> None:
+        self.configured = configured
+        self._versions = Versions.only(configured)
+        self.asked = False
+
+    def learn(self, versions: Versions) -> None:
+        """Takes in what the ledger said."""
+        self._versions = versions
+        self.asked = True
+
+    def knows(self, version: str) -> bool:
+        """Whether there is a version of this name."""
+        return self._versions.named(version) is not None
+
+    def at(self, t: datetime) -> Programme:
+        """The programme that holds at an instant."""
+        return self._versions.at(t)
