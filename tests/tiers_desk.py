@@ -89,6 +89,12 @@ class Till:
         )
         return (await self.stub.RecordReturn(request, timeout=SECONDS)).causal_token
 
+    async def void(self, member_id: str, purchase_id: str) -> str:
+        request = ledger_pb.VoidPurchaseRequest(
+            request_id=self._next(), member_id=member_id, purchase_id=purchase_id, reason="mistake"
+        )
+        return (await self.stub.VoidPurchase(request, timeout=SECONDS)).causal_token
+
     async def resign(self, member_id: str, time: datetime) -> str:
         request = ledger_pb.ResignMemberRequest(request_id=self._next(), member_id=member_id, occurred_time=stamp(time))
         return (await self.stub.ResignMember(request, timeout=SECONDS)).causal_token

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.programme import (
-    SINCE_EVER,
     AppliesTo,
     Base,
     CoolOff,

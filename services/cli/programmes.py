@@ -1,4 +1,4 @@
-"""`loyalty programme`: applies another version of the programme, and shows those there are."""
+"""`loyalty programme`: previews and applies another version of the programme, and shows those there are."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from services.cli import installation
 from services.cli.commands import AsJson, Data, interruptible
 from services.cli.errors import CommandError
 from services.cli.installation import DEFAULT_DIRECTORY, Connection
-from services.programme import SINCE_EVER, Programme
+from services.programme import ANNOUNCEMENT_DAYS, SINCE_EVER, Programme
 
 T = TypeVar("T")
 
 # In real time a version that begins now begins once every partition has heard of it.
 _NOW: Final = timedelta(seconds=2)
+# All members are looked at, some thousands a second.
+_PREVIEW_SECONDS: Final = 1800
 
 group = typer.Typer(help="The versions of the programme.", no_args_is_help=True)
 
@@ -30,29 +32,43 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="programme")
 
 
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The programme file.")]
+From = typer.Option(
+    "--from",
+    metavar="TIME",
+    help="From when it holds: an RFC 3339 time, a date (the start of that local day), or now.",
+)
+
+
 @group.command()
-def apply(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The programme file.")],
-    from_: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="TIME",
-            help="From when it holds: an RFC 3339 time, a date (the start of that local day), or now.",
-        ),
-    ],
+def preview(
+    file: File,
+    from_: Annotated[str, From] = "now",
+    members: Annotated[int, typer.Option(help="Look at so many members only; 0: at all.", min=0)] = 0,
     data: Data = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
 ) -> None:
+    """Show what a version of the programme would do to members: who moves, and what their discounts cost.
+
+    Nothing is kept.
+    """
+    there = installation.find(data)
+    wanted = installation.load_programme(file)
+    document = _read(file)
+    with interruptible("interrupted"), installation.running(there.directory) as up:
+        found = _run(_preview(up, wanted, document, from_, members))
+    _show_preview(found, wanted, as_json=as_json)
+
+
+@group.command()
+def apply(file: File, from_: Annotated[str, From], data: Data = DEFAULT_DIRECTORY) -> None:
     """Make a version of the programme hold from an instant on, for all services. The past stays as it was.
 
     The same command again, with the same time, changes nothing.
     """
     there = installation.find(data)
     wanted = installation.load_programme(file)
-    try:
-        document = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{file} cannot be read: {error.strerror}") from None
+    document = _read(file)
     with (
         interruptible("interrupted; the same command, with another time than now, goes on where it was"),
         installation.running(there.directory) as up,
@@ -78,6 +94,13 @@ def show(
     """Print the file of a version."""
     with interruptible("interrupted"):
         sys.stdout.write(_told(data, version).programme.source)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}") from None
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
@@ -111,6 +134,53 @@ async def _apply(up: Connection, wanted: Programme, document: str, text: str) ->
         answer = await call(services.ledger.ApplyProgramme, request)
     said = "was applied before: it holds" if answer.replayed else "holds"
     print(f"{answer.version} {said} from {local(from_time, wanted)} on")
+
+
+async def _preview(up: Connection, wanted: Programme, document: str, text: str, members: int) -> Any:
+    from google.protobuf.timestamp_pb2 import Timestamp
+    from loyalty.tiers.v1 import tier_service_pb2 as tiers
+
+    from services.cli.advancing import read_time
+    from services.cli.remote import call, reach
+
+    request = tiers.PreviewProgrammeRequest(document=document, most_members=members, most_moves=10)
+    if text != "now":
+        from_time = Timestamp()
+        from_time.FromDatetime(read_time(text, wanted))
+        request.from_time.CopyFrom(from_time)
+    async with reach(up) as services:
+        return await call(services.tiers.PreviewProgramme, request, seconds=_PREVIEW_SECONDS)
+
+
+def _show_preview(found: Any, wanted: Programme, *, as_json: bool) -> None:
+    from google.protobuf.json_format import MessageToJson
+    from rich.console import Console
+    from rich.table import Table
+
+    from services.cli.advancing import local
+
+    if as_json:
+        print(MessageToJson(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
+        return
+    at_time = local(_time(found.at_time), wanted)
+    console = Console(highlight=False)
+    console.print(f"{found.version} from {at_time} on, for {found.members:,} members")
+    table = Table("tier", "as it is", "as it would be", box=None, padding=(0, 2))
+    for tier in found.tiers:
+        table.add_row(tier.tier, f"{tier.members_before:,}", f"{tier.members_after:,}")
+    console.print(table)
+    console.print(f"{found.rising:,} would rise, {found.falling:,} would fall")
+    for move in found.moves:
+        console.print(f"  {move.member_id}: {move.from_tier} -> {move.to_tier}", markup=False)
+    before, after = found.discounts_before.minor_units, found.discounts_after.minor_units
+    console.print(
+        f"discounts on what they bought in a year: {wanted.format_money(before)} as it is, "
+        f"{wanted.format_money(after)} as it would be"
+    )
+    if found.losses:
+        console.print(f"It takes something away, and is announced {ANNOUNCEMENT_DAYS} days ahead:")
+        for loss in found.losses:
+            console.print(f"  - {loss}", markup=False)
 
 
 def _list(told: Any, *, as_json: bool) -> None:

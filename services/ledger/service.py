@@ -236,9 +236,7 @@ class Ledger:
         self._committed = Signal()
         self._tail: Tail[Entry] = Tail(tail_length(installation.partitions))
         count = min(lanes, installation.partitions)
-        self.books = Bookkeeping(
-            pool=pool, rules=rules, installation=installation, clock=clock, tail=self._tail
-        )
+        self.books = Bookkeeping(pool=pool, rules=rules, installation=installation, clock=clock, tail=self._tail)
         self._lanes = [
             Lane(
                 dsn=dsn,

@@ -45,19 +45,23 @@ class TiersClient:
             stream.cancel()
 
 
+_RESTORING = (tier_service_pb2.CHANGE_REASON_CORRECTED, tier_service_pb2.CHANGE_REASON_REVIVED)
+
+
 def _change(change: tier_service_pb2.TierChange) -> TierChange:
     return TierChange(
         partition=change.partition,
         offset=change.offset,
         member_id=change.member_id,
-        from_tier_number=change.from_tier_number,
-        from_tier=change.from_tier,
-        to_tier_number=change.to_tier_number,
-        to_tier=change.to_tier,
+        from_tier_number=change.from_benefits_tier_number,
+        from_tier=change.from_benefits_tier,
+        to_tier_number=change.to_benefits_tier_number,
+        to_tier=change.to_benefits_tier,
         balance_minor_units=change.balance.minor_units,
         changed_time=change.changed_time.ToDatetime(tzinfo=UTC),
         cause_offset=change.ledger_offset if change.WhichOneof("cause") == "ledger_offset" else None,
         programme_version=change.programme_version,
+        restores=change.reason in _RESTORING,
     )
 
 

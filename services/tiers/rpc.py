@@ -85,7 +85,9 @@ _LINES: Mapping[FactKind, Any] = {
         FactKind.ACTIVITY,
     )
 }
-_NOT_COUNTED: Mapping[NotCounted, Any] = {reason: pb.NotCountedReason.Value(f"NOT_COUNTED_REASON_{reason.name}") for reason in NotCounted}
+_NOT_COUNTED: Mapping[NotCounted, Any] = {
+    reason: pb.NotCountedReason.Value(f"NOT_COUNTED_REASON_{reason.name}") for reason in NotCounted
+}
 
 
 class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
@@ -464,9 +466,10 @@ def _change(versions: Versions, stored: StoredChange) -> pb.TierChange:
         reason=_REASONS[change.reason],
         from_benefits_tier_number=change.from_benefits_number,
         to_benefits_tier_number=change.to_benefits_number,
+        from_benefits_tier=_name(before, change.from_benefits_number),
         to_benefits_tier=_name(programme, change.to_benefits_number),
         corrects_sequence=change.corrects,
-        **_measured(programme.market(""), change.balance, "balance", "balance_count"),
+        **_measured(programme.market(stored.market), change.balance, "balance", "balance_count"),
     )
     if change.cause_offset is not None:
         message.ledger_offset = change.cause_offset

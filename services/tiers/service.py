@@ -572,6 +572,7 @@ class Tiers:
             StoredChange(
                 tier_change=change,
                 programme_version=self.versions.at(change.change.changed_time).version,
+                market=effects.states[change.partition, change.member_id].carried.market,
             )
             for change in effects.changes
         ]

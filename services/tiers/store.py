@@ -79,6 +79,8 @@ class StoredChange:
 
     tier_change: TierChange
     programme_version: str
+    market: str
+    """The member's: its balance is in the money of that."""
 
     @property
     def partition(self) -> int:
@@ -560,6 +562,7 @@ def _change(row: Any) -> StoredChange:
             ledger_offset_processed=row["ledger_offset_processed"],
         ),
         programme_version=row["programme_version"],
+        market=row["market"],
     )
 
 

@@ -1,4 +1,4 @@
-"""`make bench`: the speed of the ledger beside its references (docs/benchmarks.md)."""
+"""`make bench`: the speed of the services beside their references (docs/benchmarks.md)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 
 from services import programme
 from services.ledger.config import Config
-from tests.benchmarks.figures import DATABASE, FULL_PARTS, PARTS, Bench, heads, join
+from tests.benchmarks import tiers
+from tests.benchmarks.figures import DATABASE, FULL_PARTS, Bench, heads, join
+from tests.benchmarks.figures import PARTS as LEDGER_PARTS
 from tests.benchmarks.results import Figure, Results
-from tests.benchmarks.sizes import ORDINARY, SMOKE
+from tests.benchmarks.sizes import FULL, ORDINARY, SMOKE
 from tests.benchmarks.stack import PARTITIONS, PROGRAMME, ROOT, BenchmarkError, machine, running_stack
+
+PARTS = {**LEDGER_PARTS, **tiers.PARTS}
 
 # Above this others work on the machine, and figures say little.
 _BUSY = 0.5
@@ -34,10 +39,12 @@ def main() -> int:
     parser.add_argument("--only", help="these parts alone, with commas: " + ", ".join([*PARTS, *FULL_PARTS]))
     options = parser.parse_args()
     parts = {**PARTS, **FULL_PARTS}
-    chosen = options.only.split(",") if options.only else list(parts if options.full else PARTS)
-    if unknown := set(chosen) - parts.keys():
-        parser.error(f"there is no part {', '.join(sorted(unknown))}")
-    sizes = SMOKE if options.smoke else ORDINARY
+    asked = options.only.split(",") if options.only else list(parts if options.full else PARTS)
+    # `tiers` are all of its parts.
+    chosen = [part for name in asked for part in parts if name in (part, part.partition(".")[0])]
+    if unknown := [name for name in asked if not any(name in (part, part.partition(".")[0]) for part in parts)]:
+        parser.error(f"there is no part {', '.join(unknown)}")
+    sizes = SMOKE if options.smoke else FULL if options.full else ORDINARY
     console = Console(width=_WIDTH)
     before = machine()
     if before["load_before"] > _BUSY:
@@ -48,6 +55,7 @@ def main() -> int:
         console.print(f"[dim]{time.monotonic() - began:6.0f} s[/dim]  {text}")
 
     figures: list[Figure] = []
+    notes: dict[str, Any] = {}
     try:
         with running_stack() as stack:
             database = stack.database_settings()
@@ -55,7 +63,9 @@ def main() -> int:
             with stack.ledger(DATABASE) as ledger:
                 say(f"{sizes.members:,} members join")
                 join(stack, ledger, sizes)
-                bench = Bench(stack=stack, sizes=sizes, ledger=ledger, joined=heads(stack, ledger), say=say)
+                bench = Bench(
+                    stack=stack, sizes=sizes, ledger=ledger, joined=heads(stack, ledger), say=say, notes=notes
+                )
                 for name in chosen:
                     say(name)
                     figures += parts[name](bench)
@@ -79,6 +89,7 @@ def main() -> int:
             "lanes": next(one.default for one in dataclasses.fields(Config) if one.name == "lanes"),
             "sizes": dataclasses.asdict(sizes),
             "database": database,
+            **notes,
         },
     )
     path = ROOT / "bench" / ("smoke.json" if options.smoke else "results.json")

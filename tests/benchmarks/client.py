@@ -1,4 +1,4 @@
-"""The load: one job in a process of its own, `python -m tests.benchmarks.client`, the job as JSON on standard input.
+"""The load: one task in a process of its own, `python -m tests.benchmarks.client`, the task as JSON on standard input.
 
 Every job is counted: it makes its requests before the clock starts, sends them, and ends. The same client, message for
 message, measures the ledger and its references; it has one connection, no interceptor and no retries. An answer that
@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from tests.benchmarks.purchases import joinings, past_days, purchases
 from tests.benchmarks.results import percentile
 
 _CONNECT_SECONDS = 60.0
-_CALL_SECONDS = 60.0
+CALL_SECONDS = 60.0
 _STREAM_SECONDS = 600.0
 # More calls under way than this, and the load is none that the server can bear.
 _MOST_UNDER_WAY = 2_000
@@ -67,8 +67,17 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A job over one connection to a server; `seed` makes the requests' ids.
+class Task:
+    """What a process of its own does: the module of its class, run as a program."""
+
+    async def run(self) -> Measured:
+        """Does it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Task):
+    """A task over one connection to a server; `seed` makes the requests' ids.
 
     `authorization` goes with every call. `tls`: the files of a certificate, its key and the authority; where they are
     there the server is one with certificates.
@@ -78,10 +87,6 @@ class Job:
     authorization: str
     tls: Sequence[str] = ()
     seed: int = 0
-
-    async def run(self) -> Measured:
-        """Does it."""
-        raise NotImplementedError
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -118,10 +123,10 @@ class Calls(Job):
         """Measures the time of the whole and of each call."""
         requests = _encoded(purchases(self.seed, self.count, members=self.members, member=self.member))
         answer = pb.RecordPurchaseRequest if self.echo else pb.RecordPurchaseResponse
-        check = _take if self.echo else _check_answer
+        check = take if self.echo else check_answer
         async with self.connected() as channel:
-            call = _unary(channel, "RecordPurchase", answer)
-            return await _call_all(call, requests, self.in_flight, self.metadata, check)
+            call = unary(channel, "RecordPurchase", answer)
+            return await call_all(call, requests, self.in_flight, self.metadata, check)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +140,8 @@ class Balances(Job):
         """Measures the time of each call."""
         requests = [pb.GetBalanceRequest(member_id=self.member).SerializeToString()] * self.count
         async with self.connected() as channel:
-            call = _unary(channel, "GetBalance", pb.GetBalanceResponse)
-            return await _call_all(call, requests, 1, self.metadata, _take)
+            call = unary(channel, "GetBalance", pb.GetBalanceResponse)
+            return await call_all(call, requests, 1, self.metadata, take)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,24 +158,14 @@ class Paced(Job):
     async def run(self) -> Measured:
         """Measures the time of each call."""
         requests = _encoded(purchases(self.seed, int(self.rate * self.seconds), members=self.members))
-        took: list[float] = []
-        async with self.connected() as channel, asyncio.TaskGroup() as tasks:
-            call = _unary(channel, "RecordPurchase", pb.RecordPurchaseResponse)
+        async with self.connected() as channel:
+            call = unary(channel, "RecordPurchase", pb.RecordPurchaseResponse)
 
-            async def send(request: bytes, due: float) -> None:
-                _check_answer(await call(request, timeout=_CALL_SECONDS, metadata=self.metadata))
-                took.append(time.perf_counter() - due)
+            async def send(request: bytes, due: float) -> float:
+                check_answer(await call(request, timeout=CALL_SECONDS, metadata=self.metadata))
+                return time.perf_counter() - due
 
-            began = time.perf_counter()
-            for number, request in enumerate(requests):
-                due = began + number / self.rate
-                if due > time.perf_counter():
-                    # No shorter than the event loop's timer, so that waiting takes no time of the server's.
-                    await asyncio.sleep(max(due - time.perf_counter(), 0.001))
-                if number - len(took) > _MOST_UNDER_WAY:
-                    raise LoadError(f"{self.rate:,.0f} calls a second are more than the server bears")
-                tasks.create_task(send(request, due))
-        return _measured(took, time.perf_counter() - began)
+            return await paced(requests, self.rate, send)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +235,7 @@ class Stream(Job):
             for writes in _cut((pb.Write(record_purchase=purchase) for purchase in bought), self.size)
         ]
         answer = pb.RecordStreamRequest if self.echo else pb.RecordStreamResponse
-        check = _take if self.echo else _check_outcomes
+        check = take if self.echo else _check_outcomes
         room = asyncio.Semaphore(max(self.unanswered // self.size, 1))
         async with self.connected() as channel:
             method: Any = channel.stream_stream(f"/{SERVICE}/RecordStream", None, answer.FromString)
@@ -292,13 +287,13 @@ class Heads(Job):
     async def run(self) -> Measured:
         """Reads the last offset of each partition."""
         async with self.connected() as channel:
-            call = _unary(channel, "ListPartitions", pb.ListPartitionsResponse)
-            response = await call(b"", timeout=_CALL_SECONDS, metadata=self.metadata)
+            call = unary(channel, "ListPartitions", pb.ListPartitionsResponse)
+            response = await call(b"", timeout=CALL_SECONDS, metadata=self.metadata)
         return Measured(heads={str(one.partition): one.last_offset for one in response.partitions})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
+class Copy(Task):
     """The same entries by COPY, over one connection, into the same table of another database.
 
     What stands in the log up to the offsets `before` is brought over first, untimed, so that both tables are alike;
@@ -350,26 +345,46 @@ async def _copy(connection: Any, rows: Sequence[Any], size: int) -> None:
         await connection.copy_records_to_table("entries", schema_name="ledger", records=some)
 
 
-def _unary(channel: grpc.aio.Channel, method: str, answer: type[Any]) -> Any:
-    """A method of the ledger, whose requests are encoded already."""
-    return channel.unary_unary(f"/{SERVICE}/{method}", None, answer.FromString)
+def unary(channel: grpc.aio.Channel, method: str, answer: type[Any], service: str = SERVICE) -> Any:
+    """A method of the ledger, or of another service, whose requests are encoded already."""
+    return channel.unary_unary(f"/{service}/{method}", None, answer.FromString)
 
 
-async def _call_all(
+async def paced(requests: Iterable[bytes], rate: float, send: Callable[[bytes, float], Awaitable[float]]) -> Measured:
+    """Sends each request when it is due, so many a second; `send` gets that instant, and says how long it took."""
+    took: list[float] = []
+
+    async def sending(request: bytes, due: float) -> None:
+        took.append(await send(request, due))
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for number, request in enumerate(requests):
+            due = began + number / rate
+            if due > time.perf_counter():
+                # No shorter than the event loop's timer, so that waiting takes no time of the server's.
+                await asyncio.sleep(max(due - time.perf_counter(), 0.001))
+            if number - len(took) > _MOST_UNDER_WAY:
+                raise LoadError(f"{rate:,.0f} calls a second are more than the server bears")
+            tasks.create_task(sending(request, due))
+    return measured(took, time.perf_counter() - began)
+
+
+async def call_all(
     call: Any,
     requests: Iterable[bytes],
     in_flight: int,
     metadata: tuple[tuple[str, str], ...],
     check: Callable[[Any], None],
 ) -> Measured:
-    """Makes all calls, so many at a time."""
+    """Makes all calls, so many at a time; `check` looks at each answer."""
     waiting = iter(requests)
     took: list[float] = []
 
     async def caller() -> None:
         for request in waiting:
             sent = time.perf_counter()
-            answer = await call(request, timeout=_CALL_SECONDS, metadata=metadata)
+            answer = await call(request, timeout=CALL_SECONDS, metadata=metadata)
             took.append(time.perf_counter() - sent)
             check(answer)
 
@@ -377,7 +392,7 @@ async def _call_all(
     async with asyncio.TaskGroup() as tasks:
         for _ in range(in_flight):
             tasks.create_task(caller())
-    return _measured(took, time.perf_counter() - began)
+    return measured(took, time.perf_counter() - began)
 
 
 async def _record(job: Job, writes: Iterable[pb.Write], size: int, in_flight: int) -> Measured:
@@ -386,12 +401,13 @@ async def _record(job: Job, writes: Iterable[pb.Write], size: int, in_flight: in
     count = sum(len(batch.writes) for batch in batches)
     requests = _encoded(batches)
     async with job.connected() as channel:
-        call = _unary(channel, "BatchRecord", pb.BatchRecordResponse)
-        measured = await _call_all(call, requests, in_flight, job.metadata, _check_outcomes)
-    return dataclasses.replace(measured, done=count)
+        call = unary(channel, "BatchRecord", pb.BatchRecordResponse)
+        answered = await call_all(call, requests, in_flight, job.metadata, _check_outcomes)
+    return dataclasses.replace(answered, done=count)
 
 
-def _measured(took: Sequence[float], seconds: float) -> Measured:
+def measured(took: Sequence[float], seconds: float) -> Measured:
+    """Calls that took so many seconds each, in so many all together."""
     return Measured(
         done=len(took),
         seconds=seconds,
@@ -414,11 +430,12 @@ def _cursors(offsets: dict[str, int]) -> list[Any]:
     return [PartitionOffset(partition=int(partition), offset=offset) for partition, offset in offsets.items()]
 
 
-def _take(answer: Any) -> None:
+def take(answer: Any) -> None:
     """Takes the answer as it is."""
 
 
-def _check_answer(answer: pb.RecordPurchaseResponse) -> None:
+def check_answer(answer: pb.RecordPurchaseResponse) -> None:
+    """Raises LoadError where it is none of a new purchase."""
     if answer.replayed or not answer.receipt.offset:
         raise LoadError(f"a purchase was not recorded as new: {answer}")
 
@@ -430,23 +447,17 @@ def _check_outcomes(answer: Any) -> None:
             raise LoadError(f"a write was not recorded as new: {outcome}")
 
 
-AnyJob = Job | Copy
-_JOBS: dict[str, type[AnyJob]] = {
-    kind.__name__: kind for kind in (Calls, Balances, Paced, Batches, Joining, History, Stream, Feed, Heads, Copy)
-}
+def to_json(task: Task) -> str:
+    """A task as it is handed to the process."""
+    return json.dumps({"kind": type(task).__name__, **dataclasses.asdict(task)})
 
 
-def to_json(job: AnyJob) -> str:
-    """A job as it is handed to the process."""
-    return json.dumps({"kind": type(job).__name__, **dataclasses.asdict(job)})
-
-
-def main() -> None:
-    """Does the job and prints what was measured as JSON."""
+def main(*kinds: type[Task]) -> None:
+    """Does the task, one of these kinds, and prints what was measured as JSON."""
     said = json.load(sys.stdin)
-    job = _JOBS[said.pop("kind")](**said)
-    print(json.dumps(dataclasses.asdict(uvloop.run(job.run()))))
+    task = {kind.__name__: kind for kind in kinds}[said.pop("kind")](**said)
+    print(json.dumps(dataclasses.asdict(uvloop.run(task.run()))))
 
 
 if __name__ == "__main__":
-    main()
+    main(Calls, Balances, Paced, Batches, Joining, History, Stream, Feed, Heads, Copy)

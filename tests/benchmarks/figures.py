@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.benchmarks.client import (
     Balances,
@@ -45,6 +46,8 @@ class Bench:
     joined: dict[str, int]
     say: Callable[[str], None]
     seeds: Iterator[int] = field(default_factory=lambda: itertools.count(time.time_ns()))
+    # What is told beside the figures.
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def calls(self, server: Server, count: int, *, echo: bool = False) -> Measured:
         """RecordPurchase of members taken at random, many at a time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,17 @@ class Sizes:
     few_entries: int = 10
     member_calls: int = 300
     member_rounds: int = 5
+    # Tiers: how long a log they catch up with, how often a second somebody buys and looks, how many members there are.
+    tiers_log_purchases: int = 100_000
+    visible_rate: int = 500
+    standing_members: int = 100_000
+    standing_purchases: int = 20
+    # Different histories; other members have the same ones.
+    standing_histories: int = 2_000
+    due_members: int = 300_000
+    due_at_once: int = 1_000
+    company_purchases: int = 200_000
+    company_calls: int = 1_000
     # FULL.
     log_entries: int = 5_000_000
     memory_seconds: int = 600
@@ -37,6 +48,8 @@ class Sizes:
 
 
 ORDINARY = Sizes()
+
+FULL = replace(ORDINARY, standing_members=1_000_000, due_members=10_000_000)
 
 # To see that all of it runs; its figures mean nothing.
 SMOKE = Sizes(
@@ -50,6 +63,14 @@ SMOKE = Sizes(
     stream_messages=((1, 200), (100, 4)),
     many_entries=1_000,
     member_calls=20,
+    tiers_log_purchases=600,
+    visible_rate=50,
+    standing_members=640,
+    standing_histories=160,
+    due_members=3_000,
+    due_at_once=50,
+    company_purchases=3_000,
+    company_calls=50,
     log_entries=5_000,
     memory_seconds=6,
     memory_first_seconds=2,

@@ -31,7 +31,7 @@ from services.cli.processes import last_lines, tied
 from services.cli.token_keys import TokenKeys
 from services.runtime.identity import bearer
 from services.runtime.migrations import migrate
-from tests.benchmarks.client import AnyJob, Measured, to_json
+from tests.benchmarks.client import Measured, Task, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMME = ROOT / "programmes" / "retail-demo.yaml"
@@ -59,8 +59,15 @@ class Server:
 
     def memory_mib(self) -> float:
         """What the process holds of the machine's memory (its resident set)."""
+        return self._mib("VmRSS:")
+
+    def peak_memory_mib(self) -> float:
+        """The most that it has held."""
+        return self._mib("VmHWM:")
+
+    def _mib(self, name: str) -> float:
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
-        kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
+        kib = next(line.split()[1] for line in status.splitlines() if line.startswith(name))
         return int(kib) / 1024
 
 
@@ -79,11 +86,23 @@ class Stack:
         self._token_keys = TokenKeys(folder, run=folder / "run")
         self._numbers = itertools.count(1)
 
-    def create_database(self, name: str) -> None:
-        """A database, migrated, with nothing in it."""
+    def create_database(self, name: str, *, service: str = "ledger") -> None:
+        """A database, migrated for a service, with nothing in it."""
         self.cluster.create_database(name)
-        migrations = ROOT / "services" / "ledger" / "sql" / "migrations"
-        asyncio.run(migrate(self.cluster.dsn(OWNER, database=name), "ledger", migrations))
+        migrations = ROOT / "services" / service / "sql" / "migrations"
+        asyncio.run(migrate(self.cluster.dsn(OWNER, database=name), service, migrations))
+
+    def vacuum(self, database: str) -> None:
+        """Does to a database at once what autovacuum would have done by and by."""
+
+        async def work() -> None:
+            connection = await asyncpg.connect(self.cluster.dsn(OWNER, database=database))
+            try:
+                await connection.execute("VACUUM (ANALYZE)")
+            finally:
+                await connection.close()
+
+        asyncio.run(work())
 
     def database_settings(self) -> dict[str, str]:
         """The settings of the database; raises BenchmarkError where a commit would not be durable."""
@@ -101,9 +120,9 @@ class Stack:
             raise BenchmarkError(f"the database is not durable: {', '.join(off)} is not on")
         return told
 
-    def dsn(self, database: str) -> str:
-        """The address of a database for the ledger's role."""
-        return self.cluster.dsn("loyalty_ledger", database=database)
+    def dsn(self, database: str, *, service: str = "ledger") -> str:
+        """The address of a database for a service's role."""
+        return self.cluster.dsn(f"loyalty_{service}", database=database)
 
     @contextlib.contextmanager
     def ledger(self, database: str, *, known: bool = False) -> Iterator[Server]:
@@ -121,6 +140,17 @@ class Stack:
             yield made
 
     @contextlib.contextmanager
+    def tiers(self, database: str, ledger: Server) -> Iterator[Server]:
+        """Tiers over a database, behind a ledger."""
+        about = {
+            **self._about(database),
+            "LOYALTY_DATABASE_URL": self.dsn(database, service="tiers"),
+            "LOYALTY_LEDGER_ADDRESS": ledger.door["address"],
+        }
+        with self._running(f"tiers-{database}", "services.tiers", "serve", environment=about) as made:
+            yield made
+
+    @contextlib.contextmanager
     def echo(self) -> Iterator[Server]:
         """The bare echo."""
         with self._running("echo", "tests.benchmarks.echo") as made:
@@ -133,11 +163,11 @@ class Stack:
         with self._running("one-by-one", "tests.benchmarks.one_by_one", environment=about) as made:
             yield made
 
-    def run(self, job: AnyJob) -> Measured:
-        """Lets a process of its own do a job."""
+    def run(self, task: Task) -> Measured:
+        """Lets a process of its own do a task."""
         done = subprocess.run(
-            tied([sys.executable, "-m", "tests.benchmarks.client"], death_signal=signal.SIGTERM),
-            input=to_json(job).encode(),
+            tied([sys.executable, "-m", type(task).__module__], death_signal=signal.SIGTERM),
+            input=to_json(task).encode(),
             stdout=subprocess.PIPE,
             cwd=ROOT,
             timeout=_JOB_SECONDS,
@@ -145,7 +175,7 @@ class Stack:
         )
         if done.returncode != 0:
             logs = "\n".join(f"{log.name}: {last_lines(log, 3)}" for log in sorted(self._log.glob("*.out")))
-            raise BenchmarkError(f"the job {type(job).__name__} failed, see above; the servers said last:\n{logs}")
+            raise BenchmarkError(f"the task {type(task).__name__} failed, see above; the servers said last:\n{logs}")
         return Measured(**json.loads(done.stdout))
 
     def check(self, database: str) -> None:

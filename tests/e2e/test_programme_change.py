@@ -41,6 +41,10 @@ def test_a_folder_changes_its_programme_and_goes_on(folder: Path) -> None:
     started = loyalty("up", *data, "--programme", str(folder / "1.yaml"), "--port", "0", "--detach")
     assert started.returncode == 0, started.stderr
 
+    preview = loyalty("programme", "preview", str(folder / "2.yaml"), *data)
+    assert preview.returncode == 0, preview.stderr
+    assert preview.stdout.startswith(f"{second} from 20")
+    assert "for 0 members" in preview.stdout
     applied = loyalty("programme", "apply", str(folder / "2.yaml"), "--from", "now", *data)
     assert applied.returncode == 0, applied.stderr
     assert applied.stdout.startswith(f"{second} holds from 20")

@@ -260,7 +260,7 @@ def evaluated(versions: Versions, history: History, at_time: datetime) -> Standi
         return None
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     versions=any_versions,
     moments=many_moments,
@@ -604,7 +604,7 @@ def contents(tables: Tables) -> dict[MemberKey, list[Change]]:
 two_members = st.tuples(st.lists(moments, max_size=8), st.lists(moments, max_size=8))
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(versions=any_versions, lines=st.tuples(two_members, two_members), chance=st.integers(0, 2**32).map(Random))
 def test_however_partitions_interleave_each_member_changes_alike_and_numbers_have_no_gap(
     versions: Versions, lines: tuple[Sequence[list[Moment]], Sequence[list[Moment]]], chance: Random

@@ -91,7 +91,7 @@ class Rewards:
         return [
             self._reward(programme, campaign, change)
             for change in changes
-            if change.to_tier_number > change.from_tier_number
+            if change.reaches
             for programme in [self._programmes.at(change.changed_time)]
             for campaign in _reached(programme, change.to_tier_number)
         ]

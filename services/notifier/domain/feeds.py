@@ -63,7 +63,10 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierChange:
-    """A member's tier changed. `balance_minor_units` decided it; `cause_offset` is None where time alone caused it."""
+    """The tier whose benefits a member has changed; number 0 and no name: none are in force.
+
+    `balance_minor_units` decided it; `cause_offset` is None where time alone or staff caused it.
+    """
 
     partition: int
     offset: int
@@ -77,6 +80,13 @@ class TierChange:
     cause_offset: int | None
     # The version of the programme that decided it; empty in what an older release made.
     programme_version: str = ""
+    # Whether it puts right what should never have been otherwise, or gives back what a suspension took.
+    restores: bool = False
+
+    @property
+    def reaches(self) -> bool:
+        """Whether a tier is reached by it: the next one up, and not one by another name or one held before."""
+        return self.to_tier_number > self.from_tier_number and self.to_tier != self.from_tier and not self.restores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

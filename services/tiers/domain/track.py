@@ -316,7 +316,9 @@ def step(
         if history is None:
             raise HistoryNeededError
         return _reweigh(versions, state, event, agenda, history, starts)
-    if state.next_due is not None and state.next_due <= until:
+    # Who asks again with the history hands over the same agenda.
+    is_changed = isinstance(event, Happened) and event.fact.occurred_time < state.as_of
+    if is_changed or (state.next_due is not None and state.next_due <= until):
         agenda = agenda.copy()
     track = Track.of(versions, state, agenda)
     track.pass_time(until)
@@ -325,22 +327,30 @@ def step(
     fact, not_before = event.fact, event.not_before
     late = fact.occurred_time < track.as_of
     if late and not _mends(track, fact):
-        if history is None:
-            raise HistoryNeededError
-        passed = track.stepped()
-        redrawn = _redraw(versions, passed.state, history, max(until, track.as_of), fact)
-        return redrawn._replace(changes=(*passed.changes, *redrawn.changes))
+        return _hear_late(versions, track.stepped(), history, until, fact)
+    passed = track.stepped() if late else None
+    corrects = _corrected(passed.state, fact) if passed is not None else 0
     # What it changes of the past is told as one change of now.
     track.silent_before = not_before
-    corrects = _corrected(track, fact)
     movement = track.take(fact)
-    track.settle(Reason.CORRECTED if corrects else REASONS[fact.kind], fact, corrects)
+    track.settle(REASONS[fact.kind], fact, corrects)
     if track.as_of < not_before:
         track.pass_time(not_before)
         track.tell(not_before, REASONS[fact.kind], fact, corrects)
+    if passed is not None and len(track.changes) > len(passed.changes):
+        # Since when the tier would have been held, and whether it ever should have been lost, tells the history alone.
+        return _hear_late(versions, passed, history, until, fact)
     stepped = track.stepped(movement)
     forgets = fact.kind is FactKind.REJOINED and track.policy.rejoining is Rejoining.LATEST
     return stepped._replace(redrawn=()) if forgets else stepped
+
+
+def _hear_late(versions: Versions, passed: Stepped, history: History | None, until: datetime, fact: Fact) -> Stepped:
+    """What is late, after what was due: the standing as the whole history has it."""
+    if history is None:
+        raise HistoryNeededError
+    redrawn = _redraw(versions, passed.state, history, max(until, passed.state.as_of), fact)
+    return redrawn._replace(changes=(*passed.changes, *redrawn.changes))
 
 
 def replay(versions: Versions, history: History, until: datetime) -> Track:
@@ -363,7 +373,9 @@ def _redraw(versions: Versions, state: MemberState, history: History, until: dat
     track = replay(versions, history, until)
     corrects = _corrected(state, fact)
     track.goes_on_from(state, until)
-    track.tell(until, Reason.CORRECTED if corrects else REASONS[fact.kind], fact, corrects)
+    # A tier that was held before should never have been lost; any other is reached now.
+    restored = corrects and track.since_time < fact.occurred_time
+    track.tell(until, Reason.CORRECTED if restored else REASONS[fact.kind], fact, corrects)
     stepped = track.stepped(track.weigh(fact))
     anew = fact.kind is FactKind.REJOINED
     return stepped._replace(redrawn=tuple(track.movements())) if anew else stepped
@@ -406,9 +418,12 @@ def _reweigh(
     return stepped._replace(changes=changes, redrawn=redrawn)
 
 
-def _corrected(told: MemberState | Track, fact: Fact) -> int:
+def _corrected(told: MemberState, fact: Fact) -> int:
     """The change that something heard of late would have kept from happening, or made otherwise."""
-    return told.sequence if fact.occurred_time < min(told.as_of, told.since_time) else 0
+    changed, validity = told.since_time, told.validity if isinstance(told, Track) else told.carried.validity
+    if validity is not None and validity.suspended:
+        changed = max(changed, validity.end_time)
+    return told.sequence if fact.occurred_time < min(told.as_of, changed) else 0
 
 
 def _mends(track: Track, fact: Fact) -> bool:
@@ -523,7 +538,10 @@ class Track:
     def _enter(self, version: int) -> None:
         self.version = version
         self.market = self._versions[version].programme.market(self._market_key)
-        self.policy: TierPolicy = self.market.tiers
+        policy: TierPolicy = self.market.tiers
+        self.policy = policy
+        self._keeps = any(level.keep_threshold is not None for level in policy.levels)
+        self._holds_back = policy.cool_off is not None and policy.cool_off.applies_to is AppliesTo.BENEFITS
 
     def stepped(self, movement: Movement | None = None) -> Stepped:
         """Where it stands, and what it told on the way."""
@@ -563,6 +581,8 @@ class Track:
 
     def next_due(self) -> datetime | None:
         """When something is due next, another version of the programme aside."""
+        if self.override is None and self.cycle is None and self.validity is None and not self.fees:
+            return self._agenda.next()
         instants = [self._agenda.next()]
         if self.override is not None:
             instants.append(self.override.until_time)
@@ -770,7 +790,7 @@ class Track:
         reached = self.policy.level_for(balance).number
         if self.policy.retention is not None:
             return max(reached, level)
-        return max(reached, self.policy.level_kept(balance, level).number)
+        return max(reached, self.policy.level_kept(balance, level).number) if self._keeps else reached
 
     def _begin_cycle(self, at: datetime, reached_with: int, reached_from: int) -> None:
         retention = self.policy.retention

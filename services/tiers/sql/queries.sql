@@ -340,10 +340,10 @@ JOIN tiers.movements AS m
 GROUP BY m.partition, m.member_id;
 
 -- name: read_changes
--- Up to $4 changes after and up to these offsets, each partition's in order.
+-- Up to $4 changes after and up to these offsets, each partition's in order, with the member's market.
 SELECT c.partition, c.change_offset, c.member_id, c.sequence, c.reason, c.from_tier_number, c.to_tier_number,
     c.from_benefits_number, c.to_benefits_number, c.balance, c.changed_time, c.cause_offset, c.cause_number, c.corrects,
-    c.ledger_offset_processed, c.programme_version
+    c.ledger_offset_processed, c.programme_version, coalesce(s.carried::jsonb ->> 'market', '') AS market
 FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS w(partition, after, until)
 CROSS JOIN LATERAL (
     SELECT *
@@ -352,6 +352,7 @@ CROSS JOIN LATERAL (
     ORDER BY t.change_offset
     LIMIT $4::bigint
 ) AS c
+LEFT JOIN tiers.standings AS s ON s.partition = c.partition AND s.member_id = c.member_id
 ORDER BY c.partition, c.change_offset
 LIMIT $4::bigint;
 
@@ -379,12 +380,13 @@ FROM tiers.decisions
 ORDER BY partition, number;
 
 -- name: all_changes
--- For the check: all changes, each partition's in order.
-SELECT partition, change_offset, member_id, sequence, reason, from_tier_number, to_tier_number, from_benefits_number,
-    to_benefits_number, balance, changed_time, cause_offset, cause_number, corrects, ledger_offset_processed,
-    programme_version
-FROM tiers.tier_changes
-ORDER BY partition, change_offset;
+-- For the check: all changes, each partition's in order, with the member's market.
+SELECT c.partition, c.change_offset, c.member_id, c.sequence, c.reason, c.from_tier_number, c.to_tier_number,
+    c.from_benefits_number, c.to_benefits_number, c.balance, c.changed_time, c.cause_offset, c.cause_number, c.corrects,
+    c.ledger_offset_processed, c.programme_version, coalesce(s.carried::jsonb ->> 'market', '') AS market
+FROM tiers.tier_changes AS c
+LEFT JOIN tiers.standings AS s ON s.partition = c.partition AND s.member_id = c.member_id
+ORDER BY c.partition, c.change_offset;
 
 -- name: all_outbox
 -- For the check: all earning classes that wait.

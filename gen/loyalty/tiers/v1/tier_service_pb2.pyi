@@ -542,7 +542,7 @@ class StreamTierChangesRequest(_message.Message):
     def __init__(self, after: _Optional[_Iterable[_Union[_log_pb2.PartitionOffset, _Mapping]]] = ..., follow: _Optional[bool] = ...) -> None: ...
 
 class TierChange(_message.Message):
-    __slots__ = ("partition", "offset", "member_id", "sequence", "from_tier_number", "from_tier", "to_tier_number", "to_tier", "balance", "changed_time", "ledger_offset", "due_time", "decision", "ledger_offset_processed", "programme_version", "reason", "from_benefits_tier_number", "to_benefits_tier_number", "to_benefits_tier", "corrects_sequence", "balance_count")
+    __slots__ = ("partition", "offset", "member_id", "sequence", "from_tier_number", "from_tier", "to_tier_number", "to_tier", "balance", "changed_time", "ledger_offset", "due_time", "decision", "ledger_offset_processed", "programme_version", "reason", "from_benefits_tier_number", "to_benefits_tier_number", "to_benefits_tier", "corrects_sequence", "balance_count", "from_benefits_tier")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -564,6 +564,7 @@ class TierChange(_message.Message):
     TO_BENEFITS_TIER_FIELD_NUMBER: _ClassVar[int]
     CORRECTS_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     BALANCE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FROM_BENEFITS_TIER_FIELD_NUMBER: _ClassVar[int]
     partition: int
     offset: int
     member_id: str
@@ -585,7 +586,8 @@ class TierChange(_message.Message):
     to_benefits_tier: str
     corrects_sequence: int
     balance_count: int
-    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., member_id: _Optional[str] = ..., sequence: _Optional[int] = ..., from_tier_number: _Optional[int] = ..., from_tier: _Optional[str] = ..., to_tier_number: _Optional[int] = ..., to_tier: _Optional[str] = ..., balance: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., changed_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ledger_offset: _Optional[int] = ..., due_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., decision: _Optional[int] = ..., ledger_offset_processed: _Optional[int] = ..., programme_version: _Optional[str] = ..., reason: _Optional[_Union[ChangeReason, str]] = ..., from_benefits_tier_number: _Optional[int] = ..., to_benefits_tier_number: _Optional[int] = ..., to_benefits_tier: _Optional[str] = ..., corrects_sequence: _Optional[int] = ..., balance_count: _Optional[int] = ...) -> None: ...
+    from_benefits_tier: str
+    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., member_id: _Optional[str] = ..., sequence: _Optional[int] = ..., from_tier_number: _Optional[int] = ..., from_tier: _Optional[str] = ..., to_tier_number: _Optional[int] = ..., to_tier: _Optional[str] = ..., balance: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., changed_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ledger_offset: _Optional[int] = ..., due_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., decision: _Optional[int] = ..., ledger_offset_processed: _Optional[int] = ..., programme_version: _Optional[str] = ..., reason: _Optional[_Union[ChangeReason, str]] = ..., from_benefits_tier_number: _Optional[int] = ..., to_benefits_tier_number: _Optional[int] = ..., to_benefits_tier: _Optional[str] = ..., corrects_sequence: _Optional[int] = ..., balance_count: _Optional[int] = ..., from_benefits_tier: _Optional[str] = ...) -> None: ...
 
 class PartitionProgress(_message.Message):
     __slots__ = ("partition", "ledger_offset_processed", "due_time_processed")
