@@ -34,7 +34,7 @@ from services.cli.errors import CommandError
 from services.cli.formats import complete_journey
 from services.cli.history import end_of_day
 from services.cli.importing import History, Moves, count_moves, load, read_history, units_of
-from services.cli.installation import DEFAULT_PROGRAMME, Connection, Installation
+from services.cli.installation import DEMO_PROGRAMME, Connection, Installation
 from services.cli.loader import Closed, Contact, Loaded, Notes, Watcher, alone, business_time
 from services.cli.remote import Services, call, reach
 from services.cli.staging import Survey
@@ -57,7 +57,7 @@ def run(data: Path) -> None:
     """Runs the whole demo; raises CommandError where anything in it is not as it should be."""
     began = time.monotonic()
     console = Console(highlight=False)
-    rules = installation.load_programme(DEFAULT_PROGRAMME)
+    rules = installation.load_programme(DEMO_PROGRAMME)
     form = complete_journey.FORMAT
     _introduce(console, data)
     with contextlib.ExitStack() as stack:
@@ -125,7 +125,7 @@ def prepare(data: Path, rules: Programme, console: Console) -> Installation:
         # What a killed run left behind may still be on its way out.
         installation.stop(there)
         _remove(data)
-    there = installation.open_or_create(data, programme_file=DEFAULT_PROGRAMME, clock=ClockMode.SIMULATED)
+    there = installation.open_or_create(data, programme_file=DEMO_PROGRAMME, clock=ClockMode.SIMULATED)
     mark(there, "load")
     return there
 

@@ -25,7 +25,7 @@ from services.cli.errors import CommandError, UsageError
 from services.cli.files import refuse_over, whole_file
 from services.cli.formats import FORMATS
 from services.cli.history import Format, SourceError, Units, fingerprint_of, states_of
-from services.cli.installation import DEFAULT_PROGRAMME, Connection, Installation
+from services.cli.installation import DEMO_PROGRAMME, Connection, Installation
 from services.cli.loader import Answers, Closed, ContactOf, Loaded, Loader, Notes, Watcher, alone
 from services.cli.remote import Services, open_stream, reach
 from services.cli.staging import Staging, Survey, Tally
@@ -66,7 +66,8 @@ def import_history(
                 history = stack.enter_context(read_history(form, path, units, rules))
             if file is not None:
                 history.staging.write_rejects(file, history.columns)
-        there = installation.open_or_create(data, programme_file=programme_file, clock=ClockMode.SIMULATED)
+        rules_file = programme_file or (None if _is_made(data) else DEMO_PROGRAMME)
+        there = installation.open_or_create(data, programme_file=rules_file, clock=ClockMode.SIMULATED)
         refuse_real_time(there)
         if is_new:
             stack.enter_context(alone(there))
@@ -109,11 +110,15 @@ def find_format(name: str) -> Format:
 
 def check_target(data: Path, programme_file: Path | None) -> Programme:
     """The programme that would be loaded under; raises CommandError where the folder does not take history."""
-    path = programme_file or DEFAULT_PROGRAMME
-    if (data / "installation.json").exists():
+    path = programme_file or DEMO_PROGRAMME
+    if _is_made(data):
         refuse_real_time(installation.find(data))
         path = installation.open_or_create(data, programme_file=programme_file).programme
     return installation.load_programme(path)
+
+
+def _is_made(data: Path) -> bool:
+    return (data / "installation.json").exists()
 
 
 def refuse_real_time(there: Installation) -> None:

@@ -43,7 +43,11 @@ PARTITIONS: Final = 16
 DEFAULT_DIRECTORY: Final = Path("var/loyalty")
 # How long a token lasts that a command makes for itself.
 TOKEN_TTL: Final = timedelta(days=1)
-DEFAULT_PROGRAMME: Final = Path(__file__).resolve().parents[2] / "programmes" / "retail-demo.yaml"
+_PRESETS: Final = Path(__file__).resolve().parents[2] / "programmes"
+DEFAULT_PROGRAMME: Final = _PRESETS / "points-basic.yaml"
+"""Of a new folder."""
+DEMO_PROGRAMME: Final = _PRESETS / "retail-demo.yaml"
+"""Of the demo, and of an imported history: with campaigns, so that all of the platform is seen."""
 
 # A stop waits for every child in turn; the database alone may take a minute.
 _STOP_SECONDS = 180.0
@@ -180,7 +184,7 @@ def find(directory: Path) -> Installation:
 def open_or_create(
     directory: Path, *, programme_file: Path | None = None, clock: ClockMode = ClockMode.REAL
 ) -> Installation:
-    """The installation in a folder; a new one gets the programme (default: retail-demo) and the clock.
+    """The installation in a folder; a new one gets the programme (default: points-basic) and the clock.
 
     An existing one keeps both: another programme for it is refused (UsageError), and its clock is what it is.
     """

@@ -31,7 +31,7 @@ def up(
     data: Data = DEFAULT_DIRECTORY,
     programme: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The programme of a new installation (default: retail-demo)."),
+        typer.Option(metavar="FILE", help="The programme of a new installation (default: points-basic)."),
     ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The gateway's port on 127.0.0.1; 0 takes a free one.")

@@ -42,7 +42,7 @@ from services.tiers.domain.feed import (
 )
 from services.tiers.domain.preview import Preview
 from services.tiers.domain.standing import Line, Standing, decides_alone, evaluate, explain, standing_of
-from services.tiers.domain.track import NO_BENEFITS, Agenda, MemberState, Reason
+from services.tiers.domain.track import NO_BENEFITS, Agenda, HistoryNeededError, MemberState, Reason
 from services.tiers.errors import (
     CursorAheadError,
     FeedBrokenError,
@@ -674,7 +674,9 @@ class Tiers:
                     agenda = Agenda.of(movements, state.as_of)
                     if not complete:
                         agenda = agenda.until(movements[-1].end_time)
-                    return standing_of(self.versions, state, agenda, at)
+                    # A coming version that weighs movements in another way wants the history.
+                    with contextlib.suppress(HistoryNeededError):
+                        return standing_of(self.versions, state, agenda, at)
             history = await self._history(connection, key, known_at_time)
         return evaluate(self.versions, history, at)
 
@@ -743,10 +745,14 @@ class Tiers:
         until = at_time if ahead is None else programmes.FOREVER if ahead > _FAR else at_time + ahead
         agendas = await store.read_agendas(connection, [(key, state, until) for key, state in says.items()])
         standings: dict[MemberKey, Standing] = {}
-        for key, state in says.items():
-            with contextlib.suppress(NotEnrolledError):
-                standings[key] = standing_of(self.versions, state, agendas[key], at_time)
         others = [key for key in states if key not in says]
+        for key, state in says.items():
+            try:
+                standings[key] = standing_of(self.versions, state, agendas[key], at_time)
+            except NotEnrolledError:
+                continue
+            except HistoryNeededError:
+                others.append(key)
         for place in range(0, len(others), _HISTORIES_AT_ONCE):
             if self.positions.facts_missing:
                 raise NotReadyError

@@ -18,12 +18,12 @@ from services import programme as programmes
 from services.cli.formats.cdnow import FORMAT
 from services.cli.history import SourceError
 from services.cli.importing import History
-from services.cli.installation import DEFAULT_PROGRAMME
+from services.cli.installation import DEMO_PROGRAMME
 from services.cli.staging import Movement, Survey, Tally
 from services.runtime.clock import moment
 from tests.histories import movements_of, rejects_of, slices_of, staged, survey_of
 
-RULES = programmes.load(DEFAULT_PROGRAMME)
+RULES = programmes.load(DEMO_PROGRAMME)
 HEADER = " customer_id  date number_of_cds  dollar_value\n"
 
 CUSTOMERS = ["00001", "00002", "3", "x1", "-1", "9" * 33, "٣"]

@@ -24,12 +24,12 @@ from services.cli.formats.complete_journey import (
     CompleteJourney,
 )
 from services.cli.history import MOST_MINOR_UNITS, Line, SourceError, fingerprint_of, minor_units
-from services.cli.installation import DEFAULT_PROGRAMME
+from services.cli.installation import DEMO_PROGRAMME
 from services.cli.staging import Movement, Slice, Survey, Tally
 from services.runtime.clock import moment
 from tests.histories import lines_of, rejects_of, slices_of, staged, survey_of
 
-RULES = programmes.load(DEFAULT_PROGRAMME)
+RULES = programmes.load(DEMO_PROGRAMME)
 # A wall-clock time of a zone that the file does not name.
 at = datetime.fromisoformat
 NOON = at("2017-01-02 12:00")

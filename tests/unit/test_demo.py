@@ -16,7 +16,7 @@ from services.cli import demo, installation
 from services.cli.advancing import read_time
 from services.cli.errors import CommandError, UsageError
 from services.cli.history import end_of_day
-from services.cli.installation import DEFAULT_PROGRAMME
+from services.cli.installation import DEMO_PROGRAMME
 from services.cli.tier_chart import chart, stack
 from services.cli.till import folded, reflowed
 from services.programme import Programme
@@ -25,7 +25,7 @@ from services.runtime.clock import ClockMode
 
 @pytest.fixture(scope="module")
 def rules() -> Programme:
-    return programmes.load(DEFAULT_PROGRAMME)
+    return programmes.load(DEMO_PROGRAMME)
 
 
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=6), st.integers(0, 5000))
@@ -105,7 +105,7 @@ def test_the_demo_goes_on_where_a_load_was_and_begins_again_after_that(tmp_path:
 
 def test_the_demo_touches_no_folder_that_it_did_not_make(tmp_path: Path, rules: Programme) -> None:
     console = Console(file=StringIO())
-    installation.open_or_create(tmp_path / "shop", programme_file=DEFAULT_PROGRAMME)
+    installation.open_or_create(tmp_path / "shop", programme_file=DEMO_PROGRAMME)
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "letter").touch()
     for folder in (tmp_path / "shop", tmp_path / "papers"):

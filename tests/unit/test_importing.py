@@ -17,14 +17,14 @@ from services.cli.files import refuse_over
 from services.cli.formats import FORMATS, cdnow, online_retail
 from services.cli.history import Sink, SourceError, Units
 from services.cli.importing import Moves, Report, check_target, find_format, read_history, units_of
-from services.cli.installation import DEFAULT_PROGRAMME, Installation, open_or_create
+from services.cli.installation import DEMO_PROGRAMME, Installation, open_or_create
 from services.cli.loader import Answers, Loaded, Notes, RefusedRow, Totals
 from services.cli.staging import Tally
 from services.runtime.clock import ClockMode
 from tests.conftest import PROGRAMMES
 from tests.histories import staged
 
-RULES = programmes.load(DEFAULT_PROGRAMME)
+RULES = programmes.load(DEMO_PROGRAMME)
 LINES = "1 19970101 1 5.00\n1 19970102 1 7.00\n2 19970102 1 0.00\n"
 
 
@@ -114,7 +114,7 @@ def test_a_folder_takes_history_where_it_lives_in_simulated_time_by_the_programm
     open_or_create(tmp_path / "real")
     with pytest.raises(CommandError, match="lives in real time"):
         check_target(tmp_path / "real", None)
-    open_or_create(tmp_path / "simulated", clock=ClockMode.SIMULATED)
+    open_or_create(tmp_path / "simulated", programme_file=DEMO_PROGRAMME, clock=ClockMode.SIMULATED)
     assert check_target(tmp_path / "simulated", None) == RULES
     with pytest.raises(UsageError, match="leave --programme out, or choose another folder"):
         check_target(tmp_path / "simulated", PROGRAMMES / "tiered-365.yaml")

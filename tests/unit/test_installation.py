@@ -37,7 +37,7 @@ def test_secrets_are_for_the_owner_alone(tmp_path: Path) -> None:
 
 def test_another_programme_is_refused_and_the_same_rules_are_not(tmp_path: Path) -> None:
     open_or_create(tmp_path / "shop")
-    with pytest.raises(UsageError, match=r"lives by the programme retail-demo@.* is tiered-365@"):
+    with pytest.raises(UsageError, match=r"lives by the programme points-basic@.* is tiered-365@"):
         open_or_create(tmp_path / "shop", programme_file=OTHER_PROGRAMME)
     copy = tmp_path / "copy.yaml"
     copy.write_text("# the same rules, with another comment\n" + DEFAULT_PROGRAMME.read_text())
@@ -95,7 +95,7 @@ def test_a_programme_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None
     made = open_or_create(tmp_path / "shop")
     text = made.programme.read_text()
     made.programme.chmod(0o600)
-    made.programme.write_text(text.replace('from: "300.00"', 'from: "200.00"'))
+    made.programme.write_text(text.replace('from: 500', 'from: 400'))
     with pytest.raises(CommandError, match="was changed"):
         open_or_create(tmp_path / "shop")
     made.programme.write_text(text + "\n# a comment changes nothing\n")

@@ -123,13 +123,52 @@ FROM unnest($1::integer[], $2::text[], $3::timestamptz[], $4::timestamptz[])
     WITH ORDINALITY AS w(partition, member_id, as_of, until, place)
 ORDER BY w.place;
 
+-- name: find_standings
+-- The states of members, from whichever partitions hold them, with where the partition's cursor stands, and up to $3 of
+-- the movements that leave the window later, the last to leave first.
+SELECT s.partition, s.member_id, s.joined_time, s.as_of, s.balance, s.tier_number, s.benefits_number, s.since_time,
+    coalesce(s.next_due, s.next_roll_off) AS next_due, s.sequence, s.version, s.carried, c.ledger_offset,
+    c.business_time, c.due_time, c.change_offset, c.decision_number, c.facts_missing, c.facts_read, m.ends, m.amounts,
+    m.maturing
+FROM unnest($1::integer[]) AS p(partition)
+CROSS JOIN unnest($2::text[]) AS w(member_id)
+JOIN tiers.standings AS s ON s.partition = p.partition AND s.member_id = w.member_id
+JOIN tiers.cursors AS c ON c.partition = p.partition
+CROSS JOIN LATERAL (
+    SELECT array_agg(l.end_time) AS ends, array_agg(l.amount) AS amounts, array_agg(l.matures_time) AS maturing
+    FROM (
+        SELECT d.end_time, d.amount, d.matures_time
+        FROM tiers.movements AS d
+        WHERE d.partition = p.partition AND d.member_id = w.member_id AND d.end_time > s.as_of
+            AND d.end_time < '9999-01-01T00:00:00Z'
+        ORDER BY d.end_time DESC
+        LIMIT $3::bigint
+    ) AS l
+) AS m;
+
 -- name: read_ahead
--- Up to $4 of the movements of a member that leave the window after $3, the earliest first.
-SELECT ledger_offset, amount, occurred_time, end_time, matures_time
+-- Up to $5 of the movements of a member that leave the window after $3 and up to $4, the earliest first.
+SELECT end_time, amount, matures_time
+FROM tiers.movements
+WHERE partition = $1::integer AND member_id = $2::text AND end_time > $3::timestamptz AND end_time <= $4::timestamptz
+ORDER BY end_time
+LIMIT $5::bigint;
+
+-- name: read_last
+-- Up to $4 of the movements of a member that leave the window after $3, the last to leave first.
+SELECT end_time, amount, matures_time
 FROM tiers.movements
 WHERE partition = $1::integer AND member_id = $2::text AND end_time > $3::timestamptz
-ORDER BY end_time, ledger_offset
+    AND end_time < '9999-01-01T00:00:00Z'
+ORDER BY end_time DESC
 LIMIT $4::bigint;
+
+-- name: sum_back
+-- What returns of a member that leave the window after $3 and up to $4 add to the balance then, as a negative number.
+SELECT coalesce(sum(amount), 0)::bigint
+FROM tiers.movements
+WHERE partition = $1::integer AND member_id = $2::text AND end_time > $3::timestamptz AND end_time <= $4::timestamptz
+    AND amount < 0;
 
 -- name: take_over_due
 -- What an older release said is due next, in a partition.
