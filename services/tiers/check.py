@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +29,7 @@ from services.tiers.domain.track import Change, MemberState
 from services.tiers.errors import LedgerUnavailableError
 from services.tiers.ledger_client import LedgerClient
 from services.tiers.service import notice_of, read_versions, tells_class
-from services.tiers.store import Snapshot
+from services.tiers.store import Snapshot, StoredChange
 
 _LISTED = 100
 
@@ -208,7 +209,7 @@ class Rebuilding:
     def _compare_changes(self) -> None:
         heads = dict.fromkeys(self._snapshot.cursors, 0)
         processed = dict.fromkeys(self._snapshot.cursors, 0)
-        by_member: dict[MemberKey, list[TierChange]] = {}
+        by_member: dict[MemberKey, list[StoredChange]] = {}
         for stored in self._snapshot.changes:
             place, change = stored.tier_change, stored.tier_change.change
             partition, where = place.partition, f"change {place.partition}-{place.offset}"
@@ -221,12 +222,18 @@ class Rebuilding:
             processed[partition] = place.ledger_offset_processed
             version = self._versions.at(change.changed_time).version
             self._compare("version of the programme", where, version, stored.programme_version)
-            by_member.setdefault((partition, place.member_id), []).append(place)
+            by_member.setdefault((partition, place.member_id), []).append(stored)
         for partition, cursor in self._snapshot.cursors.items():
             self._compare("last change", f"partition {partition}", cursor.change_offset, heads[partition])
         for key in self._changes.keys() | by_member.keys():
             rebuilt = self._changes.get(key, [])
-            found = [place.change for place in by_member.get(key, [])]
+            found = []
+            for number, stored in enumerate(by_member.get(key, [])):
+                change = stored.tier_change.change
+                found.append(change)
+                if not stored.has_reason and number < len(rebuilt):
+                    # Why it was made an older release did not keep.
+                    rebuilt[number] = replace(rebuilt[number], reason=change.reason, corrects=change.corrects)
             for number in range(max(len(rebuilt), len(found))):
                 self._compare(
                     "change of a tier",

@@ -114,8 +114,9 @@ class Follower:
         after = {partition: cursor.facts_read for partition, cursor in missing.items()}
         async for entries in self._ledger.entries(after, follow=False):
             await self._tiers.complete_facts(entries)
-            if not self._tiers.positions.facts_missing:
+            if self._tiers.positions.facts_read:
                 break
+        await self._tiers.mend_standings()
 
     async def _take_in(self, after: Mapping[int, int]) -> NoReturn:
         """Takes in the feed after these offsets, whatever has come at once, until it breaks off."""

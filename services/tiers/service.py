@@ -42,7 +42,7 @@ from services.tiers.domain.feed import (
 )
 from services.tiers.domain.preview import Preview
 from services.tiers.domain.standing import Line, Standing, decides_alone, evaluate, explain, standing_of
-from services.tiers.domain.track import NO_BENEFITS, Agenda, HistoryNeededError, MemberState, Reason
+from services.tiers.domain.track import NO_BENEFITS, Agenda, HistoryNeededError, MemberState, Reason, Track, mended
 from services.tiers.errors import (
     CursorAheadError,
     FeedBrokenError,
@@ -55,9 +55,10 @@ from services.tiers.errors import (
     TierUnknownError,
     TokenBeyondLogError,
 )
+from services.tiers.gathered import Gathered
 from services.tiers.paging import Place, page_token_of, read_page_token
 from services.tiers.recent import RecentStates
-from services.tiers.store import ClassNotice, Decision, StoredChange, StoredVersion
+from services.tiers.store import ClassNotice, Decision, Found, Leaving, StoredChange, StoredVersion
 
 T = TypeVar("T")
 
@@ -77,8 +78,12 @@ MOST_PASSED = 1000
 _STATES_HELD = 4096
 # The newest changes of each partition that are held in memory.
 _CHANGES_HELD = 256
-# Movements of one member that are looked through for its next change.
-_LOOKED_AHEAD = 2_000
+# Movements of one member that are read with its state. Of one with more of them, those that cannot change its standing
+# are one; so many of the last are read one by one to find out which can. Where other things are due, too, or it would
+# take more than that, so many of the first are looked through for the next change.
+_READ_WITH_STATE = 100
+_LAST_LOOKED_THROUGH = (_READ_WITH_STATE, 1_000, 10_000)
+_FIRST_LOOKED_THROUGH = 2_000
 # Members whose histories are read at once.
 _HISTORIES_AT_ONCE = 200
 # Members whose standings are read at once.
@@ -199,6 +204,11 @@ class Positions:
         return any(cursor.facts_missing for cursor in self.cursors.values())
 
     @property
+    def facts_read(self) -> bool:
+        """Whether all facts that were missing have been read again."""
+        return all(cursor.facts_read >= cursor.facts_missing for cursor in self.cursors.values())
+
+    @property
     def notices_until(self) -> datetime | None:
         """Earning classes in force from this instant or before go to the ledger now; None: all of them.
 
@@ -253,6 +263,7 @@ class Tiers:
         self._now = now
         self._newest: Tail[StoredChange] = Tail(_CHANGES_HELD)
         self._recent = RecentStates(_STATES_HELD)
+        self._found: Gathered[str, Found] = Gathered(self._find_together)
         # Entries that were passed, and are written down with the next that change something.
         self._passed: list[LedgerEntry] = []
         # In a simulated installation: no member has anything due before, as far as is known.
@@ -281,6 +292,8 @@ class Tiers:
             await store.insert_versions(connection, versions)
         if len(told) != len(self.versions):
             self.versions = read_versions(versions)
+            # What was told of the time to come was told by fewer.
+            self._recent.forget()
             self.positions.wake()
 
     def knows(self, version: str) -> bool:
@@ -305,6 +318,36 @@ class Tiers:
 
         self.positions.publish((await transact(self._pool, work)).values())
 
+    async def mend_standings(self) -> None:
+        """Where all missing facts have been read again: brings the standings to what they say, some members per
+        transaction. Then none are missing any more."""
+        for partition, cursor in sorted(self.positions.cursors.items()):
+            last: str | None = "" if cursor.facts_missing else None
+            while last is not None:
+                last = await self._mend(partition, last)
+
+    async def _mend(self, partition: int, after: str) -> str | None:
+        """Mends the standings of some members of a partition, those after an id; the last of them, None: that was
+        all."""
+
+        async def work(connection: Connection) -> tuple[Mapping[int, Cursor], str | None]:
+            await store.lock_cursors(connection, [partition])
+            every = len(self.versions)
+            states = await store.read_states_behind(connection, partition, after, every, _HISTORIES_AT_ONCE)
+            facts = await store.read_facts(connection, states)
+            if states:
+                mends = {key: mended(self.versions, state, history_of(facts[key])) for key, state in states.items()}
+                await store.upsert_states(connection, mends)
+            last = max(states)[1] if len(states) == _HISTORIES_AT_ONCE else None
+            if last is None:
+                await store.set_facts_complete(connection, partition)
+            return await store.lock_cursors(connection, [partition]), last
+
+        cursors, last = await transact(self._pool, work)
+        self._recent = RecentStates(_STATES_HELD)
+        self.positions.publish(cursors.values())
+        return last
+
     async def run_programme(self, to_time: datetime) -> None:
         """Brings all standings to the version that holds at an instant, some members per transaction.
 
@@ -328,6 +371,7 @@ class Tiers:
             stored = await store.read_versions(connection)
         if stored:
             self.versions = read_versions(stored)
+        self._recent.look(cursors)
         if clock_mode:
             self.positions.clock_mode = ClockMode(clock_mode)
             self.positions.publish(cursors.values())
@@ -376,6 +420,7 @@ class Tiers:
                 raise FeedBrokenError(f"the feed has partitions {sorted(missing)} that the ledger did not list")
             fresh = unseen(entries, cursors)
             if not fresh:
+                self._recent.look(cursors)
                 return None
             known = await self._read(connection, fresh, cursors)
             effects = await self._with_histories(
@@ -665,20 +710,56 @@ class Tiers:
         joining and for one who has left.
         """
         now = self.business_now()
+        if known_at_time is None and (told := self._recent.told(member_id)) is not None:
+            at = at_time or max(now, told[0].as_of)
+            if self._says(told[0], at):
+                return replace(told[1], at_time=at)
+        found = await self._found.get(member_id)
+        if found is None:
+            raise MemberUnknownError
+        state = found.state
+        at = at_time or max(now, state.as_of)
+        # A coming version that weighs movements in another way wants the history.
+        with contextlib.suppress(HistoryNeededError):
+            if known_at_time is None and self._says(state, at) and (agenda := await self._ahead(found)) is not None:
+                standing = standing_of(self.versions, state, agenda, at)
+                self._recent.tell(found.cursor, member_id, state, standing)
+                return standing
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-            key, state = await self._find(connection, member_id)
-            at = at_time or max(now, state.as_of)
-            if known_at_time is None and self._says(state, at):
-                movements, complete = await store.read_ahead(connection, key, state, _LOOKED_AHEAD)
-                if complete or self.versions.number_at(_NEVER) == state.version:
-                    agenda = Agenda.of(movements, state.as_of)
-                    if not complete:
-                        agenda = agenda.until(movements[-1].end_time)
-                    # A coming version that weighs movements in another way wants the history.
-                    with contextlib.suppress(HistoryNeededError):
-                        return standing_of(self.versions, state, agenda, at)
-            history = await self._history(connection, key, known_at_time)
+            history = await self._history(connection, found.key, known_at_time)
         return evaluate(self.versions, history, at)
+
+    async def _find_together(self, member_ids: Collection[str]) -> dict[str, Found]:
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            return await store.find_standings(connection, self.positions.cursors, member_ids, _READ_WITH_STATE)
+
+    async def _ahead(self, found: Found) -> Agenda | None:
+        """What movements do to a member that is found, as far as it takes to tell its next change; None where only its
+        history says it."""
+        key, state, last = found.key, found.state, found.last
+        if len(last) < _READ_WITH_STATE:
+            return Agenda.leaving(last, state.as_of)
+        if self.versions.number_at(_NEVER) != state.version:
+            return None
+        track = Track.of(self.versions, state, Agenda())
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            for most in _LAST_LOOKED_THROUGH:
+                if not track.stays(state.balance, state.balance):
+                    break
+                if most > len(last):
+                    last = await store.read_last(connection, key, state, most)
+                if len(last) < most:
+                    return Agenda.leaving(last, state.as_of)
+                # All that leave up to here, this instant included, are one.
+                until = last[-1].end_time
+                rest = [leaving for leaving in last if leaving.end_time > until]
+                balance = sum([leaving.amount for leaving in rest])
+                back = await store.sum_back(connection, key, state, until)
+                if track.stays(balance + back, state.balance - back):
+                    between = Leaving(until, state.balance - balance, None)
+                    return Agenda.leaving([*rest, between], state.as_of)
+            first = await store.read_ahead(connection, key, state, _FIRST_LOOKED_THROUGH)
+        return Agenda.leaving(first, state.as_of).until(first[-1].end_time)
 
     async def explain(
         self, member_id: str, at_time: datetime | None, known_at_time: datetime | None, *, first: int, size: int

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.runtime.clock import microseconds, moment
 from services.runtime.database import Connection, load_queries
@@ -81,6 +81,8 @@ class StoredChange:
     programme_version: str
     market: str
     """The member's: its balance is in the money of that."""
+    has_reason: bool = True
+    """Whether why it was made was kept; an older release did not."""
 
     @property
     def partition(self) -> int:
@@ -183,12 +185,54 @@ async def read_agendas(
     return agendas
 
 
-async def read_ahead(
-    connection: Connection, key: MemberKey, state: MemberState, limit: int
-) -> tuple[list[Movement], bool]:
-    """Up to `limit` of the movements that count in a state, the earliest to leave first; and whether those are all."""
-    rows = await connection.fetch(_QUERIES["read_ahead"], *key, state.as_of, limit + 1)
-    return [_movement(row) for row in rows[:limit]], len(rows) <= limit
+class Leaving(NamedTuple):
+    """A movement that counts, as far as its end goes."""
+
+    end_time: datetime
+    amount: int
+    matures_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A member's state, with movements that leave the window later, the last to leave first, and its cursor then."""
+
+    key: MemberKey
+    state: MemberState
+    cursor: Cursor
+    last: Sequence[Leaving]
+
+
+async def find_standings(
+    connection: Connection, partitions: Collection[int], member_ids: Collection[str], limit: int
+) -> dict[str, Found]:
+    """Those of these members who have joined, from whichever partitions hold them; up to `limit` movements of each."""
+    rows = await connection.fetch(_QUERIES["find_standings"], list(partitions), list(member_ids), limit)
+    return {
+        row["member_id"]: Found(
+            key=(row["partition"], row["member_id"]),
+            state=_state(row),
+            cursor=_cursor(row),
+            last=[*map(Leaving, row["ends"] or (), row["amounts"] or (), row["maturing"] or ())],
+        )
+        for row in rows
+    }
+
+
+async def read_ahead(connection: Connection, key: MemberKey, state: MemberState, limit: int) -> list[Leaving]:
+    """Up to `limit` of the movements that leave the window later than a state, the first to leave first."""
+    return [Leaving(*row) for row in await connection.fetch(_QUERIES["read_ahead"], *key, state.as_of, limit)]
+
+
+async def read_last(connection: Connection, key: MemberKey, state: MemberState, limit: int) -> list[Leaving]:
+    """The same, the last to leave first."""
+    return [Leaving(*row) for row in await connection.fetch(_QUERIES["read_last"], *key, state.as_of, limit)]
+
+
+async def sum_back(connection: Connection, key: MemberKey, state: MemberState, until: datetime) -> int:
+    """What of the balance returns take away that leave the window later than a state, and by then; not above 0."""
+    back: int = await connection.fetchval(_QUERIES["sum_back"], *key, state.as_of, until)
+    return back
 
 
 async def upsert_states(connection: Connection, states: Mapping[MemberKey, MemberState]) -> None:
@@ -350,6 +394,11 @@ async def add_facts_again(connection: Connection, facts: Sequence[TakenIn]) -> N
 async def set_facts_read(connection: Connection, offsets: Mapping[int, int]) -> None:
     """Takes note of how far the missing facts have been read again."""
     await connection.execute(_QUERIES["facts_read"], list(offsets), list(offsets.values()))
+
+
+async def set_facts_complete(connection: Connection, partition: int) -> None:
+    """Takes note that no facts of a partition are missing any more."""
+    await connection.execute(_QUERIES["facts_complete"], partition)
 
 
 async def take_over(connection: Connection, partition: int) -> None:
@@ -563,6 +612,7 @@ def _change(row: Any) -> StoredChange:
         ),
         programme_version=row["programme_version"],
         market=row["market"],
+        has_reason=reason is not None,
     )
 
 

@@ -152,8 +152,17 @@ def cents_of(quantity: str, price: str) -> int:
     return int((Decimal(quantity) * Decimal(price) * 100).quantize(Decimal(1), ROUND_HALF_EVEN))
 
 
-def expected_of(path: Path, zone: ZoneInfo) -> Expected:
-    """What the raw file comes to under a window of 365 local days of a zone."""
+class Sheet(NamedTuple):
+    """The lines of the raw file: all, each once, those of members, and what counts of those."""
+
+    raw: pl.DataFrame
+    rows: pl.DataFrame
+    members: pl.DataFrame
+    counts: pl.DataFrame
+
+
+def sheet_of(path: Path) -> Sheet:
+    """The raw file with cents, instants and members."""
     raw = pl.read_csv(path, infer_schema=False)
     raw = raw.with_columns(
         pl.Series("cents", [cents_of(*one) for one in raw.select("Quantity", "Price").iter_rows()]),
@@ -170,6 +179,12 @@ def expected_of(path: Path, zone: ZoneInfo) -> Expected:
         "has_price",
         pl.when("is_return").then(pl.col("pieces") < 0).otherwise(pl.col("pieces") > 0),
     )
+    return Sheet(raw, rows, members, counts)
+
+
+def expected_of(path: Path, zone: ZoneInfo) -> Expected:
+    """What the raw file comes to under a window of 365 local days of a zone."""
+    raw, rows, members, counts = sheet_of(path)
     invoices = counts.group_by("member", "is_return", "Invoice").agg(pl.col("time").min(), pl.col("cents").sum())
     movements: dict[str, list[Movement]] = defaultdict(list)
     for member, is_return, invoice, time, cents in invoices.sort("time", "is_return", "Invoice").iter_rows():

@@ -330,7 +330,7 @@ class Life:
     time: datetime = SINCE_EVER
     """Up to when all is processed."""
     since_is_known: bool = True
-    """Whether nothing late has been weighed without the history."""
+    """Whether nothing has been weighed without the history that was late, or came after a decision of its instant."""
 
     def join(self, fact: Fact) -> None:
         self.facts.append(fact)
@@ -338,7 +338,8 @@ class Life:
 
     def hear(self, fact: Fact) -> None:
         self.facts.append(fact)
-        late = fact.occurred_time < self.state.as_of
+        decided = any(other.number for other in self.facts if other.occurred_time == fact.occurred_time)
+        late = fact.occurred_time < self.state.as_of or (decided and not fact.number)
         self._go(Happened(fact=fact, not_before=self.time), late=late)
         self.time = max(self.time, fact.occurred_time)
 

@@ -312,7 +312,8 @@ def facts_again(
                 partition=entry.partition,
                 member_id=entry.member_id,
                 fact=fact,
-                applied_time=max(entry.occurred_time, entry.recorded_time),
+                # Where the older release kept when it was seen, that is taken over.
+                applied_time=entry.occurred_time,
             )
         )
     return found

@@ -235,6 +235,11 @@ class Agenda:
             agenda.add(movement, after)
         return agenda
 
+    @classmethod
+    def leaving(cls, left: Iterable[tuple[datetime, int, datetime | None]], after: datetime) -> Agenda:
+        """The same, of movements that count at that instant: when each leaves, its amount, and when it matures."""
+        return cls.of((Movement(0, amount, after, end, matures) for end, amount, matures in left), after)
+
     def until(self, instant: datetime) -> Agenda:
         """What is known to happen before an instant; from it on, nothing is."""
         return Agenda([due for due in self._known if due[0] < instant], beyond=instant)
@@ -368,6 +373,14 @@ def replay(versions: Versions, history: History, until: datetime) -> Track:
     return track
 
 
+def mended(versions: Versions, state: MemberState, history: History) -> MemberState:
+    """A state that an older release left, as the history has it: that release counted what it heard of late from then
+    on, and did not look back. What it told stays told."""
+    track = replay(versions, history, state.as_of)
+    track.goes_on_from(state, state.as_of)
+    return track.stepped().state
+
+
 def _redraw(versions: Versions, state: MemberState, history: History, until: datetime, fact: Fact) -> Stepped:
     """The state as the whole history has it, and how it differs from what was told."""
     track = replay(versions, history, until)
@@ -398,7 +411,12 @@ def _reweigh(
         before = starts - _TICK
         passed = step(versions, state, TimePassed(until=before), agenda)
         state, changes = passed.state, passed.changes
-        track = replay(versions, known, before)
+        if state.carried.cycle is None:
+            # How it came there does not matter any more.
+            track = Track.of(versions, state, passed.agenda)
+            track.seen = [other for other in known.facts if other.occurred_time <= before]
+        else:
+            track = replay(versions, known, before)
         track.goes_on_from(state, before)
     else:
         # It was heard of late.
@@ -420,7 +438,7 @@ def _reweigh(
 
 def _corrected(told: MemberState, fact: Fact) -> int:
     """The change that something heard of late would have kept from happening, or made otherwise."""
-    changed, validity = told.since_time, told.validity if isinstance(told, Track) else told.carried.validity
+    changed, validity = told.since_time, told.carried.validity
     if validity is not None and validity.suspended:
         changed = max(changed, validity.end_time)
     return told.sequence if fact.occurred_time < min(told.as_of, changed) else 0
@@ -537,11 +555,14 @@ class Track:
 
     def _enter(self, version: int) -> None:
         self.version = version
+        self._movements: list[Movement] | None = None
         self.market = self._versions[version].programme.market(self._market_key)
         policy: TierPolicy = self.market.tiers
         self.policy = policy
         self._keeps = any(level.keep_threshold is not None for level in policy.levels)
-        self._holds_back = policy.cool_off is not None and policy.cool_off.applies_to is AppliesTo.BENEFITS
+        held_back = None if policy.cool_off is None else policy.cool_off.applies_to
+        self._holds_level_back = held_back is AppliesTo.LEVEL
+        self._holds_benefits_back = held_back is AppliesTo.BENEFITS
 
     def stepped(self, movement: Movement | None = None) -> Stepped:
         """Where it stands, and what it told on the way."""
@@ -695,7 +716,9 @@ class Track:
     def movements(self) -> list[Movement]:
         """In a replay: what counted or counts of all facts so far, by the version that holds."""
         assert self.seen is not None, "only a replay knows what was"
-        return self._weighed(self.seen)
+        if self._movements is None:
+            self._movements = self._weighed(self.seen)
+        return self._movements
 
     def _weighed(self, facts: Iterable[Fact]) -> list[Movement]:
         return [movement for fact in facts if (movement := self.weigh(fact)) is not None]
@@ -712,6 +735,7 @@ class Track:
         """Takes a fact in, late or in time, and says what it adds to the balance, where it counts."""
         if self.seen is not None:
             self.seen.append(fact)
+            self._movements = None
         at = self.as_of = max(self.as_of, fact.occurred_time)
         self._why = None
         match fact.kind:
@@ -769,14 +793,6 @@ class Track:
         """The balance that decides the level."""
         return self.matured if self._holds_level_back else self.balance
 
-    @property
-    def _holds_level_back(self) -> bool:
-        return self.policy.cool_off is not None and self.policy.cool_off.applies_to is AppliesTo.LEVEL
-
-    @property
-    def _holds_benefits_back(self) -> bool:
-        return self.policy.cool_off is not None and self.policy.cool_off.applies_to is AppliesTo.BENEFITS
-
     def _decide(self) -> None:
         """The level by the balance; where it is retained, that only ever rises here."""
         level = self._by(self.deciding, self.level)
@@ -785,6 +801,18 @@ class Track:
         self.level = level
         if self._holds_benefits_back:
             self.matured_level = min(self._by(self.matured, self.matured_level), self.level)
+
+    def stays(self, least: int, most: int) -> bool:
+        """Whether nothing but movements that leave is due, and none that leave change anything while the balance stays
+        within these bounds."""
+        alone = (self.cycle, self.override, self.validity, self.fees) == (None, None, None, ())
+        is_last = self.version + 1 == len(self._versions)
+        return (
+            alone
+            and is_last
+            and self.policy.cool_off is None
+            and self._by(least, self.level) == self._by(most, self.level) == self.level
+        )
 
     def _by(self, balance: int, level: int) -> int:
         reached = self.policy.level_for(balance).number
@@ -891,10 +919,10 @@ class Track:
     @property
     def automatic(self) -> tuple[int, int]:
         """The tier, and that whose benefits are in force, as automation has them."""
+        benefits = min(self.level, self.matured_level) if self._holds_benefits_back else self.level
+        if not self.fees:
+            return self.level, benefits
         paid = self.paid_level
-        benefits = self.level
-        if self._holds_benefits_back:
-            benefits = min(benefits, self.matured_level)
         return max(self.level, paid), max(benefits, paid)
 
     @property

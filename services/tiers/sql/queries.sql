@@ -147,12 +147,12 @@ CROSS JOIN LATERAL (
 ) AS m;
 
 -- name: read_ahead
--- Up to $5 of the movements of a member that leave the window after $3 and up to $4, the earliest first.
+-- Up to $4 of the movements of a member that leave the window after $3, the first to leave first.
 SELECT end_time, amount, matures_time
 FROM tiers.movements
-WHERE partition = $1::integer AND member_id = $2::text AND end_time > $3::timestamptz AND end_time <= $4::timestamptz
+WHERE partition = $1::integer AND member_id = $2::text AND end_time > $3::timestamptz
 ORDER BY end_time
-LIMIT $5::bigint;
+LIMIT $4::bigint;
 
 -- name: read_last
 -- Up to $4 of the movements of a member that leave the window after $3, the last to leave first.
@@ -190,22 +190,34 @@ USING unnest($1::integer[], $2::text[]) AS w(partition, member_id)
 WHERE m.partition = w.partition AND m.member_id = w.member_id;
 
 -- name: add_facts_again
--- Facts that an older release did not keep.
+-- Facts that an older release did not keep; when they were seen, its movements say.
 INSERT INTO tiers.facts (partition, member_id, occurred_time, ledger_offset, number, kind, recorded_time, applied_time,
     total, goods_paid, points, bonuses, purchase_id, purchase_time, name, start_time, until_time, scope, reason,
     principal)
-SELECT *
+SELECT f.partition, f.member_id, f.occurred_time, f.ledger_offset, f.number, f.kind, f.recorded_time,
+    coalesce(m.applied_time, f.applied_time), f.total, f.goods_paid, f.points, f.bonuses, f.purchase_id,
+    f.purchase_time, f.name, f.start_time, f.until_time, f.scope, f.reason, f.principal
 FROM unnest($1::integer[], $2::text[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::smallint[],
     $7::timestamptz[], $8::timestamptz[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::text[],
     $14::timestamptz[], $15::text[], $16::timestamptz[], $17::timestamptz[], $18::text[], $19::text[], $20::text[])
+    AS f(partition, member_id, occurred_time, ledger_offset, number, kind, recorded_time, applied_time, total,
+        goods_paid, points, bonuses, purchase_id, purchase_time, name, start_time, until_time, scope, reason, principal)
+LEFT JOIN tiers.movements AS m
+    ON m.partition = f.partition AND m.member_id = f.member_id AND m.ledger_offset = f.ledger_offset
 ON CONFLICT (partition, member_id, occurred_time, ledger_offset, number) DO NOTHING;
 
 -- name: facts_read
 -- How far the missing facts of partitions have been read again.
 UPDATE tiers.cursors AS c
-SET facts_read = u.facts_read, facts_missing = CASE WHEN u.facts_read >= c.facts_missing THEN 0 ELSE c.facts_missing END
+SET facts_read = u.facts_read
 FROM unnest($1::integer[], $2::bigint[]) AS u(partition, facts_read)
 WHERE c.partition = u.partition;
+
+-- name: facts_complete
+-- No facts of a partition are missing any more.
+UPDATE tiers.cursors
+SET facts_missing = 0
+WHERE partition = $1::integer;
 
 -- name: read_facts
 -- All facts of members, each one's in their order.

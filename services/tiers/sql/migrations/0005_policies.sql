@@ -87,6 +87,9 @@ ALTER TABLE tiers.movements ADD COLUMN matures_time timestamptz;
 ALTER TABLE tiers.movements ALTER COLUMN applied_time DROP NOT NULL;
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX movements_maturing ON tiers.movements (partition, member_id, matures_time) WHERE matures_time IS NOT NULL;
+-- What returns add to a balance when they leave: of a member with very many movements that bounds what those can do.
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX movements_back ON tiers.movements (partition, member_id, end_time) INCLUDE (amount) WHERE amount < 0;
 
 -- Benefits may change without the tier. What an older release wrote has none of these.
 ALTER TABLE tiers.tier_changes
