@@ -67,8 +67,7 @@ from services.ledger.errors import (
     RefusedError,
     RequestIdReusedError,
 )
-from services.programme import Problem, ProgrammeError, parse
-from services.programme.document import format_path
+from services.programme import ProgrammeError, parse
 from services.programme.versions import Versions
 from services.runtime.clock import ClockMode, MachineClock
 from services.runtime.database import (
@@ -340,7 +339,7 @@ class Ledger:
         try:
             programme = parse(document, "the document")
         except ProgrammeError as error:
-            raise ProgrammeInvalidError(str(error), [_sentence(problem) for problem in error.problems]) from None
+            raise ProgrammeInvalidError(str(error), [problem.sentence for problem in error.problems]) from None
 
         async def add(connection: Connection) -> tuple[StoredVersion, bool]:
             await store.lock_versions(connection)
@@ -601,13 +600,6 @@ class Ledger:
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._pool.acquire(timeout=5) as connection:
             return await read(connection)
-
-
-def _sentence(problem: Problem) -> str:
-    """A problem of a programme document, with its place."""
-    place = "" if problem.line is None else f"line {problem.line}: "
-    path = f"{format_path(problem.path)}: " if problem.path else ""
-    return f"{place}{path}{problem.message}"
 
 
 def _before(page_token: str) -> int:

@@ -39,6 +39,13 @@ class Problem:
     path: KeyPath
     message: str
 
+    @property
+    def sentence(self) -> str:
+        """The problem with its place."""
+        place = "" if self.line is None else f"line {self.line}: "
+        path = f"{format_path(self.path)}: " if self.path else ""
+        return f"{place}{path}{self.message}"
+
 
 class ProgrammeError(Exception):
     """A programme file that can not be used. Its text: a line for each problem, FILE:LINE: key path: sentence."""

@@ -23,7 +23,7 @@ from services.runtime.database import connect
 from services.tiers import store
 from services.tiers.config import Config
 from services.tiers.domain.facts import BEGINNING, Fact, FactKind, MemberKey, Movement, history_of
-from services.tiers.domain.feed import NOTHING_KNOWN, EntryKind, LedgerEntry, Members, TierChange, fact_of
+from services.tiers.domain.feed import NOTHING_KNOWN, EntryKind, LedgerEntry, Members, fact_of
 from services.tiers.domain.standing import evaluate
 from services.tiers.domain.track import Change, MemberState
 from services.tiers.errors import LedgerUnavailableError

@@ -9,6 +9,7 @@ TiersError
 │   ├── PageTokenError
 │   ├── TierUnknownError
 │   ├── FromTimeError
+│   ├── DocumentInvalidError
 │   └── RequestIdReusedError
 ├── NotReadyError             the service has never reached the ledger
 ├── FeedBrokenError           the ledger's feed does not continue what was taken in
@@ -17,6 +18,8 @@ TiersError
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class TiersError(Exception):
@@ -56,6 +59,14 @@ class TierUnknownError(RejectedError):
 
 class FromTimeError(RejectedError):
     """the instant lies in the past; a version of the programme begins now or later"""
+
+
+class DocumentInvalidError(RejectedError):
+    """The document is no programme that could follow the one in force; `problems` are sentences."""
+
+    def __init__(self, message: str, problems: Sequence[str]) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class RequestIdReusedError(RejectedError):

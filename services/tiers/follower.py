@@ -110,7 +110,7 @@ class Follower:
         missing = {p: c for p, c in self._tiers.positions.cursors.items() if c.facts_missing}
         if not missing:
             return
-        log.info("facts_completed", partitions=len(missing), entries=sum(c.facts_missing for c in missing.values()))
+        log.info("facts_found_missing", partitions=len(missing), entries=sum(c.facts_missing for c in missing.values()))
         after = {partition: cursor.facts_read for partition, cursor in missing.items()}
         async for entries in self._ledger.entries(after, follow=False):
             await self._tiers.complete_facts(entries)

@@ -15,7 +15,7 @@ from loyalty.tiers.v1 import tier_service_pb2 as pb
 from loyalty.tiers.v1 import tier_service_pb2_grpc
 from loyalty.type.v1 import money_pb2
 
-from services.programme import FOREVER, Level, Market, Metric, Programme, ProgrammeError, Versions
+from services.programme import FOREVER, Level, Market, Metric, Programme, Versions
 from services.runtime.causality import parse_token
 from services.runtime.identity import current_caller
 from services.runtime.interceptors import DEFAULT_DEADLINE_SECONDS, Context
@@ -25,6 +25,7 @@ from services.tiers.domain.standing import Line, Standing
 from services.tiers.domain.track import Reason
 from services.tiers.errors import (
     CursorAheadError,
+    DocumentInvalidError,
     FromTimeError,
     MemberUnknownError,
     NotEnrolledError,
@@ -58,6 +59,13 @@ _STATUSES: dict[type[TiersError], tuple[grpc.StatusCode, str]] = {
 
 def describe(error: BaseException) -> ErrorStatus | None:
     """The status of this service's errors."""
+    if isinstance(error, DocumentInvalidError):
+        return ErrorStatus(
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+            reason="PROGRAMME_INVALID",
+            message=str(error),
+            fields=tuple([("document", problem) for problem in error.problems]),
+        )
     if not isinstance(error, TiersError) or type(error) not in _STATUSES:
         return None
     code, reason = _STATUSES[type(error)]
@@ -182,15 +190,12 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
         self, request: pb.PreviewProgrammeRequest, context: Context
     ) -> pb.PreviewProgrammeResponse:
         """Tells what another version of the programme would do to members."""
-        try:
-            candidate, losses, seen = await self._tiers.preview(
-                request.document,
-                _asked(request, "from_time"),
-                most_members=request.most_members,
-                most_moves=request.most_moves or DEFAULT_PAGE,
-            )
-        except ProgrammeError as error:
-            raise InvalidFieldError("document", str(error)) from None
+        candidate, losses, seen = await self._tiers.preview(
+            request.document,
+            _asked(request, "from_time"),
+            most_members=request.most_members,
+            most_moves=request.most_moves or DEFAULT_PAGE,
+        )
         names = [level.name for level in candidate.tiers.levels]
         names += sorted(seen.tiers_before.keys() - set(names))
         return pb.PreviewProgrammeResponse(

@@ -415,6 +415,12 @@ async def read_facts(connection: Connection, keys: Collection[MemberKey]) -> dic
     return found
 
 
+async def read_taken(connection: Connection, keys: Collection[MemberKey]) -> list[TakenIn]:
+    """All facts of these members, as they were taken in."""
+    rows = await connection.fetch(_QUERIES["read_facts"], [p for p, _ in keys], [m for _, m in keys])
+    return [_taken(row) for row in rows]
+
+
 async def read_eventful(connection: Connection, keys: Collection[MemberKey]) -> set[MemberKey]:
     """Those of these members who did more than buy and bring back: who left, paid a plan, were decided about."""
     rows = await connection.fetch(_QUERIES["read_eventful"], [p for p, _ in keys], [m for _, m in keys])
@@ -483,6 +489,12 @@ def _fact(row: Any) -> Fact:
         scope=None if scope is None else Scope(scope),
         reason=row["reason"],
         principal=row["principal"],
+    )
+
+
+def _taken(row: Any) -> TakenIn:
+    return TakenIn(
+        partition=row["partition"], member_id=row["member_id"], fact=_fact(row), applied_time=row["applied_time"]
     )
 
 
@@ -696,15 +708,7 @@ async def read_snapshot(connection: Connection) -> Snapshot:
         cursors=cursors,
         clock_mode=clock_mode,
         states=_states(await connection.fetch(_QUERIES["all_states"])),
-        facts=[
-            TakenIn(
-                partition=row["partition"],
-                member_id=row["member_id"],
-                fact=_fact(row),
-                applied_time=row["applied_time"],
-            )
-            for row in await connection.fetch(_QUERIES["all_facts"])
-        ],
+        facts=[_taken(row) for row in await connection.fetch(_QUERIES["all_facts"])],
         movements=movements,
         decisions={
             (row["partition"], row["number"]): row["ledger_offset"]

@@ -144,13 +144,21 @@ def company(bench: Bench) -> list[Figure]:
     with stack.ledger(ledger_database) as ledger, stack.tiers(_COMPANY, ledger) as tiers:
         asking = Standings(**tiers.door, count=sizes.company_calls, in_flight=1, member=member_id(0))
         asked = [stack.run(asking) for _ in range(sizes.rounds)]
-    buying = TakingIn(
-        dsn=stack.dsn(_COMPANY, service="tiers"),
-        programme=str(PROGRAMME),
-        member=member_id(0),
-        count=sizes.company_calls,
+    bought, seen = (
+        [
+            stack.run(
+                TakingIn(
+                    dsn=stack.dsn(_COMPANY, service="tiers"),
+                    programme=str(PROGRAMME),
+                    member=member_id(0),
+                    count=sizes.company_calls,
+                    standings=standings,
+                )
+            )
+            for _ in range(sizes.rounds)
+        ]
+        for standings in (False, True)
     )
-    bought = [stack.run(buying) for _ in range(sizes.rounds)]
     stack.cluster.drop_database(_COMPANY)
     name = f"tiers: a member with {sizes.company_purchases:,} purchases"
     return [
@@ -158,6 +166,8 @@ def company(bench: Bench) -> list[Figure]:
         for what, values in (
             ("GetStanding, p50", [one.median_ms for one in asked]),
             ("GetStanding, p99", [one.p99_ms for one in asked]),
+            ("its standing after each purchase, p50", [one.median_ms for one in seen]),
+            ("its standing after each purchase, p99", [one.p99_ms for one in seen]),
             ("a new purchase, p50", [one.median_ms for one in bought]),
             ("a new purchase, p99", [one.p99_ms for one in bought]),
         )

@@ -158,7 +158,8 @@ def invoices_of(path: Path) -> pl.DataFrame:
 def nights_of(policy: Policy) -> pl.DataFrame:
     """Customers whose purchase or cycle of a year before ends in a night that changes the clocks, or at New Year.
 
-    They buy for what a level begins at, or a cent less; and again about when that ends, to the microsecond.
+    They buy for what a level begins at, or a cent less; and again about when that ends, to the microsecond. And there
+    is one whose cycle has the 366 days of a leap year, so that a return inside it leaves the window before its end.
     """
     days = [single(wall(utc(change), policy.zone)).replace(hour=0) for change in policy.clock_changes]
     shown = [day + timedelta(minutes=minutes) for day in days for minutes in range(60, 211, 30)]
@@ -178,6 +179,10 @@ def nights_of(policy: Policy) -> pl.DataFrame:
             first, second = amounts[-1 - number % 2], amounts[number % len(amounts)]
             about = end + (number // 2 % 3 - 1) * MICROSECOND
             found += [(member, False, "1", time, first, first), (member, False, "2", about, second, second)]
+    leap_year = (("2011-03-25T12:00", 2000_00), ("2011-03-25T13:00", -500_00), ("2011-09-01T12:00", 2000_00))
+    for shown_then, cents in leap_year:
+        time = single(read(pl.lit(datetime.fromisoformat(shown_then)), policy.zone))
+        found.append(("night-leap-year", cents < 0, shown_then, time, cents, cents))
     return pl.DataFrame(
         found,
         schema={
@@ -455,7 +460,7 @@ async def test_a_level_is_held_for_a_year_and_falls_by_one_where_that_did_not_ea
     expected, till = await compare(A_YEAR_HELD, shared_data, open_shop)
     again = expected.holdings.filter(pl.col("level") == pl.col("was"))
     falls = expected.holdings.filter(pl.col("level") < pl.col("was"))
-    assert (again.height, falls.height) == (108, 792)
+    assert (again.height, falls.height) == (109, 795)
     assert set(falls["was"] - falls["level"]) == {1}
     # The reference says the same of what the ledger wrote.
     histories = await histories_of(till, A_YEAR_HELD)

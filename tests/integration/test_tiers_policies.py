@@ -478,6 +478,41 @@ async def test_an_account_is_warned_suspended_and_revived(open_shop: OpenShop) -
     assert (await desk.confirm("m-1")).replayed
 
 
+async def test_a_suspension_is_not_undone_by_a_class_that_waits_for_its_day(open_shop: OpenShop) -> None:
+    till, desk = await open_shop(rolling("validity: {period: P1Y, transactions: 0, warning: P30D}"))
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    ended = at("2025-02-01T00:00")
+    await till.advance(ended - HOUR)
+    # Green from the next local day on, and suspended before it begins.
+    await till.buy("m-1", 30_000, ended - HOUR)
+    await desk.count(await till.advance(ended))
+    await desk.count(await till.advance(ended + timedelta(days=2)))
+    assert [reason for reason, *_ in await told(desk, "m-1")] == ["WARNED", "MOVEMENT", "SUSPENDED"]
+    assert (await till.classes("m-1"))[-1] == ("suspended", ended)
+    receipt = (await till.bought("m-1", 10_000, ended + timedelta(days=2))).receipt
+    assert receipt.points == 0
+
+
+async def test_a_correction_that_comes_late_reaches_the_ledger_with_the_day_after_it_was_heard(
+    open_shop: OpenShop,
+) -> None:
+    till, desk = await open_shop(rolling())
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    await till.buy("m-1", 30_000, BOUGHT, "p")
+    now = at("2024-06-01T09:00")
+    await desk.count(await till.advance(now))
+    # A return of the very day of the purchase: it should never have been Green.
+    standing = await desk.standing("m-1", await till.give_back("m-1", 1, BOUGHT + HOUR, "p"))
+    assert standing.tier == "White"
+    change = (await desk.changes())[-1]
+    assert (change.to_tier, when(change.changed_time), change.corrects_sequence) == ("White", now, 1)
+    assert (await desk.standing("m-1", time=now - HOUR)).tier == "White"
+    await desk.count(await till.advance(at("2024-06-02T00:00")))
+    assert await till.classes("m-1") == [("green", at("2024-02-01T23:00")), ("white", at("2024-06-01T22:00"))]
+
+
 # --- time -----------------------------------------------------------------------------------------------------------
 
 

@@ -201,6 +201,7 @@ async def lived(start_ledger: StartLedger, database: Database, *, late: bool) ->
         # It makes up for what has left the window; and one that changes nothing.
         await till.buy("m-0", 40_000, DUE - timedelta(days=10), "late")
         await till.buy("m-1", 1_000, DUE - timedelta(days=10), "late")
+        await till.buy("m-3", 40_000, at("2024-08-20T10:00"), "late")
     await taken_in_before(till, database)
     return till
 

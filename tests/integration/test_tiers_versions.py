@@ -135,6 +135,23 @@ async def test_other_thresholds_hold_for_everybody_from_one_instant_on(open_shop
     assert (await till.classes("m-1")) == [("green", at("2024-05-01T22:00"))]
 
 
+async def test_who_was_told_its_standing_before_a_version_was_applied_is_told_of_it_afterwards(
+    open_shop: OpenShop,
+) -> None:
+    till, desk = await open_shop(document())
+    await peopled(till, (25_000,))
+    await desk.count(await till.advance(DAY + timedelta(days=1)))
+    for _ in range(3):
+        # White it stays, if nothing more happens.
+        assert not (await desk.standing("m-0")).HasField("next_change_time")
+    token = await till.apply(document(first="250.00"), SWITCH)
+    standing = await desk.standing("m-0", token)
+    assert (standing.next_change_time.ToDatetime(UTC), standing.next_change_tier_number) == (SWITCH, 2)
+    assert standing == await desk.standing("m-0")
+    token = await till.advance(SWITCH)
+    assert (await desk.standing("m-0", token)).tier == "Green"
+
+
 async def test_another_window_weighs_everything_anew_even_what_had_left_the_old_one(open_shop: OpenShop) -> None:
     till, desk = await open_shop(document(window="P30D"))
     await till.advance(DAY)

@@ -319,6 +319,24 @@ def facts_again(
     return found
 
 
+def mended(
+    versions: Versions, states: Mapping[MemberKey, MemberState], taken: Iterable[TakenIn]
+) -> Mapping[MemberKey, MemberState]:
+    """States that an older release left, as this one would have made them of the same facts: that release counted what
+    it heard of late from then on, and did not look back. A state that would have told something else stays as it is.
+    """
+    members = Members(versions, NOTHING_KNOWN, remembers=True)
+    for one in sorted(taken, key=lambda one: one.fact.ledger_offset):
+        members.take((one.partition, one.member_id), one.fact, one.applied_time)
+    found = {}
+    for key, state in states.items():
+        members.let_pass(key, state.as_of)
+        made = members.states[key]
+        told = (made.sequence, made.tier_number) == (state.sequence, state.tier_number)
+        found[key] = made if told else state
+    return found
+
+
 def decide(versions: Versions, key: MemberKey, fact: Fact, cursors: Mapping[int, Cursor], known: Known) -> Effects:
     """What something decided here does to a member. Raises HistoryWantedError."""
     cursor = cursors[key[0]]

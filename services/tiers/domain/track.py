@@ -373,14 +373,6 @@ def replay(versions: Versions, history: History, until: datetime) -> Track:
     return track
 
 
-def mended(versions: Versions, state: MemberState, history: History) -> MemberState:
-    """A state that an older release left, as the history has it: that release counted what it heard of late from then
-    on, and did not look back. What it told stays told."""
-    track = replay(versions, history, state.as_of)
-    track.goes_on_from(state, state.as_of)
-    return track.stepped().state
-
-
 def _redraw(versions: Versions, state: MemberState, history: History, until: datetime, fact: Fact) -> Stepped:
     """The state as the whole history has it, and how it differs from what was told."""
     track = replay(versions, history, until)
@@ -411,7 +403,7 @@ def _reweigh(
         before = starts - _TICK
         passed = step(versions, state, TimePassed(until=before), agenda)
         state, changes = passed.state, passed.changes
-        if state.carried.cycle is None:
+        if state.carried.cycle is None and not state.carried.resigned:
             # How it came there does not matter any more.
             track = Track.of(versions, state, passed.agenda)
             track.seen = [other for other in known.facts if other.occurred_time <= before]

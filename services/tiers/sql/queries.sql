@@ -221,9 +221,9 @@ WHERE partition = $1::integer;
 
 -- name: read_facts
 -- All facts of members, each one's in their order.
-SELECT f.partition, f.member_id, f.occurred_time, f.ledger_offset, f.number, f.kind, f.recorded_time, f.total,
-    f.goods_paid, f.points, f.bonuses, f.purchase_id, f.purchase_time, f.name, f.start_time, f.until_time, f.scope,
-    f.reason, f.principal
+SELECT f.partition, f.member_id, f.occurred_time, f.ledger_offset, f.number, f.kind, f.recorded_time, f.applied_time,
+    f.total, f.goods_paid, f.points, f.bonuses, f.purchase_id, f.purchase_time, f.name, f.start_time, f.until_time,
+    f.scope, f.reason, f.principal
 FROM unnest($1::integer[], $2::text[]) AS w(partition, member_id)
 JOIN tiers.facts AS f ON f.partition = w.partition AND f.member_id = w.member_id
 ORDER BY f.partition, f.member_id, f.occurred_time, f.number > 0, f.ledger_offset, f.number;
