@@ -228,7 +228,7 @@ class Histories(Task):
                 [began, *(began + (now - began) * share for share in sorted(_shares(chance, self.purchases)))]
                 for _ in range(self.histories)
             ]
-            await _take_in(tiers, _bought(chance, times, self.partitions))
+            await _take_in(tiers, made_entries(chance, times, self.partitions))
         connection = await connect(self.dsn, service="bench")
         try:
             for table in ("facts", "movements", "standings"):
@@ -269,7 +269,9 @@ class DueMembers(Task):
             bought = [span.start(end, market.zone) for end in ends]
             await _take_in(
                 tiers,
-                _bought(chance, [[time - timedelta(days=1), time] for time in bought], self.partitions, cents=35_000),
+                made_entries(
+                    chance, [[time - timedelta(days=1), time] for time in bought], self.partitions, cents=35_000
+                ),
             )
         connection = await connect(self.dsn, service="bench")
         try:
@@ -360,7 +362,7 @@ def _shares(chance: Random, count: int) -> Iterable[float]:
     return (chance.random() for _ in range(count))
 
 
-def _bought(
+def made_entries(
     chance: Random, times: Iterable[list[datetime]], partitions: int, *, cents: int | None = None
 ) -> Iterator[LedgerEntry]:
     """Of each member, by number: it joins at the first of its times, and buys at the others, for `cents` or any sum."""

@@ -83,7 +83,7 @@ def standing(bench: Bench) -> list[Figure]:
         figures = _beside_echo(bench, ledger)
         bench.say("tiers: other versions of the programme")
         with stack.tiers(_STANDINGS, ledger) as tiers:
-            for what, document in _versions():
+            for what, document in other_versions():
                 redrawn = stack.run(
                     Redraw(
                         **tiers.door,
@@ -260,7 +260,7 @@ def _beside_echo(bench: Bench, ledger: Server) -> list[Figure]:
     ]
 
 
-def _versions() -> Iterator[tuple[str, str]]:
+def other_versions() -> Iterator[tuple[str, str]]:
     """Other versions of the programme, one after the other, and what is other about them. They take nothing away from
     members: that would have to be announced."""
     document = PROGRAMME.read_text(encoding="utf-8")

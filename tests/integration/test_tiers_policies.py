@@ -494,7 +494,7 @@ async def test_a_suspension_is_not_undone_by_a_class_that_waits_for_its_day(open
     assert receipt.points == 0
 
 
-async def test_a_correction_that_comes_late_reaches_the_ledger_with_the_day_after_it_was_heard(
+async def test_a_late_return_takes_the_tier_from_now_on_and_the_ledger_hears_it_for_the_next_day(
     open_shop: OpenShop,
 ) -> None:
     till, desk = await open_shop(rolling())
@@ -503,11 +503,11 @@ async def test_a_correction_that_comes_late_reaches_the_ledger_with_the_day_afte
     await till.buy("m-1", 30_000, BOUGHT, "p")
     now = at("2024-06-01T09:00")
     await desk.count(await till.advance(now))
-    # A return of the very day of the purchase: it should never have been Green.
+    # It should have been Green for an hour: that it was reached needs no correction, and that it was kept is over now.
     standing = await desk.standing("m-1", await till.give_back("m-1", 1, BOUGHT + HOUR, "p"))
     assert standing.tier == "White"
     change = (await desk.changes())[-1]
-    assert (change.to_tier, when(change.changed_time), change.corrects_sequence) == ("White", now, 1)
+    assert (change.to_tier, when(change.changed_time), change.corrects_sequence) == ("White", now, 0)
     assert (await desk.standing("m-1", time=now - HOUR)).tier == "White"
     await desk.count(await till.advance(at("2024-06-02T00:00")))
     assert await till.classes("m-1") == [("green", at("2024-02-01T23:00")), ("white", at("2024-06-01T22:00"))]

@@ -290,7 +290,7 @@ async def test_a_run_that_is_killed_in_the_middle_goes_on_and_reads_are_right_al
     monkeypatch: pytest.MonkeyPatch,
     window: str,
 ) -> None:
-    monkeypatch.setattr(service, "_HISTORIES_AT_ONCE", 2)
+    monkeypatch.setattr(service, "_BROUGHT_ON", 2)
     bring_on, done, stuck = Tiers._bring_on, 0, asyncio.Event()
 
     async def some(tiers: Tiers, partition: int, after: str, version: int, to_time: datetime) -> str | None:
@@ -459,8 +459,8 @@ async def test_what_cannot_be_previewed_says_why(open_shop: OpenShop) -> None:
     till, desk = await open_shop(document())
     await desk.count(await till.advance(DAY))
     invalid = grpc.StatusCode.INVALID_ARGUMENT
-    assert await refused(preview(desk, "nonsense")) == (invalid, "INVALID_FIELD")
-    assert await refused(preview(desk, document(first="-1.00"))) == (invalid, "INVALID_FIELD")
+    assert await refused(preview(desk, "nonsense")) == (invalid, "PROGRAMME_INVALID")
+    assert await refused(preview(desk, document(first="-1.00"))) == (invalid, "PROGRAMME_INVALID")
     assert await refused(preview(desk, document(first="250.00"), DAY - TICK)) == (
         grpc.StatusCode.FAILED_PRECONDITION,
         "PROGRAMME_ORDER",

@@ -42,7 +42,7 @@ def change(partition: int, offset: int, cause: int | None) -> TierChange:
         from_tier="White",
         to_tier_number=2,
         to_tier="Green",
-        balance_minor_units=0,
+        balance=0,
         changed_time=START,
         cause_offset=cause,
     )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from services import programme
+from services.tiers.domain.facts import FactKind
+from tests.benchmarks import tier_jobs, tiers
 from tests.benchmarks.purchases import LINES, past_days, purchases
 from tests.benchmarks.results import Figure, Results, percentile
+from tests.benchmarks.stack import PROGRAMME
 
 
 def figure(*, values: list[float], references: list[float] | None = None, at_least: float, aim: float) -> Figure:
@@ -98,3 +104,38 @@ def test_past_days_ascend_and_end_before_now() -> None:
     assert times[-1] < datetime.now(UTC)
     assert datetime.now(UTC) - times[0] < timedelta(days=364)
     assert len({time.date() for time in times}) >= 364
+
+
+def test_made_up_entries_are_a_feed_in_which_members_join_before_they_buy() -> None:
+    now = datetime.now(UTC)
+    times = [[now - timedelta(days=days), now - timedelta(hours=days)] for days in range(1, 41)]
+    entries = list(tier_jobs.made_entries(Random(1), times, 16))
+    for partition in range(16):
+        offsets = [entry.offset for entry in entries if entry.partition == partition]
+        assert offsets == list(range(1, len(offsets) + 1))
+    for number in range(40):
+        own = [entry for entry in entries if entry.member_id == f"member-{number:07d}"]
+        assert [entry.fact_kind for entry in own] == [FactKind.JOINED, FactKind.PURCHASE]
+        assert [entry.occurred_time for entry in own] == times[number]
+        assert {entry.partition for entry in own} == {number % 16}
+
+
+def test_other_versions_of_the_programme_differ_one_from_the_other_and_take_nothing_away() -> None:
+    versions = [programme.load(PROGRAMME)]
+    versions += [programme.parse(document, "document") for _, document in tiers.other_versions()]
+    assert len({one.version for one in versions}) == 3
+    today = datetime.now(UTC).date()
+    assert [programme.losses(*pair, today) for pair in itertools.pairwise(versions)] == [(), ()]
+    assert versions[1].tiers.window == versions[0].tiers.window
+    assert versions[2].tiers.window != versions[1].tiers.window
+
+
+def test_a_plan_says_how_it_reads_tables_however_deep_it_does() -> None:
+    by_index = {"Node Type": "Index Scan", "Relation Name": "standings"}
+    whole = {"Node Type": "Seq Scan", "Relation Name": "cursors"}
+    plan = [{"Plan": {"Node Type": "Nested Loop", "Plans": [{"Node Type": "Function Scan"}, by_index]}}]
+    assert tiers.scans(plan) == {"Index Scan"}
+    assert tiers.scans([{"Plan": {"Node Type": "Limit", "Plans": [by_index, {"Plans": [whole]}]}}]) == {
+        "Index Scan",
+        "Seq Scan",
+    }

@@ -13,6 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 from loyalty.ledger.v1 import entry_pb2
+from loyalty.tiers.v1 import tier_service_pb2 as tiers_pb
+from loyalty.type.v1.money_pb2 import Money
 
 from services import programme as programmes
 from services.ledger.domain import encoding
@@ -42,8 +44,9 @@ from services.notifier.errors import (
 )
 from services.notifier.ledger_client import lines_of
 from services.notifier.store import Installation
+from services.notifier.tiers_client import change_of
 from services.notifier.vault import MasterKey, Vault, read_master_keys
-from services.programme import SINCE_EVER, Version, Versions
+from services.programme import SINCE_EVER, Metric, Version, Versions
 
 PROGRAMME = programmes.load(Path(__file__).parents[2] / "programmes" / "retail-demo.yaml")
 NOON = datetime(2020, 1, 15, 12, tzinfo=UTC)
@@ -60,7 +63,7 @@ def change(from_tier: int, to_tier: int, *, partition: int = 3, offset: int = 7)
         from_tier=PROGRAMME.tiers.level(from_tier).name,
         to_tier_number=to_tier,
         to_tier=PROGRAMME.tiers.level(to_tier).name,
-        balance_minor_units=30500,
+        balance=30500,
         changed_time=NOON,
         cause_offset=9,
     )
@@ -170,6 +173,145 @@ def test_a_coupon_is_valid_before_its_end_and_not_at_it() -> None:
     end = reward.coupon.valid_until_time
     assert reward.coupon.state_at(end - timedelta(microseconds=1)) is CouponState.ISSUED
     assert reward.coupon.state_at(end) is CouponState.EXPIRED
+
+
+# --- what tiers tell, and what it reaches ---
+
+
+def told(benefits: tuple[int, int], reason: str = "MOVEMENT", **more: object) -> TierChange:
+    """A change as tiers sends it: the numbers of the benefits before and after, the tiers the same where not said."""
+    before, after = benefits
+    names = {number: PROGRAMME.tiers.level(number).name for number in range(1, 5)} | {0: ""}
+    values: dict[str, object] = {
+        "partition": 3,
+        "offset": 7,
+        "member_id": "m-1",
+        "from_tier_number": before,
+        "from_tier": names[before],
+        "to_tier_number": after,
+        "to_tier": names[after],
+        "from_benefits_tier_number": before,
+        "from_benefits_tier": names[before],
+        "to_benefits_tier_number": after,
+        "to_benefits_tier": names[after],
+        "balance": Money(currency_code="USD", minor_units=30500),
+        "reason": f"CHANGE_REASON_{reason}",
+    }
+    message = tiers_pb.TierChange(**{**values, **more})  # type: ignore[arg-type]
+    message.changed_time.FromDatetime(NOON)
+    return change_of(message)
+
+
+# What gives back what was held before, or takes it.
+RESTORING = {"OVERRIDE_ENDED", "REJOINED", "REVIVED", "CORRECTED"}
+
+
+@pytest.mark.parametrize("reason", sorted(RESTORING))
+def test_what_gives_back_what_was_held_before_reaches_nothing(reason: str) -> None:
+    assert not told((1, 3), reason).reaches
+    assert REWARDS.decide([told((1, 3), reason), told((0, 3), reason)]) == []
+
+
+@pytest.mark.parametrize(
+    "reason", sorted({name.removeprefix("CHANGE_REASON_") for name in tiers_pb.ChangeReason.keys()} - RESTORING)
+)
+def test_a_rise_for_any_other_reason_reaches_the_tier_and_a_fall_reaches_nothing(reason: str) -> None:
+    assert told((1, 3), reason).reaches
+    assert not told((3, 1), reason).reaches
+    assert not told((3, 3), reason).reaches
+
+
+def test_a_programme_that_only_gives_tiers_other_numbers_or_names_brings_nothing() -> None:
+    renumbered = told((2, 3), "PROGRAMME", from_benefits_tier="Silver", to_benefits_tier="Silver")
+    renamed = told((3, 3), "PROGRAMME", from_benefits_tier="Silver", to_benefits_tier="Platinum")
+    assert REWARDS.decide([renumbered, renamed]) == []
+
+
+def test_a_programme_by_which_a_member_rises_brings_what_the_tier_brings() -> None:
+    assert [reward.coupon.campaign_id for reward in REWARDS.decide([told((1, 2), "PROGRAMME")])] == ["green-reached"]
+
+
+def test_what_a_cool_off_holds_back_brings_its_coupon_when_the_benefits_come() -> None:
+    risen = told((1, 1), to_tier_number=3, to_tier="Silver")
+    matured = told((1, 3), "MATURED", from_tier_number=3, from_tier="Silver")
+    assert not risen.reaches
+    (reward,) = REWARDS.decide([risen, matured])
+    assert (reward.coupon.campaign_id, reward.letter.tier) == ("silver-reached", "Silver")
+
+
+def test_benefits_that_a_suspension_took_are_not_reached_again_and_the_suspension_brings_nothing() -> None:
+    assert REWARDS.decide([told((3, 0), "SUSPENDED"), told((0, 3), "REVIVED"), told((3, 3), "WARNED")]) == []
+
+
+def test_the_balance_of_a_change_is_what_its_metric_counts() -> None:
+    assert told((1, 2)).balance == 30500
+    assert told((1, 2), balance=Money(currency_code="USD"), balance_count=0).balance == 0
+    assert told((1, 2), balance=None, balance_count=1234).balance == 1234
+
+
+# --- what is taken back ---
+
+
+def taken_back(to_tier: int, *, offset: int = 9, at: datetime = NOON + timedelta(hours=1), **more: object) -> TierChange:
+    """A level is taken back down to this tier."""
+    return replace(
+        told((4, to_tier), "TAKEN_BACK"), offset=offset, changed_time=at, **more  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_only_what_takes_back_says_down_to_which_tier() -> None:
+    assert told((4, 2), "TAKEN_BACK").taken_back_to == 2
+    assert told((4, 2), "CYCLE_ENDED").taken_back_to is None
+    # Benefits aside: what a cool-off or a suspension holds back is not what was taken back.
+    suspended = told((0, 0), "TAKEN_BACK", from_tier_number=4, to_tier_number=2, to_tier="Green")
+    assert suspended.taken_back_to == 2
+
+
+def test_with_a_level_go_the_coupons_of_all_tiers_above_the_one_that_is_left() -> None:
+    held = REWARDS.decide([change(1, 2, offset=5), change(2, 3, offset=6), change(3, 4, offset=7)])
+    taken = REWARDS.take_back([taken_back(2)], held)
+    assert [coupon.campaign_id for coupon in taken] == ["silver-reached", "golden-reached"]
+    assert {(coupon.voided_time, coupon.voided_by) for coupon in taken} == {(NOON + timedelta(hours=1), 9)}
+    assert {coupon.state_at(NOON + timedelta(hours=2)) for coupon in taken} == {CouponState.VOID}
+    assert {coupon.state_at(NOON + timedelta(days=9999)) for coupon in taken} == {CouponState.VOID}
+
+
+def test_nobody_elses_coupon_goes_nor_a_later_one_nor_one_whose_time_is_over() -> None:
+    (held,) = REWARDS.decide([change(1, 3)])
+    assert len(REWARDS.take_back([taken_back(2)], [held])) == 1
+    end = held.coupon.valid_until_time
+    for other in (
+        taken_back(2, member_id="m-2"),
+        taken_back(2, partition=4),
+        taken_back(2, offset=6),
+        taken_back(2, at=end),
+        replace(taken_back(2), taken_back_to=None),
+    ):
+        assert REWARDS.take_back([other], [held]) == []
+    assert len(REWARDS.take_back([taken_back(2, at=end - timedelta(microseconds=1))], [held])) == 1
+
+
+def test_a_coupon_is_taken_back_once() -> None:
+    (held,) = REWARDS.decide([change(1, 4)])
+    (coupon,) = REWARDS.take_back([taken_back(2), taken_back(1, offset=10)], [held])
+    assert coupon.voided_by == 9
+    assert REWARDS.take_back([taken_back(1, offset=10)], [replace(held, coupon=coupon)]) == []
+
+
+def test_a_level_that_has_another_number_by_now_is_known_by_its_key() -> None:
+    levels = PROGRAMME.tiers.levels
+    bronze = replace(levels[1], number=2, key="bronze", name="Bronze")
+    more = (levels[0], bronze, *(replace(level, number=level.number + 1) for level in levels[1:]))
+    known = Programmes(PROGRAMME)
+    renumbered = replace(PROGRAMME, version="retail-demo@more", tiers=replace(PROGRAMME.tiers, levels=more))
+    start = NOON + timedelta(minutes=30)
+    known.learn(Versions([
+        Version(programme=PROGRAMME, from_time=SINCE_EVER), Version(programme=renumbered, from_time=start)
+    ]))  # fmt: skip
+    rewards = Rewards(programmes=known, codes=CODES, delivery_key=b"d" * 32)
+    held = rewards.decide([change(1, 2)])
+    assert rewards.take_back([taken_back(3)], held) == []
+    assert len(rewards.take_back([taken_back(2)], held)) == 1
 
 
 # --- deliveries ---
@@ -366,6 +508,24 @@ def test_money_off_and_the_balance_are_written_as_people_write_them() -> None:
     assert mail["Subject"] == "Welcome to Silver: 10.00 USD for you"
     assert "Hello there," in mail.get_content()
     assert "come to 305.00 USD" in mail.get_content()
+
+
+@pytest.mark.parametrize(
+    ("metric", "balance", "shown"),
+    [
+        (Metric.QUALIFYING_POINTS, 1234, "1,234"),
+        (Metric.VISITS, 7, "7"),
+        (Metric.ACTIVITIES, -1_000_000, "-1,000,000"),
+        (Metric.NET_SPEND, 123456, "1234.56 USD"),
+    ],
+)
+def test_a_balance_that_is_no_money_is_written_as_a_plain_number(metric: Metric, balance: int, shown: str) -> None:
+    counting = replace(PROGRAMME, tiers=replace(PROGRAMME.tiers, metric=metric))
+    (reward,) = REWARDS.decide([replace(change(1, 3), balance=balance)])
+    delivery = DueDelivery(coupon=reward.coupon, letter=reward.letter, attempts=0, leased_until=NOON)
+    composer = Composer(programmes=Programmes(counting), mail_from="shop@example.com")
+    content = composer.compose(delivery, Contact(name="", email="m@example.com"), NOON).content
+    assert f"come to {shown}" in message_from_bytes(content, policy=DEFAULT_POLICY).get_content()
 
 
 @pytest.mark.parametrize("name", ["A\r\nBcc: b@example.com", "A\nB", "A\0B", "A\x7fB", "A\x85B"])

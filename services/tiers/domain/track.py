@@ -403,12 +403,7 @@ def _reweigh(
         before = starts - _TICK
         passed = step(versions, state, TimePassed(until=before), agenda)
         state, changes = passed.state, passed.changes
-        if state.carried.cycle is None and not state.carried.resigned:
-            # How it came there does not matter any more.
-            track = Track.of(versions, state, passed.agenda)
-            track.seen = [other for other in known.facts if other.occurred_time <= before]
-        else:
-            track = replay(versions, known, before)
+        track = replay(versions, known, before)
         track.goes_on_from(state, before)
     else:
         # It was heard of late.

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from loyalty.type.v1 import options_pb2 as loyalty_dot_type_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aloyalty/type/v1/role.proto\x12\x0floyalty.type.v1\x1a\x1dloyalty/type/v1/options.proto*\xe8\x04\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12p\n\x08ROLE_POS\x10\x01\x1a\x62\x92\x94#\rmembers.write\x92\x94#\x0bledger.read\x92\x94#\rledger.record\x92\x94#\rledger.redeem\x92\x94#\ntiers.read\x92\x94#\x0e\x63oupons.redeem\x12\xb9\x01\n\x0cROLE_BACKEND\x10\x02\x1a\xa6\x01\x92\x94#\rmembers.write\x92\x94#\x0bledger.read\x92\x94#\rledger.record\x92\x94#\rledger.redeem\x92\x94#\x0cledger.award\x92\x94#\ntiers.read\x92\x94#\x0e\x63oupons.redeem\x92\x94#\rcoupons.issue\x92\x94#\rcontacts.read\x92\x94#\x0e\x63ontacts.write\x12\xb6\x01\n\x0cROLE_SUPPORT\x10\x03\x1a\xa3\x01\x92\x94#\rmembers.write\x92\x94#\x0bledger.read\x92\x94#\rledger.redeem\x92\x94#\x0cledger.award\x92\x94#\rledger.adjust\x92\x94#\ntiers.read\x92\x94#\x0btiers.write\x92\x94#\rcoupons.issue\x92\x94#\rcontacts.read\x92\x94#\x0e\x63ontacts.write\x12/\n\x0cROLE_ANALYST\x10\x04\x1a\x1d\x92\x94#\x0bledger.read\x92\x94#\ntiers.read\x12\x32\n\x08ROLE_OPS\x10\x05\x1a$\x92\x94#\x03ops\x92\x94#\x0bledger.read\x92\x94#\ntiers.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aloyalty/type/v1/role.proto\x12\x0floyalty.type.v1\x1a\x1dloyalty/type/v1/options.proto*\xa0\x05\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12p\n\x08ROLE_POS\x10\x01\x1a\x62\x92\x94#\rmembers.write\x92\x94#\x0bledger.read\x92\x94#\rledger.record\x92\x94#\rledger.redeem\x92\x94#\ntiers.read\x92\x94#\x0e\x63oupons.redeem\x12\xc7\x01\n\x0cROLE_BACKEND\x10\x02\x1a\xb4\x01\x92\x94#\rmembers.write\x92\x94#\x0bledger.read\x92\x94#\rledger.record\x92\x94#\rledger.redeem\x92\x94#\x0cledger.award\x92\x94#\ntiers.read\x92\x94#\ntiers.list\x92\x94#\x0e\x63oupons.redeem\x92\x94#\rcoupons.issue\x92\x94#\rcontacts.read\x92\x94#\x0e\x63ontacts.write\x12\xc4\x01\n\x0cROLE_SUPPORT\x10\x03\x1a\xb1\x01\x92\x94#\rmembers.write\x92\x94#\x0bledger.read\x92\x94#\rledger.redeem\x92\x94#\x0cledger.award\x92\x94#\rledger.adjust\x92\x94#\ntiers.read\x92\x94#\ntiers.list\x92\x94#\x0btiers.write\x92\x94#\rcoupons.issue\x92\x94#\rcontacts.read\x92\x94#\x0e\x63ontacts.write\x12=\n\x0cROLE_ANALYST\x10\x04\x1a+\x92\x94#\x0bledger.read\x92\x94#\ntiers.read\x92\x94#\ntiers.list\x12@\n\x08ROLE_OPS\x10\x05\x1a\x32\x92\x94#\x03ops\x92\x94#\x0bledger.read\x92\x94#\ntiers.read\x92\x94#\ntiers.listb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLE'].values_by_name["ROLE_POS"]._loaded_options = None
   _globals['_ROLE'].values_by_name["ROLE_POS"]._serialized_options = b'\222\224#\rmembers.write\222\224#\013ledger.read\222\224#\rledger.record\222\224#\rledger.redeem\222\224#\ntiers.read\222\224#\016coupons.redeem'
   _globals['_ROLE'].values_by_name["ROLE_BACKEND"]._loaded_options = None
-  _globals['_ROLE'].values_by_name["ROLE_BACKEND"]._serialized_options = b'\222\224#\rmembers.write\222\224#\013ledger.read\222\224#\rledger.record\222\224#\rledger.redeem\222\224#\014ledger.award\222\224#\ntiers.read\222\224#\016coupons.redeem\222\224#\rcoupons.issue\222\224#\rcontacts.read\222\224#\016contacts.write'
+  _globals['_ROLE'].values_by_name["ROLE_BACKEND"]._serialized_options = b'\222\224#\rmembers.write\222\224#\013ledger.read\222\224#\rledger.record\222\224#\rledger.redeem\222\224#\014ledger.award\222\224#\ntiers.read\222\224#\ntiers.list\222\224#\016coupons.redeem\222\224#\rcoupons.issue\222\224#\rcontacts.read\222\224#\016contacts.write'
   _globals['_ROLE'].values_by_name["ROLE_SUPPORT"]._loaded_options = None
-  _globals['_ROLE'].values_by_name["ROLE_SUPPORT"]._serialized_options = b'\222\224#\rmembers.write\222\224#\013ledger.read\222\224#\rledger.redeem\222\224#\014ledger.award\222\224#\rledger.adjust\222\224#\ntiers.read\222\224#\013tiers.write\222\224#\rcoupons.issue\222\224#\rcontacts.read\222\224#\016contacts.write'
+  _globals['_ROLE'].values_by_name["ROLE_SUPPORT"]._serialized_options = b'\222\224#\rmembers.write\222\224#\013ledger.read\222\224#\rledger.redeem\222\224#\014ledger.award\222\224#\rledger.adjust\222\224#\ntiers.read\222\224#\ntiers.list\222\224#\013tiers.write\222\224#\rcoupons.issue\222\224#\rcontacts.read\222\224#\016contacts.write'
   _globals['_ROLE'].values_by_name["ROLE_ANALYST"]._loaded_options = None
-  _globals['_ROLE'].values_by_name["ROLE_ANALYST"]._serialized_options = b'\222\224#\013ledger.read\222\224#\ntiers.read'
+  _globals['_ROLE'].values_by_name["ROLE_ANALYST"]._serialized_options = b'\222\224#\013ledger.read\222\224#\ntiers.read\222\224#\ntiers.list'
   _globals['_ROLE'].values_by_name["ROLE_OPS"]._loaded_options = None
-  _globals['_ROLE'].values_by_name["ROLE_OPS"]._serialized_options = b'\222\224#\003ops\222\224#\013ledger.read\222\224#\ntiers.read'
+  _globals['_ROLE'].values_by_name["ROLE_OPS"]._serialized_options = b'\222\224#\003ops\222\224#\013ledger.read\222\224#\ntiers.read\222\224#\ntiers.list'
   _globals['_ROLE']._serialized_start=79
-  _globals['_ROLE']._serialized_end=695
+  _globals['_ROLE']._serialized_end=751
 # @@protoc_insertion_point(module_scope)
