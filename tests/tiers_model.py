@@ -374,7 +374,7 @@ class Member:
             benefits=self.benefits(),
             automatic=self.automatic(),
             since=self.since,
-            held_until=self.cycle.end if self.cycle is not None else None,
+            held_until=self.cycle.end if self.cycle is not None and self.shown() == self.level else None,
             valid_until=self.period.end if self.period is not None else None,
         )
 

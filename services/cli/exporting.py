@@ -36,7 +36,14 @@ from services.cli.remote import Services, call, reach, resumed_stream
 from services.programme import Programme
 from services.runtime.causality import format_token
 
-STANDING_COLUMNS: Final = ("member_id", "tier_number", "tier", "balance_minor_units", "currency_code")
+STANDING_COLUMNS: Final = (
+    "member_id",
+    "tier_number",
+    "tier",
+    "balance_minor_units",
+    "currency_code",
+    "balance_count",
+)
 MEMBER_COLUMNS: Final = (
     "member_id",
     "joined_time",
@@ -223,12 +230,24 @@ async def _write_standings(services: Services, moment: Moment, lines: Lines, pro
     while True:
         page = await call(services.tiers.ListStandings, request)
         for one in page.standings:
-            balance = one.balance
-            lines.add((one.member_id, one.tier_number, one.tier, balance.minor_units, balance.currency_code))
+            lines.add(standing_row(one))
         progressed(len(page.standings))
         if not page.next_page_token:
             return
         request.page_token = page.next_page_token
+
+
+def standing_row(standing: Any) -> Row:
+    """A line of the list by STANDING_COLUMNS."""
+    balance = standing.balance
+    return (
+        standing.member_id,
+        standing.tier_number,
+        standing.tier,
+        balance.minor_units,
+        balance.currency_code,
+        "" if standing.HasField("balance") else standing.balance_count,
+    )
 
 
 # --- entries and purchases ------------------------------------------------------------------------------------------

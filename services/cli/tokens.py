@@ -48,12 +48,16 @@ def token(
     data: Data = DEFAULT_DIRECTORY,
 ) -> None:
     """Make a bearer token. It stands alone on standard output; its id, for token-revoke, is told beside it."""
+    from services.cli.certificates import NAMES
     from services.cli.token_keys import read_ttl
 
     # An empty one is a variable that was not set, and a till would speak for every store.
     for option, given in (("--name", name), ("--store", store), ("--terminal", terminal)):
         if given == "":
             raise UsageError(f"{option} is empty; give it a value, or leave it out")
+    # Entries by them are this command's own, or nobody's.
+    if name in NAMES:
+        raise UsageError(f"{name} is a part of the platform; give the bearer another name")
     with _in_words(data):
         issued = _ready(data).token_keys.issue(
             principal=name or _name_of(role, store or "", terminal or ""),

@@ -16,6 +16,8 @@ from google.protobuf import descriptor_pb2
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
+# A service takes 16 KiB, of which each of 100 headers costs 32 bytes more than it has.
+MAX_HEADERS_KB: Final = 12
 
 _TEMPLATE = Path(__file__).with_name("envoy.yaml")
 
@@ -36,7 +38,7 @@ _LOCAL_REPLIES: Final[tuple[tuple[int | None, int, str], ...]] = (
     (413, 8, f"the request is larger than {MAX_BODY_BYTES} bytes"),
     (415, 3, "the content type is not known here; send application/json"),
     (429, 8, _SAID),
-    (431, 8, "the headers of the request are too large"),
+    (431, 8, f"the headers of the request are larger than {MAX_HEADERS_KB} KiB"),
     (500, 13, _SAID),
     (502, 14, "the service gave no proper answer; send the same request again"),
     (503, 14, "the service cannot be reached now; send the same request again"),
@@ -162,6 +164,7 @@ def render(
         tls_authority_path=str(tls.authority) if tls else "",
         listener_tls_path=str(listener_tls_path) if listener_tls_path else "",
         max_body_bytes=MAX_BODY_BYTES,
+        max_headers_kb=MAX_HEADERS_KB,
         max_response_bytes=MAX_RESPONSE_BYTES,
         local_replies=_LOCAL_REPLIES,
     )

@@ -78,6 +78,7 @@ from services.runtime.database import (
     Pool,
     connect,
     keep_going,
+    loss_told,
     transact,
 )
 from services.runtime.signal import Signal, woken
@@ -715,8 +716,9 @@ class Lane:
         """Commits the jobs in one transaction; a command that cannot be committed is cut out and fails alone."""
         for attempt in range(_BATCH_TRIES):
             try:
-                async with connection.transaction():
-                    written = await self._decide_and_write(connection, jobs)
+                with loss_told(connection):
+                    async with connection.transaction():
+                        written = await self._decide_and_write(connection, jobs)
             except TRY_AGAIN as error:
                 if attempt == _BATCH_TRIES - 1:
                     _fail(jobs, error)

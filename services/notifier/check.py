@@ -6,8 +6,10 @@ are only opened: whether they are right nobody but the member can say.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,7 +18,7 @@ from services.notifier.config import NotifierConfig, read_programme
 from services.notifier.domain.campaigns import Coupon, Letter, MemberKey, Reward, RewardKey, Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import partition_of
-from services.notifier.domain.feeds import ClockAdvanced, Cursor, MemberJoined
+from services.notifier.domain.feeds import ClockAdvanced, Cursor, MemberJoined, TierChange
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import ContactError, FeedError, InstallationError, PeerError, SealError
 from services.notifier.ledger_client import LedgerClient
@@ -115,6 +117,7 @@ class _Logs:
         self.business_times: dict[int, datetime] = {}
         self.members: dict[MemberKey, datetime] = {}
         self.rewards_due: dict[RewardKey, Reward] = {}
+        self._rewards_of: dict[MemberKey, list[RewardKey]] = defaultdict(list)
         self.changes = 0
 
     async def read(self, ledger: LedgerClient, tiers: TiersClient) -> None:
@@ -137,8 +140,16 @@ class _Logs:
                 cursor = self._cursors.get(change.partition)
                 if cursor is not None and change.offset <= cursor.change_offset:
                     self.changes += 1
-                    for reward in self._rewards.decide([change]):
-                        self.rewards_due[reward.coupon.key] = reward
+                    self._follow(change)
+
+    def _follow(self, change: TierChange) -> None:
+        for reward in self._rewards.decide([change]):
+            self.rewards_due[reward.coupon.key] = reward
+            self._rewards_of[change.member_key].append(reward.coupon.key)
+        if change.taken_back_to is not None:
+            held = [self.rewards_due[key] for key in self._rewards_of[change.member_key]]
+            for coupon in self._rewards.take_back([change], held):
+                self.rewards_due[coupon.key] = replace(self.rewards_due[coupon.key], coupon=coupon)
 
 
 def _cursor_differences(cursors: Mapping[int, Cursor], logs: _Logs) -> Iterator[Difference]:
@@ -192,6 +203,8 @@ def _reward_differences(
             ),
             ("issuing time of the coupon", expected.coupon.issued_time, coupon.issued_time),
             ("end of the coupon", expected.coupon.valid_until_time, coupon.valid_until_time),
+            ("time at which the coupon was taken back", expected.coupon.voided_time, coupon.voided_time),
+            ("change that took the coupon back", expected.coupon.voided_by, coupon.voided_by),
             ("message of the coupon", expected.letter, letter),
             ("time of the message", expected.coupon.issued_time, created_time),
         ]

@@ -1,4 +1,5 @@
-"""Handles both feeds in their one order: coupons and messages, members, and the cursors, in one transaction per batch.
+"""Handles both feeds in their one order: coupons (given, or taken back) and messages, members, and the cursors, in one
+transaction per batch.
 
 What comes while one is written down is the next. A batch takes a fixed number of statements, whatever its size, and
 none where it only passes entries that mean nothing to us: that waits for another. What reaches beyond a commit -
@@ -25,6 +26,7 @@ from services.notifier.domain.feeds import (
     MemberJoined,
     ProgrammeApplied,
     Sequencer,
+    TierChange,
     TierNews,
 )
 from services.notifier.domain.programmes import Programmes
@@ -155,19 +157,24 @@ class Consumer:
             self._progress.stand(batch.after)
             return
         rewards = self._rewards.decide(whole.changes)
+        taking_back = [change for change in whole.changes if change.taken_back_to is not None]
 
-        async def work(transaction: Transaction) -> tuple[int, int]:
+        async def work(transaction: Transaction) -> tuple[int, int, int]:
             await transaction.move_cursors(whole.before, whole.after)
             await transaction.insert_members(whole.entries)
-            return await self._issue(transaction, rewards) if rewards else (0, 0)
+            issued, queued = await self._issue(transaction, rewards) if rewards else (0, 0)
+            # What comes after it in the batch is there already, and not touched: it has a later offset.
+            return issued, queued, await self._take_back(transaction, taking_back) if taking_back else 0
 
-        issued, queued = await self._store.transact(work, over)
+        issued, queued, voided = await self._store.transact(work, over)
         self._passed = None
         self._progress.stand(batch.after)
         if queued:
             self._messages_queued()
         if issued:
             log.info("coupons_issued", coupons=issued, messages_queued=queued, changes=len(whole.changes))
+        if voided:
+            log.info("coupons_voided", coupons=voided, changes=len(taking_back))
 
     async def _issue(self, transaction: Transaction, rewards: list[Reward]) -> tuple[int, int]:
         """Keeps coupons with their messages; what was given before is not given again.
@@ -199,6 +206,14 @@ class Consumer:
         ]
         await transaction.insert_deliveries(issued, states, self._machine_now())
         return len(issued), states.count(DeliveryState.QUEUED)
+
+    async def _take_back(self, transaction: Transaction, changes: Sequence[TierChange]) -> int:
+        """Voids what these changes take back, and says how many coupons; what is void already stays as it is."""
+        held = await transaction.find_rewards({change.member_key for change in changes})
+        voided = self._rewards.take_back(changes, held)
+        if voided:
+            await transaction.void_coupons(voided)
+        return len(voided)
 
     def _varied(self, reward: Reward, variant: int) -> Reward:
         code = self._rewards.varied(reward.coupon, variant)

@@ -47,6 +47,7 @@ _WANTED_STATES = {number: state for state, number in _STATES.items()}
 _COUPON_STATES = {
     CouponState.ISSUED: coupon_pb2.COUPON_STATE_ISSUED,
     CouponState.EXPIRED: coupon_pb2.COUPON_STATE_EXPIRED,
+    CouponState.VOID: coupon_pb2.COUPON_STATE_VOID,
 }
 
 
@@ -143,6 +144,7 @@ def _coupon(coupon: Coupon, state: CouponState, currency: str) -> coupon_pb2.Cou
         state=_COUPON_STATES[state],
         issued_time=_stamp(coupon.issued_time),
         valid_until_time=_stamp(coupon.valid_until_time),
+        voided_time=_stamp(coupon.voided_time) if coupon.voided_time else None,
     )
     if coupon.discount_bp is not None:
         message.discount_basis_points = coupon.discount_bp

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from services.notifier.domain.campaigns import Coupon, Letter, MemberKey, Reward, RewardKey
-from services.notifier.domain.deliveries import Delivery, DeliveryState, DueDelivery, Settlement
+from services.notifier.domain.deliveries import TAKEN_BACK, Delivery, DeliveryState, DueDelivery, Settlement
 from services.notifier.domain.feeds import Cursor, LedgerEntry, MemberJoined
 from services.notifier.errors import CursorMovedError
 from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, load_queries, transact, transact_over
@@ -238,10 +238,29 @@ class Transaction:
             [reward.letter.delivery_id for reward in rewards],
             [reward.letter.tier for reward in rewards],
             [reward.letter.previous_tier for reward in rewards],
-            [reward.letter.balance_minor_units for reward in rewards],
+            [reward.letter.balance for reward in rewards],
             [reward.coupon.issued_time for reward in rewards],
             [state.value for state in states],
             now,
+        )
+
+    async def find_rewards(self, keys: Iterable[MemberKey]) -> list[Reward]:
+        """What these members hold: coupons that were not taken back, expired ones too, each with its message."""
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        rows = await self._connection.fetch(QUERIES["find_rewards"], *columns)
+        return [Reward(coupon=_coupon(row), letter=_letter(row)) for row in rows]
+
+    async def void_coupons(self, coupons: Sequence[Coupon]) -> None:
+        """Keeps of coupons that they were taken back, and when and by what; their messages that wait are dead."""
+        await self._connection.execute(
+            QUERIES["void_coupons"],
+            [coupon.partition for coupon in coupons],
+            [coupon.campaign_id for coupon in coupons],
+            [coupon.member_id for coupon in coupons],
+            [coupon.change_offset for coupon in coupons],
+            [coupon.voided_time for coupon in coupons],
+            [coupon.voided_by for coupon in coupons],
+            TAKEN_BACK,
         )
 
     # Coupons
@@ -404,6 +423,8 @@ def _coupon(row: Mapping[str, Any]) -> Coupon:
         discount_minor_units=row["discount_minor_units"],
         issued_time=row["issued_time"],
         valid_until_time=row["valid_until_time"],
+        voided_time=row["voided_time"],
+        voided_by=row["voided_by"],
     )
 
 
@@ -412,7 +433,7 @@ def _letter(row: Mapping[str, Any]) -> Letter:
         delivery_id=row["delivery_id"],
         tier=row["tier"],
         previous_tier=row["previous_tier"],
-        balance_minor_units=row["balance_minor_units"],
+        balance=row["balance_minor_units"],
     )
 
 

@@ -34,7 +34,7 @@ class TiersClient:
             with closing_told():
                 async for response in stream:
                     yield TierNews(
-                        changes=tuple(_change(change) for change in response.changes),
+                        changes=tuple(change_of(change) for change in response.changes),
                         progress=tuple(_progress(progress) for progress in response.progress),
                     )
         except grpc.aio.AioRpcError as error:
@@ -45,10 +45,17 @@ class TiersClient:
             stream.cancel()
 
 
-_RESTORING = (tier_service_pb2.CHANGE_REASON_CORRECTED, tier_service_pb2.CHANGE_REASON_REVIVED)
+_RESTORING = (
+    tier_service_pb2.CHANGE_REASON_OVERRIDE_ENDED,
+    tier_service_pb2.CHANGE_REASON_REVIVED,
+    tier_service_pb2.CHANGE_REASON_REJOINED,
+    tier_service_pb2.CHANGE_REASON_CORRECTED,
+)
 
 
-def _change(change: tier_service_pb2.TierChange) -> TierChange:
+def change_of(change: tier_service_pb2.TierChange) -> TierChange:
+    """A change by the benefits in force; what is taken back goes by the tier, whatever holds its benefits back."""
+    taken_back = change.reason == tier_service_pb2.CHANGE_REASON_TAKEN_BACK
     return TierChange(
         partition=change.partition,
         offset=change.offset,
@@ -57,11 +64,12 @@ def _change(change: tier_service_pb2.TierChange) -> TierChange:
         from_tier=change.from_benefits_tier,
         to_tier_number=change.to_benefits_tier_number,
         to_tier=change.to_benefits_tier,
-        balance_minor_units=change.balance.minor_units,
+        balance=change.balance.minor_units if change.HasField("balance") else change.balance_count,
         changed_time=change.changed_time.ToDatetime(tzinfo=UTC),
         cause_offset=change.ledger_offset if change.WhichOneof("cause") == "ledger_offset" else None,
         programme_version=change.programme_version,
         restores=change.reason in _RESTORING,
+        taken_back_to=change.to_tier_number if taken_back else None,
     )
 
 

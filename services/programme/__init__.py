@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import Problem, ProgrammeError
-from services.programme.losses import ANNOUNCEMENT_DAYS, losses
+from services.programme.losses import ANNOUNCEMENT_DAYS, breaks, losses
 from services.programme.model import (
     BASIS_POINTS,
     FOREVER,
@@ -91,6 +91,7 @@ __all__ = [
     "Version",
     "Versions",
     "Window",
+    "breaks",
     "format_amount",
     "format_percent",
     "load",

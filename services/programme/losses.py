@@ -60,6 +60,20 @@ _METRICS: Final = {
 _BASES: Final = {Base.TOTAL: "the whole receipt", Base.GOODS_PAID: "the goods paid"}
 
 
+def breaks(before: Programme, after: Programme) -> tuple[str, ...]:
+    """What no version may change, since what was recorded is counted in it; a sentence each, empty where nothing is."""
+    found = []
+    if after.currency != before.currency:
+        found.append(f"currency: the programme counts in {before.currency}, and a version cannot change that")
+    for key, market in before.markets.items():
+        kept = after.markets.get(key)
+        if kept is None:
+            found.append(f"markets.{key}: members are at home there, and a version cannot take it away")
+        elif kept.currency != market.currency:
+            found.append(f"markets.{key}: it counts in {market.currency}, and a version cannot change that")
+    return tuple(found)
+
+
 def losses(before: Programme, after: Programme, from_day: date | None = None) -> tuple[str, ...]:
     """A sentence for each thing that members have by `before` and no longer, or less of, by `after`.
 

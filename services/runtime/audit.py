@@ -266,7 +266,8 @@ class AuditTrail:
 
     async def _write_behind(self) -> None:
         # Where there is no log the service does not run.
-        await self._pool.fetchrow(self._queries["read_head"])
+        async with self._pool.acquire() as connection:
+            await connection.fetchrow(self._queries["read_head"])
         while True:
             self._more.clear()
             await self._write_waiting()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -19,15 +20,24 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"^-- name: ([a-z_]+)\n((?:-- .*\n)+)", re.MULTILINE)
 
+
+class NoConnectionError(ConnectionError):
+    """There is no connection: none could be made, its pool is closing, or it was closed while it was used.
+
+    asyncpg says so by InterfaceError, which is also what it says of a call that is wrong, as one with too few arguments
+    for its query. That one is a fault of ours, and nothing that passes: so the two are told apart where they are met.
+    """
+
+
 # What a lost or refused connection looks like. Whether a commit went through is settled by sending again.
 CONNECTION_ERRORS = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.InterfaceError,
     # What asyncpg raises when the connection dies while it rolls back.
     asyncpg.InternalClientError,
+    # NoConnectionError is one.
     OSError,
 )
 
@@ -46,7 +56,6 @@ PASSING_ERRORS = (
 )
 
 Connection: TypeAlias = asyncpg.Connection
-Pool: TypeAlias = asyncpg.Pool
 PostgresError = asyncpg.PostgresError
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -74,32 +83,89 @@ def load_queries(path: Path) -> Mapping[str, str]:
     return queries
 
 
+class Pool:
+    """Connections to one database, each lent to one at a time."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @contextlib.asynccontextmanager
+    async def acquire(
+        self,
+        *,
+        timeout: float = CONNECT_TIMEOUT_SECONDS,  # noqa: ASYNC109  # for the way to a connection alone
+    ) -> AsyncIterator[Connection]:
+        """Lends a connection; waits so many seconds for one. Its loss is one of CONNECTION_ERRORS."""
+        with none_told():
+            lent = await self._pool.acquire(timeout=timeout)
+        try:
+            with loss_told(lent):
+                yield lent
+        finally:
+            await self._pool.release(lent)
+
+    async def close(self) -> None:
+        """Closes the connections, when all have come back."""
+        await self._pool.close()
+
+
+@contextlib.contextmanager
+def loss_told(connection: Connection) -> Iterator[None]:
+    """Makes a NoConnectionError of what asyncpg says of a connection that was lost meanwhile."""
+    try:
+        yield
+    except asyncpg.InterfaceError as error:
+        if _is_lost(connection):
+            raise NoConnectionError(str(error)) from error
+        raise
+
+
+def _is_lost(connection: Connection) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        # A pool has taken it away from whoever it was lent to.
+        return True
+
+
+@contextlib.contextmanager
+def none_told() -> Iterator[None]:
+    """Makes a NoConnectionError of what asyncpg says where it gave no connection."""
+    try:
+        yield
+    except asyncpg.InterfaceError as error:
+        raise NoConnectionError(str(error)) from error
+
+
 async def connect(dsn: str, *, service: str) -> asyncpg.Connection:
     """One connection; its statements speak UTC."""
-    connection = await asyncpg.connect(
-        dsn,
-        timeout=CONNECT_TIMEOUT_SECONDS,
-        server_settings={"application_name": service, "timezone": "UTC"},
-    )
+    with none_told():
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            server_settings={"application_name": service, "timezone": "UTC"},
+        )
     await _speak_times(connection)
     return connection
 
 
-async def create_pool(dsn: str, *, service: str, size: int = 4) -> asyncpg.Pool:
+async def create_pool(dsn: str, *, service: str, size: int = 4) -> Pool:
     """A pool; waits up to half a minute for a database that is starting."""
     deadline = asyncio.get_running_loop().time() + 30
     while True:
         try:
-            return await asyncpg.create_pool(
-                dsn,
-                min_size=1,
-                max_size=size,
-                timeout=CONNECT_TIMEOUT_SECONDS,
-                command_timeout=60,
-                init=_speak_times,
-                reset=_leave_session,
-                server_settings={"application_name": service, "timezone": "UTC"},
-            )
+            with none_told():
+                pool = await asyncpg.create_pool(
+                    dsn,
+                    min_size=1,
+                    max_size=size,
+                    timeout=CONNECT_TIMEOUT_SECONDS,
+                    command_timeout=60,
+                    init=_speak_times,
+                    reset=_leave_session,
+                    server_settings={"application_name": service, "timezone": "UTC"},
+                )
+            return Pool(pool)
         except CONNECTION_ERRORS:
             if asyncio.get_running_loop().time() > deadline:
                 raise
@@ -128,7 +194,7 @@ async def _leave_session(connection: asyncpg.Connection) -> None:
     transaction, and one left open is rolled back before this. What asyncpg does otherwise is a round trip each time."""
 
 
-async def transact(pool: asyncpg.Pool, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+async def transact(pool: Pool, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     """Runs `work` in one transaction; what is in TRY_AGAIN tries the whole again, bounded."""
     async with pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
         return await transact_over(connection, work)
@@ -139,8 +205,9 @@ async def transact_over(connection: asyncpg.Connection, work: Callable[[asyncpg.
     the pool, which costs as much as two statements."""
     for attempt in range(_TRANSACTION_TRIES):
         try:
-            async with connection.transaction():
-                return await work(connection)
+            with loss_told(connection):
+                async with connection.transaction():
+                    return await work(connection)
         except TRY_AGAIN:
             if attempt == _TRANSACTION_TRIES - 1:
                 raise

@@ -47,6 +47,8 @@ _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/"
 _WATCH_SECONDS = 2.0
 _MOST_STREAMS = 500
 _MOST_STREAMS_EACH = 64
+# How often the log has why callers were told UNAVAILABLE, for each kind of error.
+_TOLD_WHY_SECONDS = 30.0
 # A call that brings no deadline gets this one.
 DEFAULT_DEADLINE_SECONDS = 30.0
 _MAX_VIOLATIONS = 20
@@ -119,6 +121,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._validator = RequestValidator()
         self._wrapped: dict[str, Handler] = {}
         self._streams: dict[asyncio.Task[Any], _OpenStream] = {}
+        self._told_why: dict[str, float] = {}
 
     async def intercept_service(
         self,
@@ -286,10 +289,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._refused(error, method)
         described = self._describe(error) or status.describe(error)
         if described is not None:
+            if described.code is grpc.StatusCode.UNAVAILABLE:
+                self._tell_why(error, method)
             return described
         call_id = os.urandom(8).hex()
         log.error("rpc_failed", method=method, call_id=call_id, exc_info=error)
         return status.internal(call_id)
+
+    def _tell_why(self, error: Exception, method: str) -> None:
+        """Writes down what a caller is not told: why the service is not available. Each kind of error now and then."""
+        kind, now = type(error).__name__, time.monotonic()
+        if now - self._told_why.get(kind, -_TOLD_WHY_SECONDS) >= _TOLD_WHY_SECONDS:
+            self._told_why[kind] = now
+            log.warning("service_not_available", method=method, error=kind, exc_info=error)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from services.runtime.database import connect
 from services.tiers import store
 from services.tiers.config import Config
 from services.tiers.domain.facts import BEGINNING, Fact, FactKind, MemberKey, Movement, history_of
-from services.tiers.domain.feed import NOTHING_KNOWN, EntryKind, LedgerEntry, Members, fact_of
+from services.tiers.domain.feed import NOTHING_KNOWN, EntryKind, FactReader, LedgerEntry, Members
 from services.tiers.domain.standing import evaluate
 from services.tiers.domain.track import Change, MemberState
 from services.tiers.errors import LedgerUnavailableError
@@ -74,7 +74,7 @@ class Rebuilding:
         self._members = Members(versions, NOTHING_KNOWN, remembers=True)
         self._changes: dict[MemberKey, list[Change]] = {}
         self._facts: dict[MemberKey, list[Fact]] = {}
-        self._purchases: dict[tuple[int, str, str], datetime] = {}
+        self._reader = FactReader(versions, {})
         self._classes: dict[tuple[int, str], LedgerEntry] = {}
         self._found: list[Mapping[str, Any]] = []
         self._differences = 0
@@ -104,13 +104,8 @@ class Rebuilding:
 
     def _fact(self, key: MemberKey, entry: LedgerEntry) -> Fact:
         """The fact in an entry, as `take_in` reads it."""
-        bought = (*key, entry.purchase_id)
-        if entry.fact_kind is FactKind.PURCHASE:
-            self._purchases[bought] = entry.occurred_time
         joins = entry.fact_kind is FactKind.JOINED
-        market = entry.name if joins else self._members.states[key].carried.market
-        known = self._purchases.get(bought) if entry.purchase_id else None
-        return fact_of(self._versions.at(entry.occurred_time), market, entry, known)
+        return self._reader.read(entry, entry.name if joins else self._members.states[key].carried.market)
 
     def _decided(self, partition: int, before: int) -> None:
         """Takes in what was decided here before an entry of the ledger was."""
@@ -248,11 +243,20 @@ class Rebuilding:
         waiting = {(notice.partition, notice.change_offset): notice for notice in self._snapshot.notices}
         newest: dict[MemberKey, int] = {}
         expected = []
+        decided_for = self._snapshot.decided_for
+        decided_by = {
+            (taken.partition, taken.fact.number): decided_for.get((taken.partition, taken.fact.number))
+            or taken.fact.principal
+            for taken in self._snapshot.facts
+            if taken.fact.number
+        }
         for stored in self._snapshot.changes:
             change = stored.tier_change
             state = self._members.states.get((change.partition, change.member_id))
             if state is not None and tells_class(self._versions, change):
-                expected.append(notice_of(self._versions, state.carried.market, change))
+                number = change.change.cause_number
+                whose = "" if number is None else decided_by.get((change.partition, number), "")
+                expected.append(notice_of(self._versions, state.carried.market, change, whose))
         for notice in expected:
             entry = self._classes.get((notice.partition, notice.request_id))
             if entry is not None and entry.kind is EntryKind.CLASS_SET:

@@ -72,7 +72,7 @@ class Follower:
 
     async def run_due(self) -> None:
         """In a real-time installation: changes tiers at the instants when movements leave the window."""
-        await keep_going("due_changes", self._run_due)
+        await keep_going("due_changes", self._run_due, also=(TiersError,))
 
     async def run_programme(self) -> None:
         """In a real-time installation: brings standings to the version of the programme that holds."""

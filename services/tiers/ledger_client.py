@@ -13,6 +13,7 @@ from loyalty.type.v1 import log_pb2
 
 from services.runtime.channels import closing_told
 from services.runtime.clock import ClockMode
+from services.runtime.identity import ON_BEHALF_OF
 from services.tiers.domain.facts import FactKind
 from services.tiers.domain.feed import EntryKind, LedgerEntry
 from services.tiers.errors import LedgerUnavailableError
@@ -110,11 +111,21 @@ class LedgerClient:
 
     async def set_classes(self, notices: Sequence[ClassNotice]) -> list[Answer]:
         """Sends earning classes and gives an answer for each, in the same order."""
+        answers: dict[int, Answer] = {}
+        # For whom a call is made stands beside it, and holds for all of its writes.
+        for on_behalf_of in dict.fromkeys(notice.on_behalf_of for notice in notices):
+            places = [place for place, notice in enumerate(notices) if notice.on_behalf_of == on_behalf_of]
+            told = await self._set_classes([notices[place] for place in places], on_behalf_of)
+            answers.update(zip(places, told, strict=True))
+        return [answers[place] for place in range(len(notices))]
+
+    async def _set_classes(self, notices: Sequence[ClassNotice], on_behalf_of: str) -> list[Answer]:
         request = ledger_service_pb2.BatchRecordRequest(
             writes=[ledger_service_pb2.Write(set_earning_class=_set_class(notice)) for notice in notices]
         )
+        metadata = ((ON_BEHALF_OF, on_behalf_of),) if on_behalf_of else ()
         try:
-            response = await self._stub.BatchRecord(request, timeout=_BATCH_SECONDS)
+            response = await self._stub.BatchRecord(request, metadata=metadata, timeout=_BATCH_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _unavailable(error) from None
         return [

@@ -153,9 +153,6 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
     async def SetTierOverride(self, request: pb.SetTierOverrideRequest, context: Context) -> pb.SetTierOverrideResponse:
         """Gives a member a tier by hand."""
         await self._tiers.wait_for(parse_token(request.causal_token), seconds=_patience(context))
-        until = _asked(request, "end_time")
-        if until is not None and until <= self._tiers.business_now():
-            raise InvalidFieldError("end_time", "it must be later than now")
         standing, replayed = await self._tiers.decide(
             _to_decide(
                 request,
@@ -163,7 +160,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
                 tier_number=request.tier_number,
                 scope=_SCOPE_OF[request.scope],
                 reason=request.reason,
-                until_time=until,
+                until_time=_asked(request, "end_time"),
             )
         )
         return pb.SetTierOverrideResponse(
@@ -364,8 +361,8 @@ def _standing(versions: Versions, member_id: str, standing: Standing) -> pb.Stan
         more["next_change_benefits_tier_number"] = 0 if change.benefits is None else change.benefits.number
         more["next_change_reason"] = _REASONS[change.reason]
     if benefits is not None and benefits.number < level.number and standing.override is None:
-        given = {benefit.id for benefit in benefits.benefits}
-        more["pending_benefits"] = [one for one in _benefits(market, level) if one.id not in given]
+        given = _benefits(market, benefits)
+        more["pending_benefits"] = [one for one in _benefits(market, level) if one not in given]
     if standing.pending_time is not None:
         more["pending_benefits_time"] = _timestamp(standing.pending_time)
     if (override := standing.override) is not None:
@@ -410,7 +407,7 @@ def _standing(versions: Versions, member_id: str, standing: Standing) -> pb.Stan
 
 
 def _listed(member_id: str, standing: Standing, *, losing: bool) -> pb.MemberStanding:
-    change = standing.next_change
+    fall = standing.next_fall
     return pb.MemberStanding(
         member_id=member_id,
         tier_number=standing.level.number,
@@ -418,7 +415,7 @@ def _listed(member_id: str, standing: Standing, *, losing: bool) -> pb.MemberSta
         joined_time=_timestamp(standing.joined_time),
         benefits_tier_number=0 if standing.benefits is None else standing.benefits.number,
         market=standing.market.key,
-        losing_time=_timestamp(change.time) if losing and change is not None else None,
+        losing_time=_timestamp(fall.time) if losing and fall is not None else None,
         **_measured(standing.market, standing.balance, "balance", "balance_count"),
     )
 

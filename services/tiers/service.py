@@ -17,7 +17,7 @@ from services.runtime.causality import reached
 from services.runtime.clock import ClockMode, MachineClock, machine_now
 from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, Pool, transact, transact_over
 from services.runtime.signal import Signal, woken
-from services.runtime.status import NotCaughtUpError
+from services.runtime.status import InvalidFieldError, NotCaughtUpError
 from services.runtime.tail import Tail
 from services.tiers import store
 from services.tiers.domain.facts import BEGINNING, Fact, FactKind, History, MemberKey, Scope, history_of
@@ -86,6 +86,8 @@ _CHANGES_HELD = 256
 _READ_WITH_STATE = 100
 _LAST_LOOKED_THROUGH = (_READ_WITH_STATE, 1_000, 10_000)
 _FIRST_LOOKED_THROUGH = 2_000
+# Facts of a history that are reckoned with at once.
+_LONG = 2_000
 # Members whose histories are read at once.
 _HISTORIES_AT_ONCE = 200
 # Members that one transaction brings to another version, in so many partitions at a time. Nobody else is served while
@@ -141,12 +143,8 @@ class Audience:
             return False
         if self.losing_within is None:
             return True
-        change = standing.next_change
-        return (
-            change is not None
-            and change.level.number < standing.level.number
-            and change.time <= standing.at_time + self.losing_within
-        )
+        fall = standing.next_fall
+        return fall is not None and fall.time <= standing.at_time + self.losing_within
 
 
 EVERYBODY = Audience()
@@ -272,8 +270,10 @@ class Tiers:
         self._found: Gathered[str, Found] = Gathered(self._find_together)
         # Entries that were passed, and are written down with the next that change something.
         self._passed: list[LedgerEntry] = []
-        # In a simulated installation: no member has anything due before, as far as is known.
+        # In a simulated installation: no member has anything due before, as far as is known. What is decided here may
+        # lower it at any time: so often it has.
         self._next_due = BEGINNING
+        self._lowered = 0
         # All standings go by this version of the programme, or a later one.
         self._all_go_by = 0
 
@@ -461,10 +461,12 @@ class Tiers:
 
         # Whatever becomes of the transaction.
         self._next_due = BEGINNING
+        lowered = self._lowered
         outcome = await self._transact(work, over)
         self._passed = []
         if outcome is not None:
-            done, self._next_due = outcome
+            done, first = outcome
+            self._next_due = first if lowered == self._lowered else BEGINNING
             self._keep(done)
 
     async def _read(
@@ -604,8 +606,9 @@ class Tiers:
     async def _transact(self, work: Callable[[Connection], Awaitable[T]], over: Connection | None) -> T:
         return await (transact(self._pool, work) if over is None else transact_over(over, work))
 
-    async def _write(self, connection: Connection, effects: Effects) -> None:
-        """Writes what a batch does, all but its cursors: a fixed number of statements, whatever its size."""
+    async def _write(self, connection: Connection, effects: Effects, *, decided_by: str = "") -> None:
+        """Writes what a batch does, all but its cursors: a fixed number of statements, whatever its size. `decided_by`:
+        who made the decision, where it is one."""
         if effects.facts:
             await store.insert_facts(connection, effects.facts)
         if effects.redrawn:
@@ -620,7 +623,12 @@ class Tiers:
         if effects.changes:
             await store.insert_changes(connection, self._stored(effects))
             notices = [
-                notice_of(self.versions, effects.states[change.partition, change.member_id].carried.market, change)
+                notice_of(
+                    self.versions,
+                    effects.states[change.partition, change.member_id].carried.market,
+                    change,
+                    "" if change.change.cause_number is None else decided_by,
+                )
                 for change in effects.changes
                 if tells_class(self.versions, change)
             ]
@@ -737,26 +745,31 @@ class Tiers:
         at = at_time or max(now, state.as_of)
         # A coming version that weighs movements in another way wants the history.
         with contextlib.suppress(HistoryNeededError):
-            if known_at_time is None and self._says(state, at) and (agenda := await self._ahead(found)) is not None:
-                standing = standing_of(self.versions, state, agenda, at)
+            # So does one whose time of a tier something late may have changed; of a large member it is told as it was.
+            knows = not state.carried.mended or len(found.last) == _READ_WITH_STATE
+            if known_at_time is None and self._says(state, at) and knows:
+                standing = standing_of(self.versions, state, await self._ahead(found), at)
                 self._recent.tell(found.cursor, member_id, state, standing)
                 return standing
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             history = await self._history(connection, found.key, known_at_time)
-        return evaluate(self.versions, history, at)
+        return await _apart(history, lambda: evaluate(self.versions, history, at))
 
     async def _find_together(self, member_ids: Collection[str]) -> dict[str, Found]:
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             return await store.find_standings(connection, self.positions.cursors, member_ids, _READ_WITH_STATE)
 
-    async def _ahead(self, found: Found) -> Agenda | None:
-        """What movements do to a member that is found, as far as it takes to tell its next change; None where only its
-        history says it."""
+    async def _ahead(self, found: Found) -> Agenda:
+        """What movements do to a member that is found, as far as it takes to tell its next change."""
         key, state, last = found.key, found.state, found.last
         if len(last) < _READ_WITH_STATE:
             return Agenda.leaving(last, state.as_of)
-        if self.versions.number_at(_NEVER) != state.version:
-            return None
+        if len(self.versions) > state.version + 1:
+            # What a version to come makes of so many is not looked for.
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                first = await store.read_ahead(connection, key, state, _FIRST_LOOKED_THROUGH)
+            until = min(first[-1].end_time, self.versions[state.version + 1].from_time)
+            return Agenda.leaving(first, state.as_of).until(until)
         track = Track.of(self.versions, state, Agenda())
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             for most in _LAST_LOOKED_THROUGH:
@@ -786,17 +799,22 @@ class Tiers:
             key, state = await self._find(connection, member_id)
             history = await self._history(connection, key, known_at_time)
         at = at_time or max(now, state.as_of)
-        standing = evaluate(self.versions, history, at)
-        lines = list(itertools.islice(explain(self.versions, history, at), first, first + size + 1))
+
+        def explained() -> tuple[Standing, list[Line]]:
+            lines = itertools.islice(explain(self.versions, history, at), first, first + size + 1)
+            return evaluate(self.versions, history, at), list(lines)
+
+        standing, lines = await _apart(history, explained)
         return LinePage(standing=standing, lines=lines[:size], first=first, more=len(lines) > size)
 
     async def batch(
         self, member_ids: Sequence[str], at_time: datetime | None
     ) -> dict[str, Standing | MemberUnknownError | NotEnrolledError]:
         """The standings of members at one instant (None: now), or why there is none."""
-        at = at_time or self.business_now()
+        now = self.business_now()
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             states = await store.find_states(connection, self.positions.cursors, member_ids)
+            at = at_time or max([now, *(state.as_of for state in states.values())])
             standings = await self._standings(connection, states, at, ahead=timedelta.max)
         found: dict[str, Standing | MemberUnknownError | NotEnrolledError] = dict.fromkeys(
             member_ids, MemberUnknownError()
@@ -935,9 +953,8 @@ class Tiers:
             candidate = programmes.parse(document, "the document")
         except programmes.ProgrammeError as error:
             raise DocumentInvalidError(str(error), [problem.sentence for problem in error.problems]) from None
-        if candidate.currency != (currency := before.at(at).currency):
-            problem = f"currency: the programme counts in {currency}, and a version cannot change that"
-            raise DocumentInvalidError(problem, [problem])
+        if problems := programmes.breaks(before.at(at), candidate):
+            raise DocumentInvalidError("; ".join(problems), problems)
         after = Versions([*(v for v in before if v.from_time < at), Version(programme=candidate, from_time=at)])
         comparing = Preview(before=before, after=after, at_time=at, most_moves=most_moves)
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
@@ -962,16 +979,11 @@ class Tiers:
     async def decide(self, asked: Asked) -> tuple[Standing, bool]:
         """Decides something about a member, and says how it stands then, and whether that had been decided before.
 
-        Raises MemberUnknownError, NotEnrolledError, TierUnknownError, and RequestIdReusedError where the request id was
-        sent with another content.
+        Raises MemberUnknownError, NotEnrolledError, TierUnknownError, InvalidFieldError for an end that is not later
+        than now, and RequestIdReusedError where the request id was sent with another content.
         """
         now = self.business_now()
-        programme = self.versions.at(now)
-        level = ""
-        if asked.kind is FactKind.OVERRIDE_SET:
-            if asked.tier_number > len(programme.tiers.levels):
-                raise TierUnknownError
-            level = programme.tiers.level(asked.tier_number).key
+        levels = self.versions.at(now).tiers.levels
 
         async def work(connection: Connection) -> _Done | None:
             key, _ = await self._find(connection, asked.member_id)
@@ -981,6 +993,10 @@ class Tiers:
                 if made[1] != asked.request:
                     raise RequestIdReusedError
                 return None
+            if asked.tier_number > len(levels):
+                raise TierUnknownError
+            if asked.until_time is not None and asked.until_time <= now:
+                raise InvalidFieldError("end_time", "it must be later than now")
             state = (await store.read_states(connection, [key]))[key]
             if state.carried.resigned:
                 raise NotEnrolledError
@@ -990,7 +1006,7 @@ class Tiers:
                 occurred_time=max(now, state.as_of),
                 recorded_time=self._now(),
                 number=cursor.decision_number + 1,
-                name=level,
+                name=levels[asked.tier_number - 1].key if asked.tier_number else "",
                 scope=asked.scope,
                 until_time=asked.until_time,
                 reason=asked.reason,
@@ -1006,7 +1022,7 @@ class Tiers:
             effects = await self._with_histories(
                 connection, known, lambda known: decide(self.versions, key, fact, cursors, known)
             )
-            await self._write(connection, effects)
+            await self._write(connection, effects, decided_by=asked.on_behalf_of or asked.principal)
             await store.insert_decision(
                 connection,
                 key,
@@ -1021,10 +1037,17 @@ class Tiers:
             await store.update_cursors(connection, effects.cursors)
             return _Done(before=cursors, effects=effects)
 
+        self._lower()
         done = await transact(self._pool, work)
+        self._lower()
         if done is not None:
             self._keep(done)
         return await self.standing(asked.member_id, None), done is None
+
+    def _lower(self) -> None:
+        """Something may be due earlier than was known, also to a transaction that is under way."""
+        self._next_due = BEGINNING
+        self._lowered += 1
 
     async def changes(
         self, after: Mapping[int, int], *, follow: bool
@@ -1093,13 +1116,19 @@ def read_versions(stored: Sequence[StoredVersion]) -> Versions:
     )
 
 
+async def _apart(history: History, work: Callable[[], T]) -> T:
+    """What is reckoned from a history; of a long one in a thread, so that others are served meanwhile."""
+    return work() if len(history.facts) <= _LONG else await asyncio.to_thread(work)
+
+
 def tells_class(versions: Versions, change: TierChange) -> bool:
     """Whether another earning class follows from a change: other benefits, or another name of them."""
     made = change.change
-    return made.from_benefits_number != made.to_benefits_number or made.reason is Reason.PROGRAMME
+    renamed = made.reason in (Reason.PROGRAMME, Reason.REJOINED)
+    return made.from_benefits_number != made.to_benefits_number or renamed
 
 
-def notice_of(versions: Versions, market: str, change: TierChange) -> ClassNotice:
+def notice_of(versions: Versions, market: str, change: TierChange, decided_by: str) -> ClassNotice:
     """The earning class that follows from a change: that of the benefits in force.
 
     It holds from the next local day of the member's market on (DESIGN §6); a suspension, and its end, at once.
@@ -1118,6 +1147,7 @@ def notice_of(versions: Versions, market: str, change: TierChange) -> ClassNotic
         if at_once
         else programme.market(market).start_of_next_local_day(made.changed_time),
         request_id=f"~tiers/class/{change.member_id}/{made.sequence}",
+        on_behalf_of=decided_by,
     )
 
 

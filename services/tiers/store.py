@@ -62,7 +62,10 @@ _FACT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassNotice:
-    """An earning class that the ledger is to set; made once, with its request id, and sent until it is answered."""
+    """An earning class that the ledger is to set; made once, with its request id, and sent until it is answered.
+
+    `on_behalf_of`: who decided what it follows from; empty where it follows from what was bought, or from time.
+    """
 
     partition: int
     change_offset: int
@@ -71,6 +74,7 @@ class ClassNotice:
     earning_class: str
     effective_time: datetime
     request_id: str
+    on_behalf_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -642,6 +646,7 @@ async def insert_outbox(connection: Connection, notices: Sequence[ClassNotice]) 
         [n.earning_class for n in notices],
         [n.effective_time for n in notices],
         [n.request_id for n in notices],
+        [n.on_behalf_of for n in notices],
     )
 
 
@@ -677,6 +682,7 @@ def _notice(row: Any) -> ClassNotice:
         earning_class=row["earning_class"],
         effective_time=row["effective_time"],
         request_id=row["request_id"],
+        on_behalf_of=row["on_behalf_of"],
     )
 
 
@@ -694,6 +700,8 @@ class Snapshot:
     movements: Mapping[MemberKey, Sequence[Movement]]
     decisions: Mapping[tuple[int, int], int]
     """How far the ledger had been taken in when each was made, by partition and number."""
+    decided_for: Mapping[tuple[int, int], str]
+    """For whom each was asked; empty: for whoever asked."""
     changes: Sequence[StoredChange]
     notices: Sequence[ClassNotice]
 
@@ -701,6 +709,7 @@ class Snapshot:
 async def read_snapshot(connection: Connection) -> Snapshot:
     """All that is stored. For a consistent one: within a REPEATABLE READ transaction."""
     cursors, clock_mode = await read_cursors(connection)
+    decisions = await connection.fetch(_QUERIES["all_decisions"])
     movements: dict[MemberKey, list[Movement]] = {}
     for row in await connection.fetch(_QUERIES["all_movements"]):
         movements.setdefault((row["partition"], row["member_id"]), []).append(_movement(row))
@@ -710,10 +719,8 @@ async def read_snapshot(connection: Connection) -> Snapshot:
         states=_states(await connection.fetch(_QUERIES["all_states"])),
         facts=[_taken(row) for row in await connection.fetch(_QUERIES["all_facts"])],
         movements=movements,
-        decisions={
-            (row["partition"], row["number"]): row["ledger_offset"]
-            for row in await connection.fetch(_QUERIES["all_decisions"])
-        },
+        decisions={(row["partition"], row["number"]): row["ledger_offset"] for row in decisions},
+        decided_for={(row["partition"], row["number"]): row["on_behalf_of"] for row in decisions},
         changes=[_change(row) for row in await connection.fetch(_QUERIES["all_changes"])],
         notices=[_notice(row) for row in await connection.fetch(_QUERIES["all_outbox"])],
     )

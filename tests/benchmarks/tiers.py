@@ -95,12 +95,12 @@ def standing(bench: Bench) -> list[Figure]:
                         rate=_MEANWHILE,
                     )
                 )
-                name = f"tiers: {sizes.standing_members:,} members x {sizes.standing_purchases}, {what}"
+                name = f"tiers: {what}, {sizes.standing_members:,} members"
                 figures += [
                     # A million in 240 seconds.
                     Figure(name=name, unit="members/s", values=[redrawn.rate], at_least=4_170, aim=8_000),
                     Figure(
-                        name=f"{name}: GetStanding meanwhile, p99",
+                        name=f"tiers: {what}: GetStanding meanwhile, p99",
                         unit="ms",
                         values=[redrawn.p99_ms],
                         at_least=250,
@@ -160,14 +160,14 @@ def company(bench: Bench) -> list[Figure]:
         for standings in (False, True)
     )
     stack.cluster.drop_database(_COMPANY)
-    name = f"tiers: a member with {sizes.company_purchases:,} purchases"
+    name = f"tiers: {sizes.company_purchases:,} purchases"
     return [
         Figure(name=f"{name}: {what}", unit="ms", values=values, at_least=5, aim=2)
         for what, values in (
             ("GetStanding, p50", [one.median_ms for one in asked]),
             ("GetStanding, p99", [one.p99_ms for one in asked]),
-            ("its standing after each purchase, p50", [one.median_ms for one in seen]),
-            ("its standing after each purchase, p99", [one.p99_ms for one in seen]),
+            ("standing after a purchase, p50", [one.median_ms for one in seen]),
+            ("standing after a purchase, p99", [one.p99_ms for one in seen]),
             ("a new purchase, p50", [one.median_ms for one in bought]),
             ("a new purchase, p99", [one.p99_ms for one in bought]),
         )
@@ -246,7 +246,7 @@ def _beside_echo(bench: Bench, ledger: Server) -> list[Figure]:
                 first.append(ask(tiers, once=True))
                 echo.append(ask(echoing, once=True, echo=True))
                 again.append(ask(tiers, once=True))
-    name = f"tiers: GetStanding, members with {sizes.standing_purchases} purchases"
+    name = f"tiers: GetStanding, {sizes.standing_purchases} purchases"
     return [
         Figure(
             name=f"{name}, {which} / bare echo",
@@ -256,7 +256,7 @@ def _beside_echo(bench: Bench, ledger: Server) -> list[Figure]:
             at_least=0.5,
             aim=0.65,
         )
-        for which, values in (("asked for once", first), ("asked for again", again))
+        for which, values in (("once", first), ("again", again))
     ]
 
 

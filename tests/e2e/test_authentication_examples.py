@@ -7,15 +7,18 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from services.cli import stack
-from services.cli.installation import Connection
+from services.cli.installation import Connection, connection
 from services.runtime import contract
 from services.runtime.tokens import REQUIRED_CLAIMS
+from tests.e2e.conftest import loyalty
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/authentication.md").read_text(encoding="utf-8")
@@ -52,14 +55,27 @@ def says(output: str, shown: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, parts)), "".join(output.split())) is not None
 
 
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Connection]:
+    """A stack as a reader of the page has it: `loyalty up`, and nothing said about a programme."""
+    directory = Path(tempfile.mkdtemp(prefix="ly-plain-"))
+    started = loyalty("up", "--data", str(directory), "--port", "0", "--detach")
+    assert started.returncode == 0, started.stderr
+    try:
+        yield connection(directory)
+    finally:
+        loyalty("down", "--data", str(directory))
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_does_what_the_page_shows(live: Connection, number: int) -> None:
+def test_an_example_does_what_the_page_shows(plain: Connection, number: int) -> None:
     language, code, shown = EXAMPLES[number]
     if "curl -s" in code and shutil.which("curl") is None:
         pytest.skip("this machine has no curl")
     # The first one gets the token that all others use.
     before = f"{{ {EXAMPLES[0].code}}} 2> /dev/null\n" if number else ""
-    output = run(f"{before}python -", live, code) if language == "python" else run(f"{before}{code}", live)
+    output = run(f"{before}python -", plain, code) if language == "python" else run(f"{before}{code}", plain)
     assert says(output, shown), output
 
 

@@ -37,7 +37,7 @@ from tests.e2e.conftest import LOYALTY, loyalty
 DAY = datetime(2024, 2, 1, 5, tzinfo=UTC)
 CLOCK = DAY + timedelta(days=10)
 HOUR = timedelta(hours=1)
-STANDINGS = ["member_id,tier_number,tier,balance_minor_units,currency_code"]
+STANDINGS = ["member_id,tier_number,tier,balance_minor_units,currency_code,balance_count"]
 
 
 def stamp(moment: datetime) -> Timestamp:
@@ -115,20 +115,20 @@ def rows(lines: list[str]) -> list[dict[str, str]]:
 def test_standings_at_the_clock_before_it_and_after_it(shop: Connection, tmp_path: Path) -> None:
     assert exported("standings", shop, tmp_path) == [
         *STANDINGS,
-        "A-owes,1,White,-15000,USD",
-        "b-green,2,Green,30150,USD",
-        "c-late,1,White,0,USD",
+        "A-owes,1,White,-15000,USD,",
+        "b-green,2,Green,30150,USD,",
+        "c-late,1,White,0,USD,",
     ]
     assert exported("standings", shop, tmp_path, "--at", "2024-02-01T02:00:00-05:00") == [
         *STANDINGS,
-        "A-owes,1,White,5000,USD",
-        "b-green,2,Green,30000,USD",
+        "A-owes,1,White,5000,USD,",
+        "b-green,2,Green,30000,USD,",
     ]
     # A date is the start of the local day: nobody had joined in the night before.
     assert exported("standings", shop, tmp_path, "--at", "2024-02-01") == STANDINGS
     # The window is 365 days long.
     gone = time_text(DAY + 2 * HOUR + timedelta(days=365))
-    assert exported("standings", shop, tmp_path, "--at", gone)[2] == "b-green,1,White,150,USD"
+    assert exported("standings", shop, tmp_path, "--at", gone)[2] == "b-green,1,White,150,USD,"
 
 
 def test_members_with_their_points_and_purchases(shop: Connection, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_an_installation_in_real_time_is_exported_as_of_now(live: Connection, tm
         amount = {"currency_code": "USD", "minor_units": 100_000}
         bought = http.post(f"/v1/members/{member}/purchases", json={"request_id": "p", "amount": amount})
         bought.raise_for_status()
-    assert f"{member},3,Silver,100000,USD" in exported("standings", live, tmp_path)
+    assert f"{member},3,Silver,100000,USD," in exported("standings", live, tmp_path)
 
 
 def test_a_ledger_that_dies_and_comes_back_only_makes_it_slower(shop: Connection, tmp_path: Path) -> None:

@@ -241,6 +241,31 @@ def test_the_gateway_says_that_it_is_healthy_and_hides_what_is_not_in_the_contra
     assert answer.headers.get("grpc-status") != "0"
 
 
+@pytest.mark.parametrize("size", [11, 13, 30, 70])
+def test_headers_that_no_service_takes_are_turned_away_at_the_gateway(http: httpx.Client, size: int) -> None:
+    # Fields of a length that costs a service the most beside what they hold.
+    more = [(f"x-{number}", "x" * 160) for number in range(80)][: size * 1024 // 164]
+    answer = http.get("/v1/programme", headers=[*more, ("x-rest", "x" * max(0, size * 1024 - 164 * len(more) - 700))])
+    if size <= 12:
+        assert answer.status_code == 200, answer.text
+        return
+    assert answer.status_code == 431
+    said = "the headers of the request are larger than 12 KiB"
+    assert answer.json() == {"code": 8, "message": said, "details": []}
+
+
+async def test_a_grpc_call_with_headers_that_no_service_takes_is_not_told_of_headers_inside(live: Connection) -> None:
+    async with grpc.aio.insecure_channel(live.gateway.removeprefix("http://")) as channel:
+        metadata = (("authorization", live.authorization("shop")), ("x-big", "x" * 30_000))
+        stub = ledger_service_pb2_grpc.LedgerServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await stub.GetProgramme(pb.GetProgrammeRequest(), metadata=metadata, timeout=20)
+    # Over HTTP/2 Envoy ends such a stream without an answer.
+    assert told.value.code() is grpc.StatusCode.INTERNAL
+    assert "RST_STREAM" in str(told.value.details())
+    assert "x-" not in str(told.value.details())
+
+
 def test_a_request_of_many_megabytes_is_turned_away(http: httpx.Client, member: str) -> None:
     body = json.dumps({"request_id": "p", "store_id": "x" * 20_000_000})
     answer = http.post(f"/v1/members/{member}/purchases", content=body, headers={"content-type": "application/json"})

@@ -210,6 +210,40 @@ async def test_a_certificate_opens_to_its_service_what_the_contract_says_and_to_
         await channel.close()
 
 
+async def test_a_service_says_for_whom_it_calls_what_the_contract_opens_to_it_and_nothing_else(
+    live: Connection,
+) -> None:
+    for_anna = (("x-on-behalf-of", "anna"),)
+    tiers, notifier = certified(live, "ledger", "tiers"), certified(live, "ledger", "notifier")
+    key = signing_key(live)
+    by_token = (("authorization", f"Bearer {key.token(roles=['backend'])}"),)
+    own = certified(live, "ledger", "cli")
+    try:
+        joining = pb.EnrollMemberRequest(request_id="join", member_id="classed")
+        await ledger_service_pb2_grpc.LedgerServiceStub(own).EnrollMember(joining, metadata=by_token, timeout=20)
+        told = pb.SetEarningClassRequest(
+            request_id="~tiers/class/classed/1", member_id="classed", earning_class="suspended", sequence=1
+        )
+        told.effective_time.FromSeconds(int(time.time()) + 60)
+        batch = pb.BatchRecordRequest(writes=[pb.Write(set_earning_class=told)])
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ledger_service_pb2_grpc.LedgerServiceStub(notifier).SetEarningClass(
+                told, metadata=for_anna, timeout=20
+            )
+        assert refused.value.code() is DENIED
+        answer = await ledger_service_pb2_grpc.LedgerServiceStub(tiers).BatchRecord(
+            batch, metadata=for_anna, timeout=20
+        )
+        assert answer.outcomes[0].WhichOneof("outcome") == "set_earning_class", answer
+        asked = pb.ListEntriesRequest(member_id="classed", page_size=10)
+        entries = await ledger_service_pb2_grpc.LedgerServiceStub(own).ListEntries(asked, metadata=by_token, timeout=20)
+        (entry, _) = entries.entries
+        assert (entry.principal, entry.on_behalf_of) == ("tiers", "anna")
+    finally:
+        for channel in (tiers, notifier, own):
+            await channel.close()
+
+
 def callers_of(names: tuple[str, ...]) -> dict[str, frozenset[str]]:
     return dict(contract.permissions(names).callers)
 
@@ -391,6 +425,7 @@ def test_a_new_key_is_taken_up_at_both_doors_while_old_tokens_live_on(live: Conn
         (["--role", "pos", "--ttl", "soon"], "is no time"),
         (["--role", "pos", "--terminal", "3"], "a terminal stands in a store"),
         (["--role", "pos", "--role", "ops"], "needs a name"),
+        *((["--role", "ops", "--name", name], "part of the platform") for name in ("tiers", "gateway", "cli")),
     ],
 )
 def test_a_token_that_cannot_be_made_is_explained(live: Connection, arguments: list[str], why: str) -> None:

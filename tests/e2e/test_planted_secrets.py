@@ -165,6 +165,8 @@ def misuse(caller: Caller, tokens: list[str], code: str) -> None:
         caller.refuse("GET", f"/v1/nothing?access_token={token}")
         caller.refuse("GET", f"/v1/programme?nonsense={token}")
         caller.refuse("GET", "/v1/nothing", headers={"x-request-id": token, "user-agent": token, "referer": token})
+        original = {"x-envoy-original-method": token, "x-envoy-original-path": f"/{token}"}
+        caller.refuse("GET", "/v1/nothing", headers=original)
     for headers in no_utf8(caller.token):
         # What stands behind a token may be passed over as a space.
         answer = caller.http.get("/v1/programme", headers=list(headers))

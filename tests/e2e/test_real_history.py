@@ -344,6 +344,7 @@ def check_export(up: Connection, expected: Expected, currency: str, output: Path
                 "tier": tier,
                 "balance_minor_units": str(balance),
                 "currency_code": currency,
+                "balance_count": "",
             }
             for member, number, tier, balance, _ in expected.standings(at)
         ]

@@ -19,10 +19,10 @@ from services.cli.postgres import Cluster
 from services.notifier import worker as worker_module
 from services.notifier.channels.email import Composer, EmailChannel, MailServer
 from services.notifier.consumer import Consumer
-from services.notifier.domain.campaigns import Rewards
+from services.notifier.domain.campaigns import CouponState, Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import Contact, partition_of
-from services.notifier.domain.deliveries import DeliveryState
+from services.notifier.domain.deliveries import DeliveryState, Outcome, Verdict, settle
 from services.notifier.domain.feeds import Batch, Cursor, TierChange
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import CursorMovedError, MemberUnknownError, PageTokenError, RequestIdReusedError
@@ -109,22 +109,34 @@ class Desk:
 
     async def reach(self, member_id: str, to_tier: int = 2) -> Batch:
         """A change of tier, handled."""
+        return await self.change(member_id, (1, to_tier))
+
+    async def take_back(self, member_id: str, from_tier: int = 2, to_tier: int = 1) -> Batch:
+        """A level taken back, handled."""
+        return await self.change(member_id, (from_tier, to_tier), taken_back_to=to_tier)
+
+    async def change(self, member_id: str, *steps: tuple[int, int], **more: Any) -> Batch:
+        """Changes of one member from tier to tier, in one batch; `more` is true of the last."""
         partition = partition_of(member_id, PARTITIONS)
         before = self.cursors[partition]
-        after = replace(before, change_offset=before.change_offset + 1)
-        change = TierChange(
-            partition=partition,
-            offset=after.change_offset,
-            member_id=member_id,
-            from_tier_number=1,
-            from_tier="White",
-            to_tier_number=to_tier,
-            to_tier=PROGRAMME.tiers.level(to_tier).name,
-            balance_minor_units=30500,
-            changed_time=CHANGED,
-            cause_offset=1,
-        )
-        batch = Batch(changes=(change,), entries=(), before={partition: before}, after={partition: after})
+        after = replace(before, change_offset=before.change_offset + len(steps))
+        changes = [
+            TierChange(
+                partition=partition,
+                offset=before.change_offset + number,
+                member_id=member_id,
+                from_tier_number=from_tier,
+                from_tier=PROGRAMME.tiers.level(from_tier).name,
+                to_tier_number=to_tier,
+                to_tier=PROGRAMME.tiers.level(to_tier).name,
+                balance=30500,
+                changed_time=CHANGED,
+                cause_offset=1,
+            )
+            for number, (from_tier, to_tier) in enumerate(steps, 1)
+        ]
+        changes[-1] = replace(changes[-1], **more)
+        batch = Batch(changes=tuple(changes), entries=(), before={partition: before}, after={partition: after})
         await self.consumer.handle(batch)
         self.cursors[partition] = after
         return batch
@@ -178,6 +190,7 @@ async def test_every_named_query_prepares_for_the_services_own_role(database: Da
         "UPDATE notifier.installation SET key_fingerprint = ''",
         "UPDATE notifier.contact_requests SET content_digest = ''",
         "UPDATE notifier.installation SET partitions = 1",
+        "UPDATE notifier.coupons SET code = 'GREEN'",
         "DELETE FROM notifier.coupons",
         "DELETE FROM notifier.deliveries",
         "DELETE FROM notifier.cursors",
@@ -411,6 +424,122 @@ async def test_a_database_that_is_away_after_a_message_was_sent_does_not_make_it
     delivery = await desk.the_delivery()
     assert (delivery.state, delivery.attempts) == (DeliveryState.DELIVERED, 1)
     assert len(desk.mail.messages()) == 1
+
+
+# --- taken back ---
+
+
+async def voided(desk: Desk) -> dict[str, CouponState]:
+    """The state of every coupon that a message carries, by its campaign."""
+    page = await desk.deliveries()
+    return {d.campaign_id: (await desk.service.get_coupon(d.coupon_code))[1] for d in page.deliveries}
+
+
+async def test_a_level_that_is_taken_back_voids_its_coupon_and_the_message_that_waits_is_not_sent(desk: Desk) -> None:
+    await desk.contact("m-1", "ann@example.com")
+    await desk.contact("m-2", "ben@example.com")
+    await desk.reach("m-1")
+    await desk.reach("m-2")
+    await desk.take_back("m-1")
+    await desk.worker.deliver_due()
+    assert [mail["X-Mailbox-To"] for mail in desk.mail.messages()] == ["ben@example.com"]
+    (delivery,) = (await desk.deliveries(member_id="m-1")).deliveries
+    assert (delivery.state, delivery.attempts) == (DeliveryState.DEAD, 0)
+    assert delivery.last_error == "the coupon was taken back with its tier"
+    coupon, state = await desk.service.get_coupon(delivery.coupon_code)
+    assert (state, coupon.voided_time, coupon.voided_by) == (CouponState.VOID, CHANGED, coupon.change_offset + 1)
+    (other,) = (await desk.deliveries(member_id="m-2")).deliveries
+    assert (await desk.service.get_coupon(other.coupon_code))[1] is CouponState.ISSUED
+
+
+async def test_a_message_that_was_sent_stays_sent_and_its_coupon_is_void_all_the_same(desk: Desk) -> None:
+    await desk.contact("m-1", "ann@example.com")
+    await desk.reach("m-1")
+    await desk.worker.deliver_due()
+    await desk.take_back("m-1")
+    delivery = await desk.the_delivery()
+    assert (delivery.state, delivery.last_error) == (DeliveryState.DELIVERED, "")
+    assert await voided(desk) == {"green-reached": CouponState.VOID}
+
+
+async def test_a_void_coupon_is_not_sent_to_a_contact_that_comes_later(desk: Desk) -> None:
+    await desk.reach("m-1")
+    await desk.take_back("m-1")
+    await desk.contact("m-1", "ann@example.com")
+    await desk.worker.deliver_due()
+    assert desk.mail.messages() == []
+    assert (await desk.the_delivery()).state is DeliveryState.DEAD
+
+
+async def test_what_was_on_its_way_when_its_coupon_was_taken_back_is_told_as_it_came_out(desk: Desk) -> None:
+    await desk.contact("m-1", "ann@example.com")
+    await desk.reach("m-1")
+    partition = partition_of("m-1", PARTITIONS)
+    until = desk.now + LEASE
+
+    async def lease(transaction: Transaction) -> Any:
+        return await transaction.lease_deliveries(partition, now=desk.now, until=until, limit=10)
+
+    (due,) = await desk.store.transact(lease)
+    await desk.take_back("m-1")
+
+    async def settled(outcome: Outcome) -> tuple[DeliveryState, datetime | None]:
+        settlement = settle(due, outcome, now=desk.now, random=lambda: 0.0)
+        await desk.store.transact(lambda transaction: transaction.settle_deliveries(partition, until, [settlement]))
+        delivery = await desk.the_delivery()
+        return delivery.state, delivery.delivered_time
+
+    # One that is put off is not queued again, one that the server has taken was sent.
+    assert await settled(Outcome(verdict=Verdict.DEFERRED, error="451")) == (DeliveryState.DEAD, None)
+    assert await settled(Outcome(verdict=Verdict.TAKEN)) == (DeliveryState.DELIVERED, desk.now)
+
+
+async def test_only_the_tiers_above_the_one_that_is_left_lose_their_coupons(desk: Desk) -> None:
+    await desk.change("m-1", (1, 2), (2, 3), (3, 4))
+    await desk.take_back("m-1", 4, 2)
+    assert await voided(desk) == {
+        "green-reached": CouponState.ISSUED,
+        "silver-reached": CouponState.VOID,
+        "golden-reached": CouponState.VOID,
+    }
+
+
+async def test_a_level_reached_again_in_the_same_batch_brings_a_coupon_that_is_good(desk: Desk) -> None:
+    await desk.reach("m-1", 3)
+    await desk.take_back("m-1", 3, 1)
+    assert await voided(desk) == {"silver-reached": CouponState.VOID}
+    await desk.change("m-1", (1, 2), (2, 3), (3, 2), taken_back_to=2)
+    await desk.change("m-1", (2, 3))
+    states = [(await desk.service.get_coupon(d.coupon_code)) for d in (await desk.deliveries()).deliveries]
+    assert sorted((coupon.change_offset, coupon.campaign_id, coupon.voided_by, state) for coupon, state in states) == [
+        (1, "silver-reached", 2, CouponState.VOID),
+        (3, "green-reached", None, CouponState.ISSUED),
+        (4, "silver-reached", 5, CouponState.VOID),
+        (6, "silver-reached", None, CouponState.ISSUED),
+    ]
+
+
+async def test_what_is_taken_back_again_changes_nothing_and_a_batch_that_fails_takes_nothing(desk: Desk) -> None:
+    await desk.reach("m-1", 3)
+    batch = await desk.take_back("m-1", 3, 1)
+    before = await desk.store.read(Transaction.check_rewards)
+    with pytest.raises(CursorMovedError):
+        await desk.consumer.handle(batch)
+    # Even where the cursor was lost.
+    (first,) = batch.changes
+    later = replace(first, changed_time=CHANGED + timedelta(hours=1))
+    await desk.consumer.handle(replace(batch, before=batch.after, after=batch.after, changes=(first, later)))
+    assert await desk.store.read(Transaction.check_rewards) == before
+    await desk.change("m-2", (1, 3))
+    partition = partition_of("m-2", PARTITIONS)
+    stale = replace(desk.cursors[partition], change_offset=99)
+    taking = replace(first, partition=partition, member_id="m-2", offset=100)
+    with pytest.raises(CursorMovedError):
+        await desk.consumer.handle(
+            Batch(changes=(taking,), entries=(), before={partition: stale}, after={partition: stale})
+        )
+    (delivery,) = (await desk.deliveries(member_id="m-2")).deliveries
+    assert (await desk.service.get_coupon(delivery.coupon_code))[1] is CouponState.ISSUED
 
 
 # --- contacts ---

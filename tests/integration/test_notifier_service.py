@@ -81,6 +81,15 @@ class Till:
         )
         return (await self.stub.RecordPurchase(request, timeout=SECONDS)).causal_token
 
+    async def bring_back(self, member_id: str, minor_units: int, time: datetime) -> str:
+        request = ledger_pb.RecordReturnRequest(
+            request_id=self._next(),
+            member_id=member_id,
+            occurred_time=stamp(time),
+            amount=Money(currency_code="USD", minor_units=minor_units),
+        )
+        return (await self.stub.RecordReturn(request, timeout=SECONDS)).causal_token
+
     async def advance(self, time: datetime) -> str:
         request = ledger_pb.AdvanceClockRequest(request_id=self._next(), to_time=stamp(time))
         return (await self.stub.AdvanceClock(request, timeout=SECONDS)).causal_token
@@ -118,12 +127,13 @@ class Installation:
     mail: LocalMailServer
     till: Till
     stack: contextlib.AsyncExitStack
+    programme: Path
 
     def config(self, **changed: Any) -> NotifierConfig:
         values = {
             "listen": f"unix:{self.folder}/notifier.sock",
             "database_url": self.database.dsn("loyalty_notifier"),
-            "programme": PROGRAMME,
+            "programme": self.programme,
             "token_file": self.token_file,
             "ledger_address": f"unix:{self.folder}/ledger.sock",
             "tiers_address": f"unix:{self.folder}/tiers.sock",
@@ -138,7 +148,7 @@ class Installation:
         config = TiersConfig(
             listen=f"unix:{self.folder}/tiers.sock",
             database_url=self.database.dsn("loyalty_tiers"),
-            programme=PROGRAMME,
+            programme=self.programme,
             token_file=self.token_file,
             ledger_address=f"unix:{self.folder}/ledger.sock",
         )
@@ -170,18 +180,40 @@ def clock() -> ClockMode:
     return ClockMode.SIMULATED
 
 
+@pytest.fixture
+def retention() -> str:
+    """How the programme holds levels that were reached: not at all, where a test says nothing else."""
+    return ""
+
+
+@pytest.fixture
+def programme(retention: str, folder: Path) -> Path:
+    """What the installation lives by."""
+    if not retention:
+        return PROGRAMME
+    text, path = PROGRAMME.read_text(encoding="utf-8"), folder / "programme.yaml"
+    path.write_text(text.replace("\ntiers:\n", f"\ntiers:\n  retention: {retention}\n"), encoding="utf-8")
+    return path
+
+
 @pytest_asyncio.fixture
 async def installation(
-    start_ledger: StartLedger, database: Database, folder: Path, token_file: Path, clock: ClockMode
+    start_ledger: StartLedger, database: Database, folder: Path, token_file: Path, clock: ClockMode, programme: Path
 ) -> AsyncIterator[Installation]:
     """A ledger and a mail server; tiers and the notifier are started by the test."""
     (folder / "master-key").write_text(base64.b64encode(b"m" * 32).decode() + "\n")
-    till = Till(await start_ledger(programme=PROGRAMME, partitions=4, clock=clock))
+    till = Till(await start_ledger(programme=programme, partitions=4, clock=clock))
     async with contextlib.AsyncExitStack() as stack:
         mail = await stack.enter_async_context(mail_server(folder / "mail"))
         yield Installation(
-            database=database, folder=folder, token_file=token_file, mail=mail, till=till, stack=stack
-        )  # fmt: skip
+            database=database,
+            folder=folder,
+            token_file=token_file,
+            mail=mail,
+            till=till,
+            stack=stack,
+            programme=programme,
+        )
 
 
 async def until_stopped(installation: Installation, work: Callable[[Notifier], Awaitable[None]]) -> None:
@@ -256,6 +288,44 @@ async def test_a_change_of_tier_brings_what_the_version_of_its_own_time_gives(in
     given = await notifier.deliveries(await till.buy("m-3", 30000, switch + timedelta(hours=1)))
     assert sorted(delivery.coupon_code[:5] for delivery in given) == ["GREEN", "SEVEN", "SEVEN"]
     assert await installation.differences() == []
+
+
+@pytest.mark.parametrize("retention", ["{cycle: P12M, on_return: take_back}"])
+async def test_a_level_that_a_return_takes_back_takes_its_coupons_with_it_and_the_check_knows(
+    installation: Installation,
+) -> None:
+    await installation.start_tiers()
+    till, hour = installation.till, timedelta(hours=1)
+    await till.advance(DAY)
+    await till.enroll("m-1")
+    notifier = await installation.start()
+    await till.buy("m-1", 30000, DAY)
+    await till.buy("m-1", 80000, DAY + hour)
+    given = await notifier.deliveries(await till.bring_back("m-1", 75000, DAY + 2 * hour))
+    coupons = {delivery.campaign_id: await notifier.coupon(delivery.coupon_code) for delivery in given}
+    states = {campaign: coupon.state for campaign, coupon in coupons.items()}
+    assert states == {
+        "green-reached": coupon_pb2.COUPON_STATE_ISSUED,
+        "silver-reached": coupon_pb2.COUPON_STATE_VOID,
+    }
+    assert coupons["silver-reached"].voided_time.ToDatetime(UTC) == DAY + 2 * hour
+    assert not coupons["green-reached"].HasField("voided_time")
+    assert {delivery.campaign_id: delivery.state for delivery in given} == {
+        "green-reached": pb.DELIVERY_STATE_NO_CONTACT,
+        "silver-reached": pb.DELIVERY_STATE_DEAD,
+    }
+    # Reached anew, it brings a coupon that is good.
+    again = await notifier.deliveries(await till.buy("m-1", 75000, DAY + 3 * hour))
+    assert len(again) == 3
+    assert (await notifier.coupon(again[0].coupon_code)).state == coupon_pb2.COUPON_STATE_ISSUED
+    assert await installation.differences() == []
+    await installation.as_owner(
+        "UPDATE notifier.coupons SET voided_time = NULL, voided_by = NULL WHERE voided_by IS NOT NULL"
+    )
+    assert await installation.differences() == [
+        ("time at which the coupon was taken back", (DAY + 2 * hour).isoformat(), None),
+        ("change that took the coupon back", 3, None),
+    ]
 
 
 async def test_a_coupon_expires_when_the_business_time_has_come(installation: Installation) -> None:

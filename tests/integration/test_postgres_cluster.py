@@ -220,7 +220,8 @@ async def test_an_address_asks_for_tls_and_for_whose_certificate_it_must_be(
     async with tls_before(own_cluster, authority.files("localhost")) as port:
         dsn = f"{plain}&port={port}&sslmode=verify-full&sslrootcert="
         pool = await create_pool(dsn + quote(str(authority.files("localhost").authority)), service="test", size=1)
-        assert await pool.fetchval("SELECT current_user::text") == "loyalty_ledger"
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SELECT current_user::text") == "loyalty_ledger"
         await pool.close()
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect(dsn + quote(str(stranger.files("localhost").authority)), service="test")

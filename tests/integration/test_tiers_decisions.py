@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
+from loyalty.ledger.v1 import entry_pb2
 from loyalty.tiers.v1 import tier_service_pb2 as pb
 
 from services.runtime.clock import ClockMode, machine_now
@@ -209,6 +210,41 @@ async def test_a_confirmation_in_time_is_one_that_nobody_hears_of(open_shop: Ope
     assert [reason for reason, _, _ in await reasons(desk)] == ["MOVEMENT", "WINDOW"]
 
 
+async def test_the_entry_at_the_ledger_names_who_decided_what_it_follows_from(
+    open_shop: OpenShop, check_tiers: CheckTiers
+) -> None:
+    till, desk = await opened(open_shop)
+    for member_id in ("m-2", "m-3"):
+        await desk.standing(member_id, await till.enroll(member_id, DAY))
+    # One for another, one by itself; what was bought is nobody's decision. All are told with the same day.
+    for member_id, metadata in (("m-1", (("x-on-behalf-of", "anna"),)), ("m-2", ())):
+        request = pb.SetTierOverrideRequest(
+            request_id="given",
+            member_id=member_id,
+            tier_number=4,
+            scope=pb.OVERRIDE_SCOPE_TIER,
+            reason="a complaint",
+        )
+        await desk.stub.SetTierOverride(request, metadata=metadata, timeout=SECONDS)
+    await till.buy("m-3", 30_000, BOUGHT)
+    assert (await check_tiers()).differences == ()
+    await desk.count(await till.advance(DAY + timedelta(days=2)))
+    await desk.clear("m-1")
+    await desk.count(await till.advance(DAY + timedelta(days=4)))
+    assert await classes_of(till, "m-1") == [("green", ""), ("golden", "anna"), ("green", "test")]
+    assert await classes_of(till, "m-2") == [("golden", "test")]
+    assert await classes_of(till, "m-3") == [("green", "")]
+    assert (await check_tiers()).differences == ()
+
+
+async def classes_of(till: Till, member_id: str) -> list[tuple[str, str]]:
+    """The earning classes that the ledger was told of a member, and for whom each was."""
+    entries = await till.entries(member_id)
+    told = [entry for entry in entries if entry.kind == entry_pb2.ENTRY_KIND_EARNING_CLASS_SET]
+    assert {entry.principal for entry in told} <= {"test", "tiers"}
+    return [(entry.earning_class, entry.on_behalf_of) for entry in told]
+
+
 async def test_decisions_are_there_after_a_restart_and_are_numbered_on(
     open_shop: OpenShop, start_tiers: StartTiers, database: Database
 ) -> None:
@@ -268,3 +304,20 @@ async def test_an_override_to_the_tier_that_is_held_is_shown_and_changes_nothing
     standing = (await desk.override("m-1", tier, causal_token=token)).standing
     assert (standing.tier_number, standing.override.tier_number) == (tier, tier)
     assert len(await desk.changes()) == (tier == 4)
+
+
+async def test_an_override_ends_at_its_instant_though_nothing_else_happens(open_shop: OpenShop) -> None:
+    till, desk = await opened(open_shop)
+    end = at("2024-03-01T00:00")
+    await desk.override("m-1", 4, end=end)
+    await desk.count(await till.advance(end))
+    assert (await reasons(desk))[-1] == ("OVERRIDE_ENDED", 2, 2)
+
+
+async def test_the_same_request_gets_the_same_answer_after_the_override_has_ended(open_shop: OpenShop) -> None:
+    till, desk = await opened(open_shop)
+    end = at("2024-03-01T00:00")
+    await desk.override("m-1", 4, end=end, request_id="once")
+    await desk.count(await till.advance(end))
+    again = await desk.override("m-1", 4, end=end, request_id="once")
+    assert (again.replayed, again.standing.tier) == (True, "Green")

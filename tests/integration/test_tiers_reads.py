@@ -88,6 +88,10 @@ LIVES = {
         (after, -30_00 if 20 < number < 60 else 25_00) for number, after in enumerate(hours(900))
     ],
     "falls soon, for it has hardly enough": [(after, 20) for after in hours(1_510)],
+    "falls for an hour between its first purchase and the return of it": [
+        *zip(hours(2), (700_00, -700_00), strict=True),
+        *((after, 4_00) for after in hours(202)[2:]),
+    ],
     "has nothing to lose": [(after, 1) for after in hours(400)],
     "buys ten times at one instant": [(timedelta(days=number // 10 + 1), 5_00) for number in range(1_300)],
     "whatever": [(after, CHANCE.choice((-900, 10, 200, 1_000))) for after in hours(1_300)],

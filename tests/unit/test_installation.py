@@ -95,7 +95,7 @@ def test_a_programme_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None
     made = open_or_create(tmp_path / "shop")
     text = made.programme.read_text()
     made.programme.chmod(0o600)
-    made.programme.write_text(text.replace('from: 500', 'from: 400'))
+    made.programme.write_text(text.replace("from: 500", "from: 400"))
     with pytest.raises(CommandError, match="was changed"):
         open_or_create(tmp_path / "shop")
     made.programme.write_text(text + "\n# a comment changes nothing\n")

@@ -213,7 +213,7 @@ def test_what_gives_back_what_was_held_before_reaches_nothing(reason: str) -> No
 
 
 @pytest.mark.parametrize(
-    "reason", sorted({name.removeprefix("CHANGE_REASON_") for name in tiers_pb.ChangeReason.keys()} - RESTORING)
+    "reason", sorted({name.removeprefix("CHANGE_REASON_") for name, _ in tiers_pb.ChangeReason.items()} - RESTORING)
 )
 def test_a_rise_for_any_other_reason_reaches_the_tier_and_a_fall_reaches_nothing(reason: str) -> None:
     assert told((1, 3), reason).reaches
@@ -252,11 +252,10 @@ def test_the_balance_of_a_change_is_what_its_metric_counts() -> None:
 # --- what is taken back ---
 
 
-def taken_back(to_tier: int, *, offset: int = 9, at: datetime = NOON + timedelta(hours=1), **more: object) -> TierChange:
-    """A level is taken back down to this tier."""
-    return replace(
-        told((4, to_tier), "TAKEN_BACK"), offset=offset, changed_time=at, **more  # type: ignore[arg-type]
-    )  # fmt: skip
+def taken_back(to_tier: int, **more: object) -> TierChange:
+    """A level is taken back down to this tier, an hour later where not said."""
+    values = {"offset": 9, "changed_time": NOON + timedelta(hours=1), **more}
+    return replace(told((4, to_tier), "TAKEN_BACK"), **values)  # type: ignore[arg-type]
 
 
 def test_only_what_takes_back_says_down_to_which_tier() -> None:
@@ -284,11 +283,11 @@ def test_nobody_elses_coupon_goes_nor_a_later_one_nor_one_whose_time_is_over() -
         taken_back(2, member_id="m-2"),
         taken_back(2, partition=4),
         taken_back(2, offset=6),
-        taken_back(2, at=end),
+        taken_back(2, changed_time=end),
         replace(taken_back(2), taken_back_to=None),
     ):
         assert REWARDS.take_back([other], [held]) == []
-    assert len(REWARDS.take_back([taken_back(2, at=end - timedelta(microseconds=1))], [held])) == 1
+    assert len(REWARDS.take_back([taken_back(2, changed_time=end - timedelta(microseconds=1))], [held])) == 1
 
 
 def test_a_coupon_is_taken_back_once() -> None:

@@ -138,6 +138,23 @@ def test_a_return_takes_the_level_back_and_tells_why() -> None:
     assert (change.reason, change.from_tier_number, change.to_tier_number) == (Reason.TAKEN_BACK, 4, 3)
 
 
+@pytest.mark.parametrize("days", [0, 3])
+def test_a_return_that_is_heard_of_later_takes_the_level_back_and_tells_why(days: int) -> None:
+    member = golden(on_return=OnReturn.TAKE_BACK)
+    heard = INSIDE + timedelta(days=days) + MICROSECOND
+    member.returns(1, INSIDE, known=heard)
+    change = member.live(heard)[-1]
+    assert (change.reason, change.from_tier_number, change.to_tier_number) == (Reason.TAKEN_BACK, 4, 3)
+
+
+def test_a_return_that_is_heard_of_after_a_purchase_takes_the_level_back_and_tells_why() -> None:
+    member = golden(on_return=OnReturn.TAKE_BACK)
+    member.buys(1, INSIDE + timedelta(days=1))
+    member.returns(2, INSIDE, known=INSIDE + timedelta(days=2))
+    change = member.live(INSIDE + timedelta(days=2))[-1]
+    assert (change.reason, change.from_tier_number, change.to_tier_number) == (Reason.TAKEN_BACK, 4, 3)
+
+
 def test_a_return_of_all_takes_back_no_more_than_what_was_reached_last() -> None:
     member = Member(policy(retention=retention(on_return=OnReturn.TAKE_BACK)))
     member.buys(300_00, REACHED)

@@ -14,7 +14,7 @@ from services.ledger.errors import (
     ProgrammeOrderError,
     ProgrammeUnchangedError,
 )
-from services.programme.losses import ANNOUNCEMENT_DAYS, losses
+from services.programme.losses import ANNOUNCEMENT_DAYS, breaks, losses
 from services.programme.model import Programme
 from services.programme.versions import SINCE_EVER, Version, Versions
 
@@ -102,9 +102,8 @@ def check_change(last: StoredVersion, programme: Programme, from_time: datetime,
     Raises ProgrammeInvalidError, ProgrammeUnchangedError, ProgrammeOrderError, AnnouncementTooShortError.
     """
     before = last.programme
-    if programme.currency != before.currency:
-        problem = f"currency: the programme counts in {before.currency}, and a version cannot change that"
-        raise ProgrammeInvalidError(problem, [problem])
+    if problems := breaks(before, programme):
+        raise ProgrammeInvalidError("; ".join(problems), problems)
     if programme.version == before.version:
         raise ProgrammeUnchangedError(
             f"the programme is {before.version} since {last.from_time.isoformat()} already; a layout or a comment "

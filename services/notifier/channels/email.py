@@ -24,7 +24,7 @@ from services.notifier.domain.contacts import Contact
 from services.notifier.domain.deliveries import DueDelivery, Outcome, Verdict
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import ContactError, InstallationError, MailServerError, VersionsAwaitedError
-from services.programme import format_percent, render
+from services.programme import Metric, Programme, format_percent, render
 from services.runtime.clock import MachineClock
 
 # One server's connections; more would only wait for each other.
@@ -82,7 +82,7 @@ class Composer:
                 "name": contact.name,
                 "tier": letter.tier,
                 "previous_tier": letter.previous_tier,
-                "balance": programme.format_money(letter.balance_minor_units),
+                "balance": _balance(programme, letter.balance),
                 "code": coupon.code,
                 "discount": discount,
                 "valid_until": programme.local_day(coupon.valid_until_time).isoformat(),
@@ -194,6 +194,11 @@ class EmailChannel:
     async def deliver(self, due: DueDelivery, contact: Contact) -> Outcome:
         """Writes and sends one message; raises MailServerError, ContactError, LookupError, before it was sent."""
         return await self._server.send(self._composer.compose(due, contact, self._machine_now()))
+
+
+def _balance(programme: Programme, balance: int) -> str:
+    """`1234.00 USD`, or `1,234` where the metric is no money."""
+    return programme.format_money(balance) if programme.tiers.metric is Metric.NET_SPEND else f"{balance:,}"
 
 
 def _goes_on(error: Exception) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.notifier.domain.codes import CouponCodes
@@ -24,13 +25,15 @@ class CouponState(enum.StrEnum):
 
     ISSUED = "issued"
     EXPIRED = "expired"
+    VOID = "void"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coupon:
     """A coupon as it was issued; exactly one of the two discounts is set.
 
-    `variant` is more than 0 where another coupon of the partition had the code that came first.
+    `variant` is more than 0 where another coupon of the partition had the code that came first. The last two are set
+    where it was taken back: when, and by which change of tier.
     """
 
     partition: int
@@ -43,6 +46,8 @@ class Coupon:
     discount_minor_units: int | None
     issued_time: datetime
     valid_until_time: datetime
+    voided_time: datetime | None = None
+    voided_by: int | None = None
 
     @property
     def key(self) -> RewardKey:
@@ -55,7 +60,9 @@ class Coupon:
         return self.partition, self.member_id
 
     def state_at(self, business_now: datetime) -> CouponState:
-        """Its state at an instant: it is valid before its end."""
+        """Its state at an instant: it is valid before its end, unless it was taken back."""
+        if self.voided_time is not None:
+            return CouponState.VOID
         return CouponState.EXPIRED if business_now >= self.valid_until_time else CouponState.ISSUED
 
 
@@ -66,7 +73,8 @@ class Letter:
     delivery_id: str
     tier: str
     previous_tier: str
-    balance_minor_units: int
+    # Minor units, or a count where the metric is no money.
+    balance: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,18 +104,51 @@ class Rewards:
             for campaign in _reached(programme, change.to_tier_number)
         ]
 
+    def take_back(self, changes: Iterable[TierChange], held: Iterable[Reward]) -> list[Coupon]:
+        """The coupons among those held that these changes, in their order, take back; void, each by the first.
+
+        With a level go those that reaching it, or one between, brought before and that are valid still.
+        """
+        left: dict[MemberKey, list[Reward]] = defaultdict(list)
+        for reward in held:
+            if reward.coupon.voided_time is None:
+                left[reward.coupon.member_key].append(reward)
+        taken: dict[RewardKey, Coupon] = {}
+        for change in changes:
+            for reward in left.get(change.member_key, ()):
+                coupon = reward.coupon
+                if coupon.key not in taken and self._goes_with(change, reward):
+                    taken[coupon.key] = replace(coupon, voided_time=change.changed_time, voided_by=change.offset)
+        return list(taken.values())
+
+    def _goes_with(self, change: TierChange, reward: Reward) -> bool:
+        coupon = reward.coupon
+        if change.taken_back_to is None or coupon.change_offset >= change.offset:
+            return False
+        return coupon.valid_until_time > change.changed_time and self._reached_by(reward, change) > change.taken_back_to
+
+    def _reached_by(self, reward: Reward, change: TierChange) -> int:
+        """The number, at a change, of the tier that brought a reward; as it was then where the programme has it no
+        more."""
+        tiers, campaign = self._programmes.at(reward.coupon.issued_time).tiers, self._campaign(reward.coupon)
+        named = (level for level in tiers.levels if level.name == reward.letter.tier and level.key in campaign.tiers)
+        level = next(named)
+        return (self._programmes.at(change.changed_time).tiers.find_level(level.key) or level).number
+
     def varied(self, coupon: Coupon, variant: int) -> str:
         """The code of the coupon's trigger in another variant."""
-        campaigns = self._programmes.at(coupon.issued_time).campaigns
-        campaign = next(campaign for campaign in campaigns if campaign.id == coupon.campaign_id)
         return self._codes.make(
-            prefix=campaign.coupon.prefix,
+            prefix=self._campaign(coupon).coupon.prefix,
             partition=coupon.partition,
             campaign_id=coupon.campaign_id,
             member_id=coupon.member_id,
             change_offset=coupon.change_offset,
             variant=variant,
         )
+
+    def _campaign(self, coupon: Coupon) -> Campaign:
+        campaigns = self._programmes.at(coupon.issued_time).campaigns
+        return next(campaign for campaign in campaigns if campaign.id == coupon.campaign_id)
 
     def _reward(self, programme: Programme, campaign: Campaign, change: TierChange) -> Reward:
         code = self._codes.make(
@@ -134,7 +175,7 @@ class Rewards:
             delivery_id=self._delivery_id(coupon),
             tier=change.to_tier,
             previous_tier=change.from_tier,
-            balance_minor_units=change.balance_minor_units,
+            balance=change.balance,
         )
         return Reward(coupon=coupon, letter=letter)
 

@@ -12,6 +12,8 @@ from services.notifier.domain.campaigns import Coupon, Letter
 FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(hours=1)
 MAX_ATTEMPTS = 10
+# What is said of a message whose coupon was void before it was sent.
+TAKEN_BACK = "the coupon was taken back with its tier"
 # 5 s, 15 s, 45 s ... 1 h: ten tries span about three and a half hours.
 _GROWTH = 3
 _JITTER = 0.2

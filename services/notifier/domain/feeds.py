@@ -65,7 +65,8 @@ class LedgerEntry:
 class TierChange:
     """The tier whose benefits a member has changed; number 0 and no name: none are in force.
 
-    `balance_minor_units` decided it; `cause_offset` is None where time alone or staff caused it.
+    `balance` decided it: minor units, or a count where the metric is no money. `cause_offset` is None where time alone
+    or staff caused it.
     """
 
     partition: int
@@ -75,13 +76,20 @@ class TierChange:
     from_tier: str
     to_tier_number: int
     to_tier: str
-    balance_minor_units: int
+    balance: int
     changed_time: datetime
     cause_offset: int | None
     # The version of the programme that decided it; empty in what an older release made.
     programme_version: str = ""
-    # Whether it puts right what should never have been otherwise, or gives back what a suspension took.
+    # Whether it gives back what was held before: after an override, a suspension or time away, or by a correction.
     restores: bool = False
+    # Where it takes a level back, and with it the coupons that it brought: the tier that is left.
+    taken_back_to: int | None = None
+
+    @property
+    def member_key(self) -> tuple[int, str]:
+        """Whose it is: the partition, and the member."""
+        return self.partition, self.member_id
 
     @property
     def reaches(self) -> bool:

@@ -87,10 +87,39 @@ FROM unnest(
     $9::timestamptz[], $10::text[]) AS new
 ON CONFLICT DO NOTHING;
 
+-- name: find_rewards
+-- What members hold: their coupons that were not taken back, with the messages.
+SELECT coupon.partition, coupon.campaign_id, coupon.member_id, coupon.change_offset, coupon.code, coupon.variant,
+    coupon.discount_bp, coupon.discount_minor_units, coupon.issued_time, coupon.valid_until_time, coupon.voided_time,
+    coupon.voided_by, delivery.delivery_id, delivery.tier, delivery.previous_tier, delivery.balance_minor_units
+FROM unnest($1::integer[], $2::text[]) AS wanted (partition, member_id)
+JOIN notifier.deliveries AS delivery USING (partition, member_id)
+JOIN notifier.coupons AS coupon USING (partition, campaign_id, member_id, change_offset)
+WHERE coupon.voided_time IS NULL;
+
+-- name: void_coupons
+-- Keeps of coupons that they were taken back; their messages that wait are sent no more: $7 = why.
+WITH taken AS (
+    UPDATE notifier.coupons AS coupon
+    SET voided_time = void.voided_time, voided_by = void.voided_by
+    FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::bigint[])
+        AS void (partition, campaign_id, member_id, change_offset, voided_time, voided_by)
+    WHERE coupon.partition = void.partition AND coupon.campaign_id = void.campaign_id
+        AND coupon.member_id = void.member_id AND coupon.change_offset = void.change_offset
+        AND coupon.voided_time IS NULL
+    RETURNING coupon.partition, coupon.campaign_id, coupon.member_id, coupon.change_offset
+)
+UPDATE notifier.deliveries AS delivery
+SET state = 'dead', last_error = $7
+FROM taken
+WHERE delivery.partition = taken.partition AND delivery.campaign_id = taken.campaign_id
+    AND delivery.member_id = taken.member_id AND delivery.change_offset = taken.change_offset
+    AND delivery.state IN ('queued', 'no_contact');
+
 -- name: find_coupon
 -- A coupon by its code.
 SELECT partition, campaign_id, member_id, change_offset, code, variant, discount_bp, discount_minor_units, issued_time,
-    valid_until_time
+    valid_until_time, voided_time, voided_by
 FROM notifier.coupons
 WHERE partition = $1 AND code = $2;
 
@@ -119,20 +148,23 @@ WHERE delivery.partition = $1 AND delivery.partition = due.partition AND deliver
     AND coupon.partition = delivery.partition AND coupon.campaign_id = delivery.campaign_id
     AND coupon.member_id = delivery.member_id AND coupon.change_offset = delivery.change_offset
 RETURNING coupon.partition, coupon.campaign_id, coupon.member_id, coupon.change_offset, coupon.code, coupon.variant,
-    coupon.discount_bp, coupon.discount_minor_units, coupon.issued_time, coupon.valid_until_time,
-    delivery.delivery_id, delivery.tier, delivery.previous_tier, delivery.balance_minor_units, delivery.attempts,
-    delivery.not_before;
+    coupon.discount_bp, coupon.discount_minor_units, coupon.issued_time, coupon.valid_until_time, coupon.voided_time,
+    coupon.voided_by, delivery.delivery_id, delivery.tier, delivery.previous_tier, delivery.balance_minor_units,
+    delivery.attempts, delivery.not_before;
 
 -- name: settle_deliveries
 -- Writes down what came of messages: $1 = partition, $2 = end of the lease. A message that was delivered is delivered,
--- whoever holds it now; for all else the lease must still be ours.
+-- whoever holds it now, and even where its coupon was taken back on the way; for all else the lease must still be ours.
 UPDATE notifier.deliveries AS delivery
 SET state = settled.state, attempts = settled.attempts, not_before = settled.not_before,
     delivered_time = settled.delivered_time, last_error = coalesce(settled.last_error, delivery.last_error)
 FROM unnest($3::text[], $4::text[], $5::smallint[], $6::timestamptz[], $7::timestamptz[], $8::text[])
     AS settled (delivery_id, state, attempts, not_before, delivered_time, last_error)
-WHERE delivery.partition = $1 AND delivery.delivery_id = settled.delivery_id AND delivery.state = 'queued'
-    AND (delivery.not_before = $2 OR settled.state = 'delivered');
+WHERE delivery.partition = $1 AND delivery.delivery_id = settled.delivery_id
+    AND CASE settled.state
+        WHEN 'delivered' THEN delivery.state IN ('queued', 'dead')
+        ELSE delivery.state = 'queued' AND delivery.not_before = $2
+    END;
 
 -- name: settle_without_contact
 -- Puts messages aside whose members have no address, if that is still so: $1 = partition, $2 = end of the lease.
@@ -276,8 +308,9 @@ SELECT partition, member_id, joined_time FROM notifier.members;
 -- name: check_rewards
 -- Every coupon with its message, and either without the other, for the check.
 SELECT coupon.partition, coupon.campaign_id, coupon.member_id, coupon.change_offset, coupon.code, coupon.variant,
-    coupon.discount_bp, coupon.discount_minor_units, coupon.issued_time, coupon.valid_until_time,
-    delivery.delivery_id, delivery.tier, delivery.previous_tier, delivery.balance_minor_units, delivery.created_time
+    coupon.discount_bp, coupon.discount_minor_units, coupon.issued_time, coupon.valid_until_time, coupon.voided_time,
+    coupon.voided_by, delivery.delivery_id, delivery.tier, delivery.previous_tier, delivery.balance_minor_units,
+    delivery.created_time
 FROM notifier.coupons AS coupon
 LEFT JOIN notifier.deliveries AS delivery USING (partition, campaign_id, member_id, change_offset);
 

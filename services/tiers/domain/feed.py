@@ -65,6 +65,7 @@ class LedgerEntry(NamedTuple):
 
 
 _BASE_RULE = "base"
+_COMING_BACK = (FactKind.RETURN, FactKind.VOID)
 
 
 def fact_of(programme: Programme, market: str, entry: LedgerEntry, purchase_time: datetime | None) -> Fact:
@@ -99,6 +100,35 @@ def fact_of(programme: Programme, market: str, entry: LedgerEntry, purchase_time
         start_time=entry.effective_time if entry.fact_kind is FactKind.FEE else None,
         until_time=entry.until_time,
     )
+
+
+class FactReader:
+    """Reads facts out of entries, those of a partition in order; remembers when purchases were.
+
+    `purchases`: those that come back, by partition, member and id, as far as they were before.
+    """
+
+    def __init__(self, versions: Versions, purchases: Mapping[tuple[int, str, str], datetime]) -> None:
+        self._versions = versions
+        self._purchases = dict(purchases)
+
+    def read(self, entry: LedgerEntry, market: str) -> Fact:
+        """What an entry says of its member, its money in that of the member's market.
+
+        An amount in another currency goes by the rate of the purchase's day where that is known, else of its own
+        (§12.17), and by the version of that time. Raises FeedBrokenError where there is no rate.
+        """
+        purchase_time = None
+        bought = (entry.partition, entry.member_id, entry.purchase_id)
+        if entry.fact_kind is FactKind.PURCHASE:
+            self._purchases[bought] = entry.occurred_time
+        elif entry.fact_kind in _COMING_BACK and entry.purchase_id:
+            purchase_time = self._purchases.get(bought)
+        programme = self._versions.at(purchase_time or entry.occurred_time)
+        try:
+            return fact_of(programme, market, entry, purchase_time)
+        except LookupError as error:
+            raise FeedBrokenError(f"partition {entry.partition}: entry {entry.offset}: {error}") from None
 
 
 # --- where partitions stand -----------------------------------------------------------------------------------------
@@ -243,7 +273,7 @@ def come_back(entries: Iterable[LedgerEntry]) -> set[tuple[int, str, str]]:
     return {
         (entry.partition, entry.member_id, entry.purchase_id)
         for entry in entries
-        if entry.fact_kind in (FactKind.RETURN, FactKind.VOID) and entry.purchase_id
+        if entry.fact_kind in _COMING_BACK and entry.purchase_id
     }
 
 
@@ -254,7 +284,7 @@ def take_in(versions: Versions, entries: Iterable[LedgerEntry], cursors: Mapping
     business = {partition: cursor.business_time for partition, cursor in cursors.items()}
     heads = {partition: cursor.ledger_offset for partition, cursor in cursors.items()}
     members = Members(versions, known)
-    purchases = dict(known.purchases)
+    facts = FactReader(versions, known.purchases)
     for entry in entries:
         partition = entry.partition
         if entry.kind is EntryKind.FACT:
@@ -268,12 +298,7 @@ def take_in(versions: Versions, entries: Iterable[LedgerEntry], cursors: Mapping
                 raise FeedBrokenError(f"partition {partition}: entry {entry.offset} is of a member that never joined")
             else:
                 market = state.carried.market
-            bought = (partition, entry.member_id, entry.purchase_id)
-            if entry.fact_kind is FactKind.PURCHASE:
-                purchases[bought] = entry.occurred_time
-            programme = versions.at(entry.occurred_time)
-            fact = fact_of(programme, market, entry, purchases.get(bought) if entry.purchase_id else None)
-            for change in members.take(key, fact, clocks[partition]):
+            for change in members.take(key, facts.read(entry, market), clocks[partition]):
                 timely = change.cause_offset is None
                 log.append(partition, entry.member_id, change, heads[partition] if timely else entry.offset)
         elif entry.kind is EntryKind.CLOCK:
@@ -298,15 +323,12 @@ def facts_again(
     versions: Versions, entries: Iterable[LedgerEntry], purchases: Mapping[tuple[int, str, str], datetime]
 ) -> list[TakenIn]:
     """The facts of entries that were taken in without being kept. Their members are of the programme's own market."""
-    known = dict(purchases)
+    facts = FactReader(versions, purchases)
     found = []
     for entry in entries:
         if entry.kind is not EntryKind.FACT:
             continue
-        bought = (entry.partition, entry.member_id, entry.purchase_id)
-        if entry.fact_kind is FactKind.PURCHASE:
-            known[bought] = entry.occurred_time
-        fact = fact_of(versions.at(entry.occurred_time), "", entry, known.get(bought) if entry.purchase_id else None)
+        fact = facts.read(entry, "")
         found.append(
             TakenIn(
                 partition=entry.partition,

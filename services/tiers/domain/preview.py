@@ -17,7 +17,10 @@ _BACK = (FactKind.RETURN, FactKind.VOID)
 
 
 class Preview:
-    """Compares members one by one; counts by the name of the tier, costs in minor units of the members' markets."""
+    """Compares members one by one; counts by the name of the tier, costs in minor units of the programme's currency.
+
+    What members of another market spend goes by today's rate of the home market; without one it is left out.
+    """
 
     def __init__(self, *, before: Versions, after: Versions, at_time: datetime, most_moves: int) -> None:
         self._before = before
@@ -42,15 +45,19 @@ class Preview:
         self.members += 1
         self.tiers_before[before.level.name] += 1
         self.tiers_after[after.level.name] += 1
-        if before.level.key != after.level.key:
-            old = self._after.at(self.at_time).tiers.find_level(before.level.key)
-            # A level that is gone is compared by its place.
-            falls = after.level.number < (before.level.number if old is None else old.number)
-            self.falling += falls
-            self.rising += not falls
+        same = after.market.tiers.find_level(before.level.key)
+        # A level that is gone is compared by its place.
+        stood = before.level.number if same is None else same.number
+        if after.level.number != stood:
+            self.rising += after.level.number > stood
+            self.falling += after.level.number < stood
             if len(self.moves) < self._most_moves:
                 self.moves.append((member_id, before.level.name, after.level.name))
-        spent = _spent(history, self.at_time)
+        home = self._after.at(self.at_time).market("")
+        try:
+            spent = home.at_home(_spent(history, self.at_time), before.market.currency, home.local_day(self.at_time))
+        except LookupError:
+            return
         self.discounts_before += _discount(before, spent)
         self.discounts_after += _discount(after, spent)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from services.programme.model import FOREVER, AppliesTo, Level, Market, TierPolicy
+from services.programme.model import FOREVER, AppliesTo, Counting, Level, Market, TierPolicy
 from services.programme.versions import Versions
 from services.tiers.domain.facts import (
     MOVING,
@@ -84,7 +84,9 @@ class Standing:
     valid_until: datetime | None
     """The end of the account's validity."""
     next_change: NextChange | None
-    """None where the standing stays as it is if nothing more happens."""
+    """None where the standing stays as it is if nothing more happens, as far as that is looked ahead."""
+    next_fall: NextChange | None
+    """The first change to a lower tier; the same limits."""
 
 
 def evaluate(versions: Versions, history: History, at_time: datetime) -> Standing:
@@ -111,7 +113,7 @@ def _standing(versions: Versions, track: Track, at_time: datetime) -> Standing:
     if track.resigned:
         raise NotEnrolledError
     policy, cycle, validity = track.policy, track.cycle, track.validity
-    level = policy.level(track.tier)
+    level, earned = policy.level(track.tier), track.tier == track.level
     automatic, _ = track.automatic
     higher = policy.next_level(level)
     missing = None
@@ -133,31 +135,48 @@ def _standing(versions: Versions, track: Track, at_time: datetime) -> Standing:
         matured=track.matured if policy.cool_off is not None else track.balance,
         next_level=higher,
         missing_for_next_level=missing,
-        held_until=cycle.end_time if cycle is not None else None,
+        held_until=cycle.end_time if cycle is not None and earned else None,
         to_keep=None,
         valid_until=validity.end_time if validity is not None else None,
         next_change=None,
+        next_fall=None,
     )
     held_back = track.benefits < track.tier and not now.suspended
+    spent = cycle.balance if cycle is not None else 0
     # From here on the track is ahead of the instant.
-    next_change, pending_time = _look_ahead(track, held_back=held_back)
-    to_keep = None
-    if cycle is not None and level.kept_from is not None:
-        to_keep = ToKeep(missing=max(level.kept_from - cycle.balance, 0), by_time=cycle.end_time)
-    elif next_change is not None and next_change.level.number < level.number and level.kept_from is not None:
-        to_keep = ToKeep(missing=max(level.kept_from - next_change.balance, 0), by_time=next_change.time)
-    return replace(now, next_change=next_change, pending_time=pending_time, to_keep=to_keep)
+    next_change, pending_time, fall = _look_ahead(track, held_back=held_back)
+    return replace(
+        now,
+        next_change=next_change,
+        pending_time=pending_time,
+        next_fall=fall,
+        to_keep=_to_keep(policy, level, fall, spent) if earned and fall is not None else None,
+    )
+
+
+def _to_keep(policy: TierPolicy, level: Level, fall: NextChange, spent: int) -> ToKeep | None:
+    """What keeps an earned level from falling, where movements before that instant can, and do not leave with it."""
+    if level.kept_from is None:
+        return None
+    if fall.reason is Reason.CYCLE_ENDED:
+        return ToKeep(missing=max(level.kept_from - spent, 0), by_time=fall.time)
+    matures_later = policy.cool_off is not None and policy.cool_off.applies_to is AppliesTo.LEVEL
+    if fall.reason is Reason.WINDOW and policy.window.counting is Counting.ROLLING and not matures_later:
+        return ToKeep(missing=max(level.kept_from - fall.balance, 0), by_time=fall.time)
+    return None
 
 
 def _benefits(track: Track) -> Level | None:
     return None if track.benefits == NO_BENEFITS else track.policy.level(track.benefits)
 
 
-def _look_ahead(track: Track, *, held_back: bool) -> tuple[NextChange | None, datetime | None]:
-    """The next change by time alone, and, where benefits are held back, when those of the tier come into force."""
+def _look_ahead(track: Track, *, held_back: bool) -> tuple[NextChange | None, datetime | None, NextChange | None]:
+    """The next change by time alone; where benefits are held back, when those of the tier come into force; and the
+    first change to a lower tier."""
     shown = (track.tier, track.benefits)
     track.silent_before, track.told, track.told_version, track.changes = track.as_of, shown, track.version, []
     found: NextChange | None = None
+    pending: datetime | None = None
     for _ in range(_LOOKED_AHEAD):
         instant = track.next_instant()
         if instant is None or instant >= FOREVER or instant == track.known_until:
@@ -165,22 +184,20 @@ def _look_ahead(track: Track, *, held_back: bool) -> tuple[NextChange | None, da
         track.advance(instant)
         if (track.tier, track.benefits) == shown:
             continue
-        if found is None:
-            reason = track.changes[-1].reason if track.changes else Reason.WINDOW
-            found = NextChange(
-                time=instant,
-                level=track.policy.level(track.tier),
-                benefits=_benefits(track),
-                balance=track.balance,
-                reason=reason,
-            )
-        if not held_back:
-            break
-        if track.tier != shown[0]:
-            break
-        if track.benefits == track.tier:
-            return found, instant
-    return found, None
+        change = NextChange(
+            time=instant,
+            level=track.policy.level(track.tier),
+            benefits=_benefits(track),
+            balance=track.balance,
+            reason=track.changes[-1].reason if track.changes else Reason.WINDOW,
+        )
+        found = found or change
+        if held_back and pending is None and track.tier == shown[0] == track.benefits:
+            pending = instant
+        held_back = held_back and pending is None and track.tier == shown[0]
+        if track.tier < shown[0]:
+            return found, pending, change
+    return found, pending, None
 
 
 class Line(NamedTuple):

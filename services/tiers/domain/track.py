@@ -131,6 +131,10 @@ class Carried(NamedTuple):
     fees: tuple[Fee, ...] = ()
     override: Override | None = None
     validity: Renewal | None = None
+    told_version: int | None = None
+    """By which version the tier was told last, where that was an older one: who is away is told nothing."""
+    mended: bool = False
+    """Whether something late was added since the tier changed: since when it is held, the history tells."""
 
 
 PLAIN = Carried()
@@ -342,6 +346,8 @@ def step(
     if track.as_of < not_before:
         track.pass_time(not_before)
         track.tell(not_before, REASONS[fact.kind], fact, corrects)
+    if passed is not None and movement is not None:
+        track.mended = True
     if passed is not None and len(track.changes) > len(passed.changes):
         # Since when the tier would have been held, and whether it ever should have been lost, tells the history alone.
         return _hear_late(versions, passed, history, until, fact)
@@ -358,24 +364,31 @@ def _hear_late(versions: Versions, passed: Stepped, history: History | None, unt
     return redrawn._replace(changes=(*passed.changes, *redrawn.changes))
 
 
-def replay(versions: Versions, history: History, until: datetime) -> Track:
-    """The track of a whole history up to an instant; what occurs later is not known then."""
+def replay(versions: Versions, history: History, until: datetime, heard: Fact | None = None) -> Track:
+    """The track of a whole history up to an instant; what occurs later is not known then.
+
+    Where one of the facts has just been `heard` of, what it did is what is told next.
+    """
     begin = next(fact for fact in history.facts if fact.kind is FactKind.JOINED)
     track = Track.begun(versions, begin)
     track.silent_before = FOREVER
     track.seen = [fact for fact in history.facts if fact.occurred_time < begin.occurred_time]
     later = (fact for fact in history.facts if begin.occurred_time <= fact.occurred_time <= until and fact is not begin)
+    why = None
     for fact in (begin, *later):
         track.pass_time(fact.occurred_time)
         track.take(fact)
+        if fact == heard:
+            why = track.why
         track.settle(REASONS[fact.kind], fact)
     track.pass_time(until)
+    track.why = why
     return track
 
 
 def _redraw(versions: Versions, state: MemberState, history: History, until: datetime, fact: Fact) -> Stepped:
     """The state as the whole history has it, and how it differs from what was told."""
-    track = replay(versions, history, until)
+    track = replay(versions, history, until, heard=fact)
     corrects = _corrected(state, fact)
     track.goes_on_from(state, until)
     # A tier that was held before should never have been lost; any other is reached now.
@@ -511,8 +524,10 @@ class Track:
         self.seen: list[Fact] | None = None
         # So many of them had come when the cycle began.
         self._reached_by = 0
-        self._why: Reason | None = None
+        # Why the last fact changed what it did, where its kind does not say so; until it is told.
+        self.why: Reason | None = None
         self.told_version = version
+        self.mended = False
 
     @classmethod
     def begun(cls, versions: Versions, fact: Fact) -> Track:
@@ -535,6 +550,9 @@ class Track:
         track.counted_from = state.counted_from
         track.tier, track.benefits = track.told = (state.tier_number, state.benefits_number)
         track.since_time, track.sequence = state.since_time, state.sequence
+        track.mended = carried.mended
+        if carried.told_version is not None:
+            track.told_version = carried.told_version
         if track.resigned:
             # What nobody was told of one who is away.
             track.tier, track.benefits = track.shown
@@ -565,6 +583,8 @@ class Track:
             fees=self.fees,
             override=self.override,
             validity=self.validity,
+            told_version=None if self.told_version == self.version else self.told_version,
+            mended=self.mended,
         )
         state = MemberState(
             joined_time=self.joined_time,
@@ -582,7 +602,9 @@ class Track:
 
     def goes_on_from(self, state: MemberState, at: datetime) -> None:
         """What was told of a member so far: a replay tells from an instant on how it differs from that, and goes on."""
-        self.told, self.told_version = (state.tier_number, state.benefits_number), state.version
+        told_version = state.carried.told_version
+        self.told = (state.tier_number, state.benefits_number)
+        self.told_version = state.version if told_version is None else told_version
         self.sequence, self.silent_before = state.sequence, at
 
     # --- time ---
@@ -724,7 +746,7 @@ class Track:
             self.seen.append(fact)
             self._movements = None
         at = self.as_of = max(self.as_of, fact.occurred_time)
-        self._why = None
+        self.why = None
         match fact.kind:
             case FactKind.FEE:
                 assert fact.start_time is not None
@@ -824,7 +846,7 @@ class Track:
             left = self.policy.level_for(max(cycle.reached_with + cycle.balance, self.deciding)).number
             if left < self.level and cycle.reached_from < self.level:
                 self._fall_to(max(left, cycle.reached_from), cycle.reached_with + cycle.balance)
-                self._why = Reason.TAKEN_BACK
+                self.why = Reason.TAKEN_BACK
 
     def _end_cycle(self, cycle: Cycle) -> None:
         retention = self.policy.retention
@@ -888,7 +910,7 @@ class Track:
         )
         if self.validity.suspended and self._is_renewed(self.validity):
             self._begin_validity(self.as_of)
-            self._why = Reason.REVIVED
+            self.why = Reason.REVIVED
 
     # --- what is shown, and told ---
 
@@ -929,16 +951,17 @@ class Track:
         """Takes note of how the standing is now, and tells it where it is no longer as it was told."""
         tier, self.benefits = self.shown
         if tier != self.tier:
-            self.tier, self.since_time = tier, self.as_of
-        self.tell(self.as_of, self._why or reason, fact, corrects)
-        self._why = None
+            self.tier, self.since_time, self.mended = tier, self.as_of, False
+        self.tell(self.as_of, reason, fact, corrects)
 
     def tell(self, at: datetime, reason: Reason, fact: Fact | None, corrects: int = 0) -> None:
         """Tells how the standing differs from what was told; nothing while it is silent, or the member away."""
         now = (self.tier, self.benefits)
         if at < self.silent_before or self.resigned:
             return
+        reason, self.why = self.why or reason, None
         if now == self.told and reason is not Reason.WARNED and not self._is_renamed():
+            self.told_version = self.version
             return
         self.sequence += 1
         self.changes.append(

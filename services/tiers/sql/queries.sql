@@ -298,14 +298,16 @@ FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $
 -- name: insert_outbox
 -- The earning classes that follow from the changes of a batch.
 INSERT INTO tiers.class_outbox
-    (partition, change_offset, member_id, sequence, earning_class, effective_time, request_id)
+    (partition, change_offset, member_id, sequence, earning_class, effective_time, request_id, on_behalf_of)
 SELECT *
-FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::text[]);
+FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::text[],
+    $8::text[]);
 
 -- name: read_outbox
 -- Up to $3 of the earning classes that wait and are in force from $2 or before (NULL: all), the earliest first. Of a
 -- member's, a later one is never in force earlier.
-SELECT o.partition, o.change_offset, o.member_id, o.sequence, o.earning_class, o.effective_time, o.request_id
+SELECT o.partition, o.change_offset, o.member_id, o.sequence, o.earning_class, o.effective_time, o.request_id,
+    o.on_behalf_of
 FROM unnest($1::integer[]) AS w(partition)
 CROSS JOIN LATERAL (
     SELECT *
@@ -426,7 +428,7 @@ FROM tiers.facts;
 
 -- name: all_decisions
 -- For the check: all decisions, each partition's in order.
-SELECT partition, member_id, number, ledger_offset
+SELECT partition, member_id, number, ledger_offset, on_behalf_of
 FROM tiers.decisions
 ORDER BY partition, number;
 
@@ -441,5 +443,5 @@ ORDER BY c.partition, c.change_offset;
 
 -- name: all_outbox
 -- For the check: all earning classes that wait.
-SELECT partition, change_offset, member_id, sequence, earning_class, effective_time, request_id
+SELECT partition, change_offset, member_id, sequence, earning_class, effective_time, request_id, on_behalf_of
 FROM tiers.class_outbox;

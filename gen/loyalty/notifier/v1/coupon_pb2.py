@@ -29,7 +29,7 @@ from loyalty.type.v1 import money_pb2 as loyalty_dot_type_dot_v1_dot_money__pb2
 from loyalty.type.v1 import options_pb2 as loyalty_dot_type_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n loyalty/notifier/v1/coupon.proto\x12\x13loyalty.notifier.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bloyalty/type/v1/money.proto\x1a\x1dloyalty/type/v1/options.proto\"\x9a\x03\n\x06\x43oupon\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x1b\n\tmember_id\x18\x02 \x01(\tR\x08memberId\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x03 \x01(\tR\ncampaignId\x12\x36\n\x05state\x18\x04 \x01(\x0e\x32 .loyalty.notifier.v1.CouponStateR\x05state\x12\x34\n\x15\x64iscount_basis_points\x18\x05 \x01(\x05H\x00R\x13\x64iscountBasisPoints\x12\x41\n\x0f\x64iscount_amount\x18\x06 \x01(\x0b\x32\x16.loyalty.type.v1.MoneyH\x00R\x0e\x64iscountAmount\x12;\n\x0bissued_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nissuedTime\x12\x44\n\x10valid_until_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0evalidUntilTimeB\n\n\x08\x64iscount\"C\n\x10GetCouponRequest\x12/\n\x04\x63ode\x18\x01 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{1,64}$R\x04\x63ode\"H\n\x11GetCouponResponse\x12\x33\n\x06\x63oupon\x18\x01 \x01(\x0b\x32\x1b.loyalty.notifier.v1.CouponR\x06\x63oupon*^\n\x0b\x43ouponState\x12\x1c\n\x18\x43OUPON_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OUPON_STATE_ISSUED\x10\x01\x12\x18\n\x14\x43OUPON_STATE_EXPIRED\x10\x02\x32\x9a\x01\n\rRewardService\x12\x88\x01\n\tGetCoupon\x12%.loyalty.notifier.v1.GetCouponRequest\x1a&.loyalty.notifier.v1.GetCouponResponse\",\x8a\x94#\x0e\x63oupons.redeem\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/coupons/{code}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n loyalty/notifier/v1/coupon.proto\x12\x13loyalty.notifier.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bloyalty/type/v1/money.proto\x1a\x1dloyalty/type/v1/options.proto\"\xd7\x03\n\x06\x43oupon\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x1b\n\tmember_id\x18\x02 \x01(\tR\x08memberId\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x03 \x01(\tR\ncampaignId\x12\x36\n\x05state\x18\x04 \x01(\x0e\x32 .loyalty.notifier.v1.CouponStateR\x05state\x12\x34\n\x15\x64iscount_basis_points\x18\x05 \x01(\x05H\x00R\x13\x64iscountBasisPoints\x12\x41\n\x0f\x64iscount_amount\x18\x06 \x01(\x0b\x32\x16.loyalty.type.v1.MoneyH\x00R\x0e\x64iscountAmount\x12;\n\x0bissued_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nissuedTime\x12\x44\n\x10valid_until_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0evalidUntilTime\x12;\n\x0bvoided_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nvoidedTimeB\n\n\x08\x64iscount\"C\n\x10GetCouponRequest\x12/\n\x04\x63ode\x18\x01 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{1,64}$R\x04\x63ode\"H\n\x11GetCouponResponse\x12\x33\n\x06\x63oupon\x18\x01 \x01(\x0b\x32\x1b.loyalty.notifier.v1.CouponR\x06\x63oupon*u\n\x0b\x43ouponState\x12\x1c\n\x18\x43OUPON_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OUPON_STATE_ISSUED\x10\x01\x12\x18\n\x14\x43OUPON_STATE_EXPIRED\x10\x02\x12\x15\n\x11\x43OUPON_STATE_VOID\x10\x03\x32\x9a\x01\n\rRewardService\x12\x88\x01\n\tGetCoupon\x12%.loyalty.notifier.v1.GetCouponRequest\x1a&.loyalty.notifier.v1.GetCouponResponse\",\x8a\x94#\x0e\x63oupons.redeem\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/coupons/{code}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,14 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCOUPONREQUEST'].fields_by_name['code']._serialized_options = b'\272H\030r\0262\024^[A-Za-z0-9-]{1,64}$'
   _globals['_REWARDSERVICE'].methods_by_name['GetCoupon']._loaded_options = None
   _globals['_REWARDSERVICE'].methods_by_name['GetCoupon']._serialized_options = b'\212\224#\016coupons.redeem\202\323\344\223\002\024\022\022/v1/coupons/{code}'
-  _globals['_COUPONSTATE']._serialized_start=765
-  _globals['_COUPONSTATE']._serialized_end=859
+  _globals['_COUPONSTATE']._serialized_start=826
+  _globals['_COUPONSTATE']._serialized_end=943
   _globals['_COUPON']._serialized_start=210
-  _globals['_COUPON']._serialized_end=620
-  _globals['_GETCOUPONREQUEST']._serialized_start=622
-  _globals['_GETCOUPONREQUEST']._serialized_end=689
-  _globals['_GETCOUPONRESPONSE']._serialized_start=691
-  _globals['_GETCOUPONRESPONSE']._serialized_end=763
-  _globals['_REWARDSERVICE']._serialized_start=862
-  _globals['_REWARDSERVICE']._serialized_end=1016
+  _globals['_COUPON']._serialized_end=681
+  _globals['_GETCOUPONREQUEST']._serialized_start=683
+  _globals['_GETCOUPONREQUEST']._serialized_end=750
+  _globals['_GETCOUPONRESPONSE']._serialized_start=752
+  _globals['_GETCOUPONRESPONSE']._serialized_end=824
+  _globals['_REWARDSERVICE']._serialized_start=946
+  _globals['_REWARDSERVICE']._serialized_end=1100
 # @@protoc_insertion_point(module_scope)

@@ -18,12 +18,14 @@ class CouponState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COUPON_STATE_UNSPECIFIED: _ClassVar[CouponState]
     COUPON_STATE_ISSUED: _ClassVar[CouponState]
     COUPON_STATE_EXPIRED: _ClassVar[CouponState]
+    COUPON_STATE_VOID: _ClassVar[CouponState]
 COUPON_STATE_UNSPECIFIED: CouponState
 COUPON_STATE_ISSUED: CouponState
 COUPON_STATE_EXPIRED: CouponState
+COUPON_STATE_VOID: CouponState
 
 class Coupon(_message.Message):
-    __slots__ = ("code", "member_id", "campaign_id", "state", "discount_basis_points", "discount_amount", "issued_time", "valid_until_time")
+    __slots__ = ("code", "member_id", "campaign_id", "state", "discount_basis_points", "discount_amount", "issued_time", "valid_until_time", "voided_time")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     CAMPAIGN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +34,7 @@ class Coupon(_message.Message):
     DISCOUNT_AMOUNT_FIELD_NUMBER: _ClassVar[int]
     ISSUED_TIME_FIELD_NUMBER: _ClassVar[int]
     VALID_UNTIL_TIME_FIELD_NUMBER: _ClassVar[int]
+    VOIDED_TIME_FIELD_NUMBER: _ClassVar[int]
     code: str
     member_id: str
     campaign_id: str
@@ -40,7 +43,8 @@ class Coupon(_message.Message):
     discount_amount: _money_pb2.Money
     issued_time: _timestamp_pb2.Timestamp
     valid_until_time: _timestamp_pb2.Timestamp
-    def __init__(self, code: _Optional[str] = ..., member_id: _Optional[str] = ..., campaign_id: _Optional[str] = ..., state: _Optional[_Union[CouponState, str]] = ..., discount_basis_points: _Optional[int] = ..., discount_amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., issued_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., valid_until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    voided_time: _timestamp_pb2.Timestamp
+    def __init__(self, code: _Optional[str] = ..., member_id: _Optional[str] = ..., campaign_id: _Optional[str] = ..., state: _Optional[_Union[CouponState, str]] = ..., discount_basis_points: _Optional[int] = ..., discount_amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., issued_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., valid_until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., voided_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class GetCouponRequest(_message.Message):
     __slots__ = ("code",)
