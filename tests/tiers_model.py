@@ -172,6 +172,8 @@ class Member:
         if fact.kind is FactKind.REJOINED and self.policy.rejoining is Rejoining.LATEST:
             self.level = self.matured_level = 1
             self.cycle = None
+        if fact.kind is FactKind.REJOINED:
+            self.begin_period()
         before = self.level
         self.rise_and_fall()
         if self.cycle is not None and self.level == before:

@@ -27,7 +27,7 @@ programmes.register(app)
 def main() -> None:
     """Runs the command line: an error is one sentence on standard error and an exit code."""
     # Standard output is for what was asked for.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         app()
     except CommandError as error:

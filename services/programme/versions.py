@@ -20,6 +20,8 @@ class Version:
 
     programme: Programme
     from_time: datetime
+    recorded_time: datetime = SINCE_EVER
+    """When it became known."""
 
 
 class Versions(Sequence[Version]):
@@ -50,6 +52,10 @@ class Versions(Sequence[Version]):
 
     def __len__(self) -> int:
         return len(self._versions)
+
+    def known_at(self, t: datetime) -> Versions:
+        """Those that were known at an instant; the first always was."""
+        return Versions([self._versions[0], *(one for one in self._versions[1:] if one.recorded_time <= t)])
 
     def number_at(self, t: datetime) -> int:
         """The place, from 0, of the version that holds at an instant."""

@@ -89,7 +89,12 @@ class LedgerClient:
             request = ledger_service_pb2.GetProgrammeRequest(version=one.version)
             found = await self._stub.GetProgramme(request, timeout=_CALL_SECONDS)
             versions.append(
-                StoredVersion(version=one.version, document=found.programme.source, from_time=_time(one.from_time))
+                StoredVersion(
+                    version=one.version,
+                    document=found.programme.source,
+                    from_time=_time(one.from_time),
+                    recorded_time=_time(one.recorded_time),
+                )
             )
         return tuple(versions)
 

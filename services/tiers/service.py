@@ -753,7 +753,8 @@ class Tiers:
                 return standing
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             history = await self._history(connection, found.key, known_at_time)
-        return await _apart(history, lambda: evaluate(self.versions, history, at))
+        versions = self.versions if known_at_time is None else self.versions.known_at(known_at_time)
+        return await _apart(history, lambda: evaluate(versions, history, at))
 
     async def _find_together(self, member_ids: Collection[str]) -> dict[str, Found]:
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
@@ -800,9 +801,11 @@ class Tiers:
             history = await self._history(connection, key, known_at_time)
         at = at_time or max(now, state.as_of)
 
+        versions = self.versions if known_at_time is None else self.versions.known_at(known_at_time)
+
         def explained() -> tuple[Standing, list[Line]]:
-            lines = itertools.islice(explain(self.versions, history, at), first, first + size + 1)
-            return evaluate(self.versions, history, at), list(lines)
+            lines = itertools.islice(explain(versions, history, at), first, first + size + 1)
+            return evaluate(versions, history, at), list(lines)
 
         standing, lines = await _apart(history, explained)
         return LinePage(standing=standing, lines=lines[:size], first=first, more=len(lines) > size)
@@ -1112,7 +1115,12 @@ class Tiers:
 def read_versions(stored: Sequence[StoredVersion]) -> Versions:
     """The versions in documents that a ledger took. Raises ProgrammeError."""
     return Versions(
-        Version(programme=programmes.parse(one.document, one.version), from_time=one.from_time) for one in stored
+        Version(
+            programme=programmes.parse(one.document, one.version),
+            from_time=one.from_time,
+            recorded_time=one.recorded_time,
+        )
+        for one in stored
     )
 
 

@@ -542,12 +542,18 @@ class StoredVersion:
     version: str
     document: str
     from_time: datetime
+    recorded_time: datetime
 
 
 async def read_versions(connection: Connection) -> list[StoredVersion]:
     """The versions of the programme, in their order."""
     return [
-        StoredVersion(version=row["version"], document=row["document"], from_time=row["from_time"])
+        StoredVersion(
+            version=row["version"],
+            document=row["document"],
+            from_time=row["from_time"],
+            recorded_time=row["recorded_time"],
+        )
         for row in await connection.fetch(_QUERIES["read_versions"])
     ]
 
@@ -556,7 +562,7 @@ async def insert_versions(connection: Connection, versions: Sequence[StoredVersi
     """Keeps the versions that are not there yet."""
     await connection.executemany(
         _QUERIES["insert_version"],
-        [(number, one.version, one.document, one.from_time) for number, one in enumerate(versions)],
+        [(number, one.version, one.document, one.from_time, one.recorded_time) for number, one in enumerate(versions)],
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import structlog
 
 from services.cli.installation import open_or_create
 from services.cli.loader import alone
@@ -39,6 +40,14 @@ WARTS = (
     + ROW.replace("536365", "C536366").replace(",6,", ",-1,")
 )
 DATA = "data"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The command line sends log lines to standard error, for as long as it runs."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def run(

@@ -97,3 +97,11 @@ def test_a_confirmation_that_is_heard_of_late_undoes_the_suspension() -> None:
     changes = member.live(END + timedelta(days=5))
     assert [change.to_benefits_number for change in changes] == [1, 0, 1]
     assert changes[-1].corrects == changes[-2].sequence
+
+
+def test_who_comes_back_is_valid_anew() -> None:
+    member = account()
+    member.resigns(SOME_DAY)
+    member.rejoins(END + timedelta(days=1))
+    standing = member.standing(END + timedelta(days=1))
+    assert (standing.suspended, standing.valid_until) == (False, local("2030-01-02T09:00"))

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.programme import Metric, Rejoining, TierWindow, Validity, Window
+from services.programme import SINCE_EVER, Metric, Rejoining, TierWindow, Validity, Version, Versions, Window
 from services.tiers.domain.standing import standing_of
 from services.tiers.domain.track import Agenda, HistoryNeededError, Reason
 from tests.tiers_rules import (
@@ -18,6 +18,7 @@ from tests.tiers_rules import (
     local,
     moves,
     policy,
+    programme,
     retention,
 )
 
@@ -167,3 +168,10 @@ def test_what_a_coming_version_will_weigh_anew_is_not_foretold_without_the_histo
     state, _ = member.lived(BOUGHT)
     with pytest.raises(HistoryNeededError):
         standing_of(member.versions, state, Agenda(), BOUGHT)
+
+
+def test_a_version_that_was_not_known_yet_decides_nothing_of_what_was_known() -> None:
+    first = Version(programme=programme(policy()), from_time=SINCE_EVER)
+    second = Version(programme=programme(policy(levels=levels_of(1))), from_time=NEW, recorded_time=BOUGHT)
+    versions = Versions([first, second])
+    assert [len(versions.known_at(BOUGHT - MICROSECOND)), len(versions.known_at(BOUGHT))] == [1, 2]

@@ -788,6 +788,8 @@ class Track:
 
     def _rejoin(self, at: datetime) -> None:
         self.resigned = False
+        # Who comes back has just been asked for everything: the account is valid anew.
+        self._begin_validity(at)
         if self.policy.rejoining is Rejoining.LATEST:
             self.counted_from = at
             self.balance = self.matured = 0

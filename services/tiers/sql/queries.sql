@@ -263,14 +263,14 @@ LIMIT $4::bigint;
 
 -- name: read_versions
 -- The versions of the programme.
-SELECT number, version, document, from_time
+SELECT number, version, document, from_time, recorded_time
 FROM tiers.programme_versions
 ORDER BY number;
 
 -- name: insert_version
 -- A version of the programme, where it is not there yet.
-INSERT INTO tiers.programme_versions (number, version, document, from_time)
-VALUES ($1::smallint, $2::text, $3::text, $4::timestamptz)
+INSERT INTO tiers.programme_versions (number, version, document, from_time, recorded_time)
+VALUES ($1::smallint, $2::text, $3::text, $4::timestamptz, $5::timestamptz)
 ON CONFLICT (number) DO NOTHING;
 
 -- name: upsert_states

@@ -59,7 +59,8 @@ CREATE TABLE tiers.programme_versions (
     number smallint PRIMARY KEY,
     version text NOT NULL,
     document text NOT NULL,
-    from_time timestamptz NOT NULL
+    from_time timestamptz NOT NULL,
+    recorded_time timestamptz NOT NULL
 );
 
 -- Facts of entries up to facts_missing are read again from the ledger, as far as facts_read: an older release kept none.
