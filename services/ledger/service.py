@@ -716,7 +716,7 @@ class Lane:
         """Commits the jobs in one transaction; a command that cannot be committed is cut out and fails alone."""
         for attempt in range(_BATCH_TRIES):
             try:
-                with loss_told(connection):
+                with loss_told():
                     async with connection.transaction():
                         written = await self._decide_and_write(connection, jobs)
             except TRY_AGAIN as error:

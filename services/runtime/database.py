@@ -24,8 +24,7 @@ _NAME = re.compile(r"^-- name: ([a-z_]+)\n((?:-- .*\n)+)", re.MULTILINE)
 class NoConnectionError(ConnectionError):
     """There is no connection: none could be made, its pool is closing, or it was closed while it was used.
 
-    asyncpg says so by InterfaceError, which is also what it says of a call that is wrong, as one with too few arguments
-    for its query. That one is a fault of ours, and nothing that passes: so the two are told apart where they are met.
+    asyncpg says so by InterfaceError, which is also what it says of a call that is wrong: the log has its traceback.
     """
 
 
@@ -96,10 +95,10 @@ class Pool:
         timeout: float = CONNECT_TIMEOUT_SECONDS,  # noqa: ASYNC109  # for the way to a connection alone
     ) -> AsyncIterator[Connection]:
         """Lends a connection; waits so many seconds for one. Its loss is one of CONNECTION_ERRORS."""
-        with none_told():
+        with loss_told():
             lent = await self._pool.acquire(timeout=timeout)
         try:
-            with loss_told(lent):
+            with loss_told():
                 yield lent
         finally:
             await self._pool.release(lent)
@@ -110,27 +109,12 @@ class Pool:
 
 
 @contextlib.contextmanager
-def loss_told(connection: Connection) -> Iterator[None]:
-    """Makes a NoConnectionError of what asyncpg says of a connection that was lost meanwhile."""
-    try:
-        yield
-    except asyncpg.InterfaceError as error:
-        if _is_lost(connection):
-            raise NoConnectionError(str(error)) from error
-        raise
+def loss_told() -> Iterator[None]:
+    """Makes a NoConnectionError of what asyncpg says by InterfaceError.
 
-
-def _is_lost(connection: Connection) -> bool:
-    try:
-        return bool(connection.is_closed())
-    except asyncpg.InterfaceError:
-        # A pool has taken it away from whoever it was lent to.
-        return True
-
-
-@contextlib.contextmanager
-def none_told() -> Iterator[None]:
-    """Makes a NoConnectionError of what asyncpg says where it gave no connection."""
+    It says so of a connection that was lost, at any moment of a server's end and not only when it knows it as closed;
+    and of a call that is wrong, which the log tells apart by its traceback.
+    """
     try:
         yield
     except asyncpg.InterfaceError as error:
@@ -139,7 +123,7 @@ def none_told() -> Iterator[None]:
 
 async def connect(dsn: str, *, service: str) -> asyncpg.Connection:
     """One connection; its statements speak UTC."""
-    with none_told():
+    with loss_told():
         connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_TIMEOUT_SECONDS,
@@ -154,7 +138,7 @@ async def create_pool(dsn: str, *, service: str, size: int = 4) -> Pool:
     deadline = asyncio.get_running_loop().time() + 30
     while True:
         try:
-            with none_told():
+            with loss_told():
                 pool = await asyncpg.create_pool(
                     dsn,
                     min_size=1,
@@ -205,7 +189,7 @@ async def transact_over(connection: asyncpg.Connection, work: Callable[[asyncpg.
     the pool, which costs as much as two statements."""
     for attempt in range(_TRANSACTION_TRIES):
         try:
-            with loss_told(connection):
+            with loss_told():
                 async with connection.transaction():
                     return await work(connection)
         except TRY_AGAIN:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncpg
 
-from services.runtime.database import none_told
+from services.runtime.database import loss_told
 
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
@@ -52,7 +52,7 @@ def read_migrations(folder: Path) -> tuple[Migration, ...]:
 async def migrate(dsn: str, schema: str, folder: Path) -> int:
     """Brings the schema up to date and says how many migrations it ran. Two runs at once are safe."""
     migrations = read_migrations(folder)
-    with none_told():
+    with loss_told():
         connection = await asyncpg.connect(dsn, timeout=10)
     try:
         await connection.execute("SET statement_timeout = '5min'; SET timezone = 'UTC'; SET lock_timeout = 0")
