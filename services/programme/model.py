@@ -521,7 +521,7 @@ class Market:
         rate = self.rate(currency, day)
         if rate is None:
             raise LookupError(f"there is no rate of {currency} to {self.currency} on {day.isoformat()}")
-        return (2 * minor_units * rate.home_minor_units + rate.minor_units) // (2 * rate.minor_units)
+        return at_rate(minor_units, rate.minor_units, rate.home_minor_units)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -638,6 +638,11 @@ def points_for(base_minor_units: int, points: int, per_minor_units: int, multipl
     if base_minor_units <= 0:
         return 0
     return base_minor_units * points * multiplier_bp // (per_minor_units * BASIS_POINTS)
+
+
+def at_rate(amount: int, minor_units: int, home_minor_units: int) -> int:
+    """An amount of a currency whose `minor_units` are worth `home_minor_units`: to the nearest, halves up."""
+    return (2 * amount * home_minor_units + minor_units) // (2 * minor_units)
 
 
 def format_amount(minor_units: int, digits: int) -> str:

@@ -253,7 +253,7 @@ class Rebuilding:
         for stored in self._snapshot.changes:
             change = stored.tier_change
             state = self._members.states.get((change.partition, change.member_id))
-            if state is not None and tells_class(self._versions, change):
+            if state is not None and tells_class(change):
                 number = change.change.cause_number
                 whose = "" if number is None else decided_by.get((change.partition, number), "")
                 expected.append(notice_of(self._versions, state.carried.market, change, whose))

@@ -168,11 +168,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinePage:
-    """The lines that explain a standing, from `first` on."""
+    """Some of the lines that explain a standing, and whether others follow."""
 
     standing: Standing
     lines: Sequence[Line]
-    first: int
     more: bool
 
 
@@ -277,11 +276,6 @@ class Tiers:
         # All standings go by this version of the programme, or a later one.
         self._all_go_by = 0
 
-    @property
-    def programme(self) -> Programme:
-        """The programme that holds now."""
-        return self.versions.at(self._now() if self.positions.clock_mode is None else self.business_now())
-
     # --- versions of the programme ---
 
     async def learn(self, versions: Sequence[StoredVersion]) -> None:
@@ -349,7 +343,7 @@ class Tiers:
             return await store.lock_cursors(connection, [partition]), last
 
         cursors, last = await transact(self._pool, work)
-        self._recent = RecentStates(_STATES_HELD)
+        self._recent.forget()
         self.positions.publish(cursors.values())
         return last
 
@@ -630,7 +624,7 @@ class Tiers:
                     "" if change.change.cause_number is None else decided_by,
                 )
                 for change in effects.changes
-                if tells_class(self.versions, change)
+                if tells_class(change)
             ]
             if notices:
                 await store.insert_outbox(connection, notices)
@@ -753,7 +747,7 @@ class Tiers:
                 return standing
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             history = await self._history(connection, found.key, known_at_time)
-        versions = self.versions if known_at_time is None else self.versions.known_at(known_at_time)
+        versions = self._versions_known(known_at_time)
         return await _apart(history, lambda: evaluate(versions, history, at))
 
     async def _find_together(self, member_ids: Collection[str]) -> dict[str, Found]:
@@ -801,14 +795,14 @@ class Tiers:
             history = await self._history(connection, key, known_at_time)
         at = at_time or max(now, state.as_of)
 
-        versions = self.versions if known_at_time is None else self.versions.known_at(known_at_time)
+        versions = self._versions_known(known_at_time)
 
         def explained() -> tuple[Standing, list[Line]]:
             lines = itertools.islice(explain(versions, history, at), first, first + size + 1)
             return evaluate(versions, history, at), list(lines)
 
         standing, lines = await _apart(history, explained)
-        return LinePage(standing=standing, lines=lines[:size], first=first, more=len(lines) > size)
+        return LinePage(standing=standing, lines=lines[:size], more=len(lines) > size)
 
     async def batch(
         self, member_ids: Sequence[str], at_time: datetime | None
@@ -835,6 +829,9 @@ class Tiers:
     def _says(self, state: MemberState, at_time: datetime) -> bool:
         """Whether a state says how the member stands at an instant."""
         return state.holds_at(at_time) and state.version == self.versions.number_at(at_time)
+
+    def _versions_known(self, known_at_time: datetime | None) -> Versions:
+        return self.versions if known_at_time is None else self.versions.known_at(known_at_time)
 
     async def _history(self, connection: Connection, key: MemberKey, known_at_time: datetime | None) -> History:
         if self.positions.facts_missing:
@@ -948,8 +945,8 @@ class Tiers:
         Raises DocumentInvalidError, and FromTimeError for a time in the past.
         """
         now = self.business_now()
-        at = max(from_time or now, now)
-        if from_time is not None and from_time < now:
+        at = from_time or now
+        if at < now:
             raise FromTimeError
         before = self.versions
         try:
@@ -1129,7 +1126,7 @@ async def _apart(history: History, work: Callable[[], T]) -> T:
     return work() if len(history.facts) <= _LONG else await asyncio.to_thread(work)
 
 
-def tells_class(versions: Versions, change: TierChange) -> bool:
+def tells_class(change: TierChange) -> bool:
     """Whether another earning class follows from a change: other benefits, or another name of them."""
     made = change.change
     renamed = made.reason in (Reason.PROGRAMME, Reason.REJOINED)

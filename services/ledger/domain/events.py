@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
+from services.programme.model import at_rate
+
 
 class EntryKind(enum.StrEnum):
     """What an entry says happened."""
@@ -128,8 +130,8 @@ class Exchange(NamedTuple):
     home_minor_units: int
 
     def at_home(self, minor_units: int) -> int:
-        """An amount in the market's currency, rounded to the nearest, halves up: as `Market.at_home` on that day."""
-        return (2 * minor_units * self.home_minor_units + self.minor_units) // (2 * self.minor_units)
+        """An amount in the market's currency: as `Market.at_home` on that day."""
+        return at_rate(minor_units, self.minor_units, self.home_minor_units)
 
 
 class RulePoints(NamedTuple):

@@ -1,4 +1,4 @@
-"""What happened to a member, as tiers keep it: raw, so that any policy can weigh it, and never changed."""
+"""What happened to a member, as tiers keep it: so that any policy can weigh it, and never changed."""
 
 from __future__ import annotations
 
