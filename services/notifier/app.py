@@ -21,7 +21,7 @@ from services.notifier.errors import FeedError, InstallationError, PeerError
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.progress import Progress
 from services.notifier.rotation import KeyRotation
-from services.notifier.service import NotifierService
+from services.notifier.service import ContactService, CouponService, MessageService, UseCases
 from services.notifier.store import Installation, Store, Transaction
 from services.notifier.tiers_client import TiersClient
 from services.notifier.vault import MasterKey, Vault, read_master_keys
@@ -86,21 +86,26 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         machine_now=clock,
     )
     rotation = KeyRotation(store=store, vault=vault, file=settings.master_key_file)
-    service = NotifierService(
-        store=store,
-        vault=vault,
-        codes=codes,
-        progress=progress,
-        partitions=installation.partitions,
-        member_exists=ledger.has_member,
-        messages_queued=worker.wake,
-        machine_now=clock,
-        business_now=progress.business_time if installation.simulated else clock,
+    business_now = progress.business_time if installation.simulated else clock
+    do = UseCases(
+        contacts=ContactService(
+            store=store,
+            vault=vault,
+            partitions=installation.partitions,
+            member_exists=ledger.has_member,
+            messages_queued=worker.wake,
+            machine_now=clock,
+            business_now=business_now,
+        ),
+        messages=MessageService(
+            store=store, page_key=vault.page_key, progress=progress, partitions=installation.partitions
+        ),
+        coupons=CouponService(store=store, codes=codes, business_now=business_now),
     )
     audit = AuditTrail("notifier", pool, clock)
     return Service(
         name="notifier",
-        register=partial(rpc.register, service=service, audit=audit, currency=programmes.configured.currency),
+        register=partial(rpc.register, do=do, audit=audit, currency=programmes.configured.currency),
         describe=rpc.describe,
         audit=audit,
         background=(

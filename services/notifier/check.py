@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 from services.notifier.config import NotifierConfig, read_programme
-from services.notifier.domain.campaigns import Coupon, Letter, MemberKey, Reward, RewardKey, Rewards
+from services.notifier.domain.campaigns import Letter, Reward, Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import partition_of
+from services.notifier.domain.coupons import Coupon, MemberKey, RewardKey
 from services.notifier.domain.feeds import ClockAdvanced, Cursor, MemberJoined, TierChange
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import ContactError, FeedError, InstallationError, PeerError, SealError
@@ -182,8 +183,8 @@ def _reward_differences(
     rewards: Rewards,
 ) -> Iterator[Difference]:
     for key in sorted(kept.keys() | due.keys()):
-        partition, campaign_id, member_id, change_offset = key
-        where = f"partition {partition}, change {change_offset}, member {member_id}, campaign {campaign_id}"
+        partition, campaign_id, member_id, trigger = key
+        where = f"partition {partition}, {trigger}, member {member_id}, campaign {campaign_id}"
         if key not in kept:
             yield _difference("coupon missing", where, due[key].coupon.code, None)
             continue
@@ -195,12 +196,8 @@ def _reward_differences(
         code = rewards.varied(expected.coupon, coupon.variant) if coupon.variant else expected.coupon.code
         pairs = [
             ("code of the coupon", code, coupon.code),
-            ("discount of the coupon (basis points)", expected.coupon.discount_bp, coupon.discount_bp),
-            (
-                "discount of the coupon (minor units)",
-                expected.coupon.discount_minor_units,
-                coupon.discount_minor_units,
-            ),
+            ("what the coupon is worth", expected.coupon.offer, coupon.offer),
+            ("terms of the coupon", expected.coupon.terms, coupon.terms),
             ("issuing time of the coupon", expected.coupon.issued_time, coupon.issued_time),
             ("end of the coupon", expected.coupon.valid_until_time, coupon.valid_until_time),
             ("time at which the coupon was taken back", expected.coupon.voided_time, coupon.voided_time),

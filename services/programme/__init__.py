@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from services.programme.calendar import Window
+from services.programme.campaigns import (
+    DAILY,
+    PURCHASES,
+    Actions,
+    Audience,
+    Badge,
+    Budget,
+    Campaign,
+    Cap,
+    Survey,
+    SurveyKind,
+    Trigger,
+    TriggerKind,
+    Variant,
+)
 from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import Problem, ProgrammeError
 from services.programme.losses import ANNOUNCEMENT_DAYS, breaks, losses
+from services.programme.messages import Message
 from services.programme.model import (
     BASIS_POINTS,
     FOREVER,
@@ -14,10 +31,8 @@ from services.programme.model import (
     Base,
     Benefit,
     Bonus,
-    Campaign,
     CoolOff,
     Counting,
-    CouponAction,
     CycleEnd,
     Earning,
     Expiry,
@@ -26,7 +41,6 @@ from services.programme.model import (
     Liability,
     LinkedReturns,
     Market,
-    Message,
     Metric,
     OnReturn,
     PointValue,
@@ -39,11 +53,11 @@ from services.programme.model import (
     TierPolicy,
     TierWindow,
     Validity,
-    Window,
     format_amount,
     format_percent,
     points_for,
 )
+from services.programme.rewards import CouponAction, Offer, OfferKind, Reward, RewardText, Stacking, Terms
 from services.programme.schema import load, parse
 from services.programme.templates import VARIABLES, render
 from services.programme.versions import SINCE_EVER, Version, Versions
@@ -51,17 +65,24 @@ from services.programme.versions import SINCE_EVER, Version, Versions
 __all__ = [
     "ANNOUNCEMENT_DAYS",
     "BASIS_POINTS",
+    "DAILY",
     "FOREVER",
     "MINOR_UNIT_DIGITS",
+    "PURCHASES",
     "SINCE_EVER",
     "SUSPENDED",
     "VARIABLES",
+    "Actions",
     "Adjustments",
     "AppliesTo",
+    "Audience",
+    "Badge",
     "Base",
     "Benefit",
     "Bonus",
+    "Budget",
     "Campaign",
+    "Cap",
     "CoolOff",
     "Counting",
     "CouponAction",
@@ -75,6 +96,8 @@ __all__ = [
     "Market",
     "Message",
     "Metric",
+    "Offer",
+    "OfferKind",
     "OnReturn",
     "PointValue",
     "Problem",
@@ -84,10 +107,19 @@ __all__ = [
     "Redemption",
     "Rejoining",
     "Retention",
+    "Reward",
+    "RewardText",
     "Shortfall",
+    "Stacking",
+    "Survey",
+    "SurveyKind",
+    "Terms",
     "TierPolicy",
     "TierWindow",
+    "Trigger",
+    "TriggerKind",
     "Validity",
+    "Variant",
     "Version",
     "Versions",
     "Window",

@@ -12,10 +12,12 @@ from typing import Final
 
 from pydantic_core import PydanticCustomError
 
-from services.programme import templates
+from services.programme.calendar import Window
+from services.programme.campaign_checks import key_of, problems_in_gifts
 from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import Document, KeyPath, Problem, found
-from services.programme.model import SUSPENDED, ExpiryPolicy, Metric, Window, format_amount
+from services.programme.model import SUSPENDED, ExpiryPolicy, Metric, format_amount
+from services.programme.raw import at, mappings, repeated
 from services.programme.shape import (
     AMOUNT,
     BASE,
@@ -24,7 +26,6 @@ from services.programme.shape import (
     LEVEL_KEY,
     LEVEL_KEY_TEXT,
     MAX_MONTHS_AFTER_YEAR,
-    MAX_TEXT,
     TIER_WINDOW,
     WINDOW,
     Reader,
@@ -51,15 +52,15 @@ def problems_in(content: object, document: Document) -> Iterator[Problem]:
     yield from _in_expiry(content, document)
     yield from _in_liability(content, document)
     yield from _in_tiers(content, document)
-    yield from _in_levels(content, _digits(_at(content, "currency")), document)
+    yield from _in_levels(content, _digits(at(content, "currency")), document)
     yield from _in_markets(content, document)
-    yield from _in_campaigns(content, document)
+    yield from problems_in_gifts(content, document)
 
 
 def _in_bonuses(content: object, document: Document) -> Iterator[Problem]:
     """Ids are unique and not the ledger's own, a bonus is one of two kinds, its days are in order, no list repeats."""
     seen: dict[str, int] = {}
-    for index, bonus in _mappings(content, "earning", "bonuses"):
+    for index, bonus in mappings(content, "earning", "bonuses"):
         found_here: list[tuple[KeyPath, str]] = []
         if isinstance(name := bonus.get("id"), str):
             if name in _RULES:
@@ -79,7 +80,7 @@ def _in_bonuses(content: object, document: Document) -> Iterator[Problem]:
         if first is not None and last is not None and last < first:
             found_here.append((("until",), f'found "{last}"; expected the day of from, "{first}", or a later one'))
         for key in ("weekdays", "departments"):
-            for position, text in _repeated(bonus.get(key)):
+            for position, text in repeated(bonus.get(key)):
                 found_here.append(((key, position), f"{found(text)} is here twice; remove one"))
         for steps, message in found_here:
             path: KeyPath = ("earning", "bonuses", index, *steps)
@@ -89,7 +90,7 @@ def _in_bonuses(content: object, document: Document) -> Iterator[Problem]:
 def _in_expiry(content: object, document: Document) -> Iterator[Problem]:
     """The period fits the policy."""
     path = ("expiry", "period")
-    policy, period = _at(content, "expiry", "policy"), _at(content, *path)
+    policy, period = at(content, "expiry", "policy"), at(content, *path)
     window = read_period(period, None)
     if policy == ExpiryPolicy.CALENDAR_YEAR:
         expected = f'months after 31 December, "P0M" to "P{MAX_MONTHS_AFTER_YEAR}M"'
@@ -112,7 +113,7 @@ def _in_expiry(content: object, document: Document) -> Iterator[Problem]:
 def _in_liability(content: object, document: Document) -> Iterator[Problem]:
     """The days from which points have a value rise."""
     before: date | None = None
-    for index, value in _mappings(content, "liability", "values"):
+    for index, value in mappings(content, "liability", "values"):
         day = read_day(value.get("from"))
         if day is None:
             continue
@@ -126,7 +127,7 @@ def _in_liability(content: object, document: Document) -> Iterator[Problem]:
 def _in_activities(content: object, document: Document) -> Iterator[Problem]:
     """Ids are unique."""
     seen: dict[str, int] = {}
-    for index, activity in _mappings(content, "earning", "activities"):
+    for index, activity in mappings(content, "earning", "activities"):
         if isinstance(name := activity.get("id"), str):
             if name in seen:
                 path = ("earning", "activities", index, "id")
@@ -137,7 +138,7 @@ def _in_activities(content: object, document: Document) -> Iterator[Problem]:
 
 def _in_tiers(content: object, document: Document) -> Iterator[Problem]:
     """Each key has something to do under the metric, qualifying rules exist, and a warning comes before the end."""
-    tiers, metric = _at(content, "tiers"), _metric(content)
+    tiers, metric = at(content, "tiers"), _metric(content)
     if not isinstance(tiers, dict):
         return
     found_here: list[tuple[KeyPath, str]] = []
@@ -154,17 +155,17 @@ def _in_tiers(content: object, document: Document) -> Iterator[Problem]:
         if metric is not Metric.QUALIFYING_POINTS and tiers.get("qualifying") is not None:
             message = f"the metric is {metric}, which counts no points; remove this key"
             found_here.append((("qualifying",), message))
-    bonuses = [bonus.get("id") for _, bonus in _mappings(content, "earning", "bonuses")]
+    bonuses = [bonus.get("id") for _, bonus in mappings(content, "earning", "bonuses")]
     rules = [*(name for name in bonuses if isinstance(name, str)), *LEDGER_RULES]
     for position, rule in enumerate(listed if isinstance(listed := tiers.get("qualifying"), list) else []):
         if isinstance(rule, str) and rule not in rules and len(rules) == len(bonuses) + len(LEDGER_RULES):
             right = did_you_mean(rule, rules) or f"; there are {', '.join(rules)}"
             found_here.append((("qualifying", position), f"there is no rule {found(rule)}{right}"))
-    for position, rule in _repeated(tiers.get("qualifying")):
+    for position, rule in repeated(tiers.get("qualifying")):
         found_here.append((("qualifying", position), f"{found(rule)} is here twice; remove one"))
-    period, warning = (read_window(_at(tiers, "validity", key)) for key in ("period", "warning"))
+    period, warning = (read_window(at(tiers, "validity", key)) for key in ("period", "warning"))
     if period is not None and warning is not None and max(warning.lengths()) >= min(period.lengths()):
-        message = f"found {found(_at(tiers, 'validity', 'warning'))}; expected a shorter time than the period"
+        message = f"found {found(at(tiers, 'validity', 'warning'))}; expected a shorter time than the period"
         found_here.append((("validity", "warning"), message))
     for steps, message in found_here:
         path: KeyPath = ("tiers", *steps)
@@ -179,7 +180,7 @@ def _in_levels(content: object, digits: int | None, document: Document) -> Itera
     plans: dict[str, int] = {}
     found_here: list[tuple[KeyPath, str]] = []
     thresholds: list[tuple[KeyPath, dict[str, object]]] = []
-    for index, level in _mappings(content, "tiers", "levels"):
+    for index, level in mappings(content, "tiers", "levels"):
         key, name = level.get("key"), level.get("name")
         if key is None and isinstance(name, str):
             key = derived_key(name)
@@ -230,7 +231,7 @@ def _in_reaching(level: Mapping[str, object], index: int, metric: Metric | None)
 def _in_benefits(level: Mapping[str, object]) -> Iterator[tuple[KeyPath, str]]:
     """Ids are unique within their level."""
     seen: dict[str, int] = {}
-    for index, benefit in _mappings(level, "benefits"):
+    for index, benefit in mappings(level, "benefits"):
         if isinstance(name := benefit.get("id"), str):
             if name in seen:
                 message = f"{found(name)} is already the id of benefits[{seen[name]}]; give it another"
@@ -275,7 +276,7 @@ def _in_thresholds(
 def _in_rates(owner: object, currency: object, around: KeyPath, document: Document) -> Iterator[Problem]:
     """A rate is of another currency, its amounts are in theirs, and of one currency the days rise."""
     latest: dict[str, date] = {}
-    for index, rate in _mappings(owner, "rates"):
+    for index, rate in mappings(owner, "rates"):
         found_here: list[tuple[KeyPath, str]] = []
         other, day = rate.get("currency"), read_day(rate.get("from"))
         if isinstance(other, str) and other in MINOR_UNIT_DIGITS:
@@ -304,8 +305,8 @@ def _in_amounts(owner: Mapping[str, object], keys: Iterable[tuple[str, object]])
 
 def _in_markets(content: object, document: Document) -> Iterator[Problem]:
     """A market has a key of its own, and says in its money all that the programme says in its own."""
-    yield from _in_rates(content, _at(content, "currency"), (), document)
-    markets = _at(content, "markets")
+    yield from _in_rates(content, at(content, "currency"), (), document)
+    markets = at(content, "markets")
     for key, market in markets.items() if isinstance(markets, dict) else ():
         here: KeyPath = ("markets", key)
         if not re.fullmatch(LEVEL_KEY, key):
@@ -320,13 +321,13 @@ def _in_markets(content: object, document: Document) -> Iterator[Problem]:
 
 def _in_market(market: Mapping[str, object], content: object) -> Iterator[tuple[KeyPath, str]]:
     currency = market.get("currency")
-    other_money = currency != _at(content, "currency")
+    other_money = currency != at(content, "currency")
     yield from _in_amounts(market, [("per", currency)])
     if other_money and market.get("per") is None:
         yield ("per",), "is missing; the programme's is in another currency: say which amount earns its points here"
     levels: dict[str, Mapping[str, object]] = {}
-    for _, level in _mappings(content, "tiers", "levels"):
-        levels[_key_of(level)] = level
+    for _, level in mappings(content, "tiers", "levels"):
+        levels[key_of(level)] = level
     if "" in levels:
         # A level whose key can not be read may be the one that is meant.
         return
@@ -335,12 +336,12 @@ def _in_market(market: Mapping[str, object], content: object) -> Iterator[tuple[
     dear = {
         key: ids
         for key, level in levels.items()
-        if (ids := [str(each.get("id")) for _, each in _mappings(level, "benefits") if each.get("maximum") is not None])
+        if (ids := [str(each.get("id")) for _, each in mappings(level, "benefits") if each.get("maximum") is not None])
     }
     nothing = "no benefit has a maximum; remove this key"
     yield from _exactly(market, ("maximums",), list(dear), "level with a benefit that has a maximum", nothing)
     for key, ids in dear.items():
-        maximums = _at(market, "maximums", key)
+        maximums = at(market, "maximums", key)
         if isinstance(maximums, dict):
             yield from _exactly(market, ("maximums", key), ids, "benefit with a maximum", nothing)
             for steps, message in _in_amounts(maximums, [(name, currency) for name in ids]):
@@ -356,7 +357,7 @@ def _in_thresholds_of(
     if metric is not Metric.NET_SPEND:
         keys, nothing = [], "thresholds are no amounts, and the same in all markets; remove this key"
     yield from _exactly(market, ("thresholds",), keys, "level with a threshold", nothing)
-    rows = [(key, _at(market, "thresholds", key)) for key in keys]
+    rows = [(key, at(market, "thresholds", key)) for key in keys]
     read = [(("thresholds", key), row) for key, row in rows if isinstance(row, dict)]
     yield from _in_thresholds(read, AMOUNT, _digits(market.get("currency")), counted=False)
 
@@ -365,7 +366,7 @@ def _exactly(
     market: object, path: tuple[str, ...], keys: list[str], what: str, nothing: str
 ) -> Iterator[tuple[KeyPath, str]]:
     """The mapping at `path` has these keys and no others; where there are none, it is not there itself."""
-    given = _at(market, *path)
+    given = at(market, *path)
     if not keys:
         if given is not None:
             yield path, nothing
@@ -381,89 +382,11 @@ def _exactly(
                 yield (*path, key), f"is missing; a market has its own for each {what}"
 
 
-def _in_campaigns(content: object, document: Document) -> Iterator[Problem]:
-    """Ids are unique, levels exist, a coupon takes off one thing, templates can be rendered."""
-    levels: dict[str, int] = {}
-    for index, level in _mappings(content, "tiers", "levels"):
-        levels.setdefault(_key_of(level), index)
-    seen: dict[str, int] = {}
-    for index, campaign in _mappings(content, "campaigns"):
-        here: KeyPath = ("campaigns", index)
-        found_here: list[tuple[KeyPath, str]] = []
-        if isinstance(name := campaign.get("id"), str):
-            if name in seen:
-                found_here.append((("id",), f'"{name}" is already the id of campaigns[{seen[name]}]; give it another'))
-            seen.setdefault(name, index)
-        found_here += _in_audience(campaign.get("tiers"), levels)
-        if isinstance(coupon := campaign.get("coupon"), dict):
-            kinds = [kind for kind in ("discount_percent", "discount_amount") if coupon.get(kind) is not None]
-            if len(kinds) != 1:
-                wrong = "two discounts; keep" if kinds else "no discount; add"
-                found_here.append((("coupon",), f"{wrong} discount_percent or discount_amount"))
-        for steps, message in found_here:
-            path = here + steps
-            yield Problem(line=document.line(path), path=path, message=message)
-        for part in ("subject", "text"):
-            path = (*here, "message", part)
-            template = _at(campaign, "message", part)
-            if isinstance(template, str) and len(template) <= MAX_TEXT:
-                for mistake in templates.check(template):
-                    line = document.line_within(path, mistake.line)
-                    yield Problem(line=line, path=path, message=mistake.message)
-
-
-def _in_audience(tiers: object, levels: Mapping[str, int]) -> Iterator[tuple[KeyPath, str]]:
-    reachable = [key for key, index in levels.items() if index > 0]
-    # A level whose key can not be read may be the one that is meant.
-    all_known = "" not in levels
-    repeated = dict(_repeated(tiers))
-    for position, tier in enumerate(tiers if isinstance(tiers, list) else []):
-        if not isinstance(tier, str) or not re.fullmatch(LEVEL_KEY, tier):
-            continue
-        here: KeyPath = ("tiers", position)
-        if position in repeated:
-            yield here, f'"{tier}" is here twice; remove one'
-        elif levels.get(tier) == 0:
-            yield here, f'"{tier}" is where members begin, never reached; remove it'
-        elif tier not in reachable and all_known:
-            right = did_you_mean(tier, reachable) or f"; there are {', '.join(reachable)}"
-            yield here, f'there is no level "{tier}"{right}'
-
-
-def _at(content: object, *path: str) -> object:
-    for step in path:
-        content = content.get(step) if isinstance(content, dict) else None
-    return content
-
-
-def _mappings(content: object, *path: str) -> Iterator[tuple[int, dict[str, object]]]:
-    """The mappings in the list at `path`, with their positions; nothing where there is no list."""
-    items = _at(content, *path)
-    for index, item in enumerate(items if isinstance(items, list) else []):
-        if isinstance(item, dict):
-            yield index, item
-
-
-def _repeated(items: object) -> Iterator[tuple[int, str]]:
-    """The texts of a list that stand before in it, too, with their positions; nothing where there is no list."""
-    seen: set[str] = set()
-    for position, item in enumerate(items if isinstance(items, list) else []):
-        if isinstance(item, str):
-            if item in seen:
-                yield position, item
-            seen.add(item)
-
-
 def _metric(content: object) -> Metric | None:
     """What the levels go by; None where that can not be read."""
-    name = _at(content, "tiers", "metric")
+    name = at(content, "tiers", "metric")
     return Metric.NET_SPEND if name is None else next((metric for metric in Metric if metric == name), None)
 
 
 def _digits(currency: object) -> int | None:
     return MINOR_UNIT_DIGITS.get(currency) if isinstance(currency, str) else None
-
-
-def _key_of(level: Mapping[str, object]) -> str:
-    """A level's key; empty where it can not be read."""
-    return str(level.get("key") or derived_key(str(level.get("name") or "")))

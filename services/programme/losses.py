@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from services.programme.calendar import Window
 from services.programme.model import (
     AppliesTo,
     Base,
@@ -29,7 +30,6 @@ from services.programme.model import (
     Shortfall,
     TierPolicy,
     TierWindow,
-    Window,
     format_amount,
     format_factor,
     format_percent,

@@ -8,14 +8,17 @@ in basis points (10000 = x1 = 100 %), times aware. No floats.
 from __future__ import annotations
 
 import enum
-from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
+from datetime import UTC, date, datetime
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 from zoneinfo import ZoneInfo
+
+from services.programme.calendar import Window, aware, start_of_day, start_of_next_day
+from services.programme.campaigns import Badge, Campaign, Survey
+from services.programme.messages import MessagePolicy
+from services.programme.rewards import Reward
 
 BASIS_POINTS: Final = 10_000
 SUSPENDED: Final = "suspended"
@@ -32,76 +35,6 @@ class Base(enum.StrEnum):
 
     Amounts paid with points are to be left out, too (DESIGN §12.1), but a purchase cannot tell them yet.
     """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """A span of local calendar days, months or years; exactly one of the three is set.
-
-    No months at all is a span only for `last_day`: the end of a calendar year and nothing after it.
-    """
-
-    days: int | None = None
-    months: int | None = None
-    years: int | None = None
-
-    def __post_init__(self) -> None:
-        spans = [span for span in (self.days, self.months, self.years) if span is not None]
-        if len(spans) != 1:
-            raise ValueError("a window has days, months or years, and only one of them")
-        if spans[0] < (0 if self.months is not None else 1):
-            raise ValueError("a window is at least one day or one year, and its months are not negative")
-
-    def end(self, start: datetime, zone: ZoneInfo) -> datetime:
-        """The first instant no longer in the window that opens at `start`: aware, UTC, later than `start`.
-
-        The clock in `zone` shows the same time of day at both ends (DESIGN §6). A day that its month does not
-        have becomes the month's last; a clock time that does not exist moves forward by the gap, one that comes
-        twice is its first (the "compatible" reading of RFC 5545).
-
-        Not monotonic: of two starts around the hour that comes twice in autumn, or on two days that both become
-        the last of a month, the later can end first.
-        Raises ValueError for a naive `start`, OverflowError where the end lies after the year 9999.
-        """
-        wall = _aware(start).astimezone(zone)
-        day = self.last_day(wall.date())
-        # fold=0 is just that reading: of a gap it takes the offset before it, of a repeated hour the first.
-        return wall.replace(year=day.year, month=day.month, day=day.day, fold=0).astimezone(UTC)
-
-    def start(self, end: datetime, zone: ZoneInfo) -> datetime:
-        """The instant, UTC, so long before `end`, by the clock and calendar of `zone`; as `end` reads them."""
-        wall = _aware(end).astimezone(zone)
-        if self.days is not None:
-            day = wall.date() - timedelta(days=self.days)
-        else:
-            months = wall.year * 12 + wall.month - 1 - (self.months or 0) - 12 * (self.years or 0)
-            year, month = divmod(months, 12)
-            day = date(year, month + 1, min(wall.day, monthrange(year, month + 1)[1]))
-        return wall.replace(year=day.year, month=day.month, day=day.day, fold=0).astimezone(UTC)
-
-    def lengths(self) -> tuple[int, ...]:
-        """Its length in days from each day of four years on, a leap year among them: all the lengths it has."""
-        return _lengths(self)
-
-    def last_day(self, day: date) -> date:
-        """The day so many days, months or years after `day`; the month's last where it has no such day.
-
-        From 31 January a month leads to 28 or 29 February, from 29 February a year to the 28th.
-        Raises OverflowError where that lies after the year 9999.
-        """
-        if self.days is not None:
-            return day + timedelta(days=self.days)
-        years, month = divmod(day.month - 1 + (self.months or 0), 12)
-        year, month = day.year + (self.years or 0) + years, month + 1
-        if year > date.max.year:
-            raise OverflowError(f"the window ends in the year {year}")
-        return date(year, month, min(day.day, monthrange(year, month)[1]))
-
-
-@lru_cache(maxsize=256)
-def _lengths(window: Window) -> tuple[int, ...]:
-    starts = (date(2024, 1, 1) + timedelta(days=days) for days in range(4 * 365 + 1))
-    return tuple((window.last_day(start) - start).days for start in starts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,16 +221,16 @@ class TierWindow:
             return self.span.end(start, zone)
         if self.counting is Counting.LIFETIME:
             return FOREVER
-        day = _aware(start).astimezone(zone).date()
+        day = aware(start).astimezone(zone).date()
         if self.counting is Counting.ANNIVERSARY:
             first = joined.astimezone(zone).date()
             years = max(day.year - first.year, 1)
             while (last := Window(years=years).last_day(first)) <= day:
                 years += 1
-            return _start_of_day(zone, last)
+            return start_of_day(zone, last)
         months = _MONTHS[self.counting]
         opens = date(day.year, (day.month - 1) // months * months + 1, 1)
-        return _start_of_day(zone, Window(months=months).last_day(opens))
+        return start_of_day(zone, Window(months=months).last_day(opens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -501,11 +434,11 @@ class Market:
 
     def local_day(self, t: datetime) -> date:
         """The date in the market's zone at `t` (aware; ValueError otherwise)."""
-        return _aware(t).astimezone(self._zone).date()
+        return aware(t).astimezone(self._zone).date()
 
     def start_of_next_local_day(self, t: datetime) -> datetime:
         """As `Programme.start_of_next_local_day`, by the market's clock."""
-        return _start_of_next_day(self._zone, t)
+        return start_of_next_day(self._zone, t)
 
     def rate(self, currency: str, day: date) -> Rate | None:
         """The rate of another currency that holds on a local day; None before the first, and for one not taken."""
@@ -522,37 +455,6 @@ class Market:
         if rate is None:
             raise LookupError(f"there is no rate of {currency} to {self.currency} on {day.isoformat()}")
         return at_rate(minor_units, rate.minor_units, rate.home_minor_units)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CouponAction:
-    """The coupon a campaign gives: a percentage or an amount off, exactly one of the two."""
-
-    prefix: str
-    """How its codes begin: 1 to 8 of A-Z and 2-9."""
-    discount_bp: int | None
-    discount_minor_units: int | None
-    valid: Window
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """Subject and body: templates, or, rendered, what the member reads (see `templates`)."""
-
-    subject: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Campaign:
-    """When `trigger` happens to a member of the audience: a coupon, and the message that carries it."""
-
-    id: str
-    trigger: Literal["tier_reached"]
-    tiers: tuple[str, ...]
-    """The keys of the levels whose reaching counts."""
-    coupon: CouponAction
-    message: Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -579,6 +481,11 @@ class Programme:
     """Of other currencies in the programme's own market."""
     markets: Mapping[str, Market] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """The others, by key."""
+    rewards: tuple[Reward, ...] = ()
+    """The catalogue of what is had for points."""
+    surveys: tuple[Survey, ...] = ()
+    badges: tuple[Badge, ...] = ()
+    messages: MessagePolicy = MessagePolicy()
     _zone: ZoneInfo = field(init=False, repr=False, compare=False)
     _home: Market = field(init=False, repr=False, compare=False)
 
@@ -594,6 +501,14 @@ class Programme:
         )
         object.__setattr__(self, "_home", home)
 
+    def campaign(self, campaign_id: str) -> Campaign | None:
+        """The campaign of this id."""
+        return next((campaign for campaign in self.campaigns if campaign.id == campaign_id), None)
+
+    def survey(self, survey_id: str) -> Survey | None:
+        """The survey of this id."""
+        return next((survey for survey in self.surveys if survey.id == survey_id), None)
+
     def market(self, key: str) -> Market:
         """A member's market; the programme's own where the key is empty, or no longer one."""
         return self.markets.get(key, self._home)
@@ -605,7 +520,7 @@ class Programme:
 
     def local_day(self, t: datetime) -> date:
         """The date in the programme's zone at `t` (aware; ValueError otherwise)."""
-        return _aware(t).astimezone(self._zone).date()
+        return aware(t).astimezone(self._zone).date()
 
     def start_of_local_day(self, day: date) -> datetime:
         """The first instant, UTC, of a local day.
@@ -614,7 +529,7 @@ class Programme:
         a day that does not exist that is the start of the one after. Raises OverflowError at either end of the
         calendar.
         """
-        return _start_of_day(self._zone, day)
+        return start_of_day(self._zone, day)
 
     def start_of_next_local_day(self, t: datetime) -> datetime:
         """The instant, UTC, at which the local day after that of `t` begins; always later than `t`.
@@ -622,7 +537,7 @@ class Programme:
         As `start_of_local_day`; but where the clock is set back across midnight, `t` in the evening's second
         showing is answered with the second midnight. Raises ValueError for a naive `t`.
         """
-        return _start_of_next_day(self._zone, t)
+        return start_of_next_day(self._zone, t)
 
     def format_money(self, minor_units: int) -> str:
         """`295.00 USD`, `-0.05 USD`, `300 JPY`: the amount with all its digits, then the currency."""
@@ -661,34 +576,3 @@ def format_percent(basis_points: int) -> str:
     """`5 %`, `7.5 %`, `0.25 %`: basis points as people read them."""
     text = format_amount(basis_points, 2).rstrip("0").rstrip(".")
     return f"{text} %"
-
-
-@lru_cache(maxsize=4096)
-def _start_of_day(zone: ZoneInfo, day: date) -> datetime:
-    midnight = datetime.combine(day, time.min, tzinfo=zone)
-    first = midnight.astimezone(UTC)
-    second = midnight.replace(fold=1).astimezone(UTC)
-    if second >= first:
-        return first
-    # Midnight falls into a gap. The clock jumps between these two instants, on a whole second.
-    still_before, seconds = second, int((first - second).total_seconds())
-    while seconds > 1:
-        half = seconds // 2
-        middle = still_before + timedelta(seconds=half)
-        if middle.astimezone(zone).date() >= day:
-            seconds = half
-        else:
-            still_before, seconds = middle, seconds - half
-    return still_before + timedelta(seconds=seconds)
-
-
-def _start_of_next_day(zone: ZoneInfo, t: datetime) -> datetime:
-    day = _aware(t).astimezone(zone).date() + timedelta(days=1)
-    start = _start_of_day(zone, day)
-    return start if start > t else datetime.combine(day, time(fold=1), tzinfo=zone).astimezone(UTC)
-
-
-def _aware(t: datetime) -> datetime:
-    if t.utcoffset() is None:
-        raise ValueError(f"{t.isoformat()} has no time zone; times are aware")
-    return t

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,24 +18,35 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from services.programme.calendar import Window
+from services.programme.campaigns import (
+    Actions,
+    Audience,
+    Badge,
+    Budget,
+    Campaign,
+    Cap,
+    Survey,
+    Trigger,
+    Variant,
+)
 from services.programme.checks import problems_in
 from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import MAX_BYTES, Document, Problem, ProgrammeError
+from services.programme.messages import Message, MessageAction, MessagePolicy, QuietHours, Topic
 from services.programme.model import (
+    BASIS_POINTS,
     Adjustments,
     Base,
     Benefit,
     Bonus,
-    Campaign,
     CoolOff,
     Counting,
-    CouponAction,
     Earning,
     Expiry,
     Level,
     Liability,
     Market,
-    Message,
     Metric,
     PointValue,
     Programme,
@@ -46,15 +57,23 @@ from services.programme.model import (
     TierWindow,
     Validity,
 )
+from services.programme.rewards import CouponAction, Offer, OfferKind, Reward, RewardText, Terms
 from services.programme.shape import (
     AMOUNT,
     COUNT,
+    ActionsFile,
+    CampaignFile,
+    CouponFile,
     EarningFile,
     LevelFile,
     LiabilityFile,
     MarketFile,
+    MessageFile,
+    MessagesFile,
     ProgrammeFile,
     RateFile,
+    RewardFile,
+    TextFile,
     TiersFile,
     derived_key,
     problem_of,
@@ -133,28 +152,168 @@ def _programme(file: ProgrammeFile, content: object) -> Programme:
         tiers=tiers,
         rates=_rates(file.rates, digits),
         markets=MappingProxyType({key: _market(key, market, tiers) for key, market in file.markets.items()}),
-        campaigns=tuple(
-            Campaign(
-                id=campaign.id,
-                trigger=campaign.trigger,
-                tiers=tuple(campaign.tiers),
-                coupon=CouponAction(
-                    prefix=campaign.coupon.prefix,
-                    discount_bp=campaign.coupon.discount_percent,
-                    discount_minor_units=campaign.coupon.discount_amount,
-                    valid=campaign.coupon.valid,
-                ),
-                message=Message(subject=campaign.message.subject, text=campaign.message.text),
+        campaigns=tuple(_campaign(campaign) for campaign in file.campaigns),
+        rewards=tuple(_reward(reward) for reward in file.rewards),
+        surveys=tuple(
+            Survey(
+                id=survey.id,
+                kind=survey.kind,
+                questions=MappingProxyType(survey.questions),
+                choices=tuple(survey.choices or ()),
+                link=survey.link or "",
             )
-            for campaign in file.campaigns
+            for survey in file.surveys
         ),
+        badges=tuple(Badge(id=badge.id, texts=_texts(badge.texts)) for badge in file.badges),
         expiry=Expiry(policy=file.expiry.policy, period=file.expiry.period),
         redemption=Redemption(minimum=file.redemption.minimum, step=file.redemption.step),
         shortfall=file.returns.shortfall,
         adjustments=Adjustments(per_call=file.adjustments.per_call, per_day=file.adjustments.per_day),
         back_dating=file.back_dating,
         liability=None if file.liability is None else _liability(file.liability),
+        messages=_messages(file.messages),
     )
+
+
+def _campaign(file: CampaignFile) -> Campaign:
+    audience, budget, common = file.audience, file.budget, _actions(file)
+    return Campaign(
+        id=file.id,
+        trigger=_trigger(file),
+        audience=Audience(
+            tiers=frozenset(audience.tiers),
+            markets=frozenset(audience.markets),
+            segments=frozenset(audience.segments),
+            not_segments=frozenset(audience.not_segments),
+            attributes=MappingProxyType(audience.attributes),
+            consent=audience.consent or "",
+        ),
+        variants=tuple(
+            Variant(id=variant.id, share_bp=variant.share, actions=_actions(variant, common))
+            for variant in file.variants or ()
+        )
+        or (Variant(id="", share_bp=BASIS_POINTS, actions=common),),
+        control_bp=file.control,
+        budget=Budget(count=budget.count, points=budget.points, minor_units=budget.amount),
+        cap=None if file.cap is None else Cap(times=file.cap.times, days=file.cap.in_),
+        from_day=file.from_,
+        until_day=file.until,
+    )
+
+
+def _trigger(file: CampaignFile) -> Trigger:
+    when = file.when
+    return Trigger(
+        kind=file.trigger,
+        tiers=tuple(file.tiers or ()),
+        days=when.before or when.after or 0,
+        points=when.points or 0,
+        visits=when.visits or 0,
+        minimum_minor_units=when.minimum or 0,
+        departments=frozenset(when.departments),
+        stores=frozenset(when.stores),
+        channels=frozenset(when.channels),
+        probability_bp=when.probability or 0,
+        segment=when.segment or "",
+        day=when.day,
+    )
+
+
+def _actions(file: ActionsFile, common: Actions = Actions()) -> Actions:  # noqa: B008
+    """What a file gives; what a variant does not say is as the campaign says."""
+    return Actions(
+        coupon=common.coupon if file.coupon is None else _coupon(file.coupon),
+        points=file.points or common.points,
+        lasting=file.lasting or common.lasting,
+        message=common.message if file.message is None else _message(file.message),
+        webhook=file.webhook or common.webhook,
+        badge=file.badge or common.badge,
+        survey=file.survey or common.survey,
+    )
+
+
+def _message(file: MessageFile) -> MessageAction:
+    html = file.html or {}
+    words = {
+        language: Message(subject=subject, text=file.text[language], html=html.get(language, ""))
+        for language, subject in file.subject.items()
+    }
+    return MessageAction(
+        words=MappingProxyType(words), topic=file.topic or "", channel=file.channel, urgent=file.urgent
+    )
+
+
+def _messages(file: MessagesFile) -> MessagePolicy:
+    plain, quiet = MessagePolicy(), file.quiet_hours
+    topics = tuple(Topic(id=topic.id, consent=topic.consent) for topic in file.topics or ())
+    return MessagePolicy(
+        languages=tuple(file.languages or plain.languages),
+        topics=topics or plain.topics,
+        quiet_hours=None if quiet is None else QuietHours(start=quiet.from_, end=quiet.until),
+        per_day=file.caps.per_day,
+        per_week=file.caps.per_week,
+    )
+
+
+def _reward(file: RewardFile) -> Reward:
+    if file.coupon is not None:
+        coupon = _coupon(file.coupon)
+    else:
+        offer = Offer(kind=OfferKind.BONUS_POINTS, points=file.bonus_points)
+        coupon = CouponAction(offer=offer, valid=Window(days=1))
+    return Reward(
+        id=file.id,
+        coupon=coupon,
+        points=file.points,
+        money_minor_units=file.money or 0,
+        stock=file.stock,
+        per_member=file.per_member,
+        tiers=frozenset(file.tiers),
+        segments=frozenset(file.segments),
+        from_day=file.from_,
+        until_day=file.until,
+        texts=_texts(file.texts),
+    )
+
+
+def _texts(files: Mapping[str, TextFile]) -> Mapping[str, RewardText]:
+    return MappingProxyType(
+        {language: RewardText(name=text.name, description=text.description or "") for language, text in files.items()}
+    )
+
+
+def _coupon(file: CouponFile) -> CouponAction:
+    return CouponAction(
+        offer=_offer(file),
+        valid=file.valid,
+        prefix=file.prefix or "",
+        pool=file.pool or "",
+        terms=Terms(
+            stacking=file.stacking,
+            minimum_minor_units=file.minimum or 0,
+            skus=frozenset(file.skus),
+            departments=frozenset(file.departments),
+            stores=frozenset(file.stores),
+            channels=frozenset(file.channels),
+            tiers=frozenset(file.tiers),
+        ),
+        uses=file.uses,
+    )
+
+
+def _offer(file: CouponFile) -> Offer:
+    kind, value = next((kind, value) for kind in OfferKind if (value := getattr(file, kind, None)) is not None)
+    match kind:
+        case OfferKind.DISCOUNT_PERCENT:
+            return Offer(kind=kind, percent_bp=value)
+        case OfferKind.DISCOUNT_AMOUNT | OfferKind.GIFT_CARD:
+            return Offer(kind=kind, amount=value)
+        case OfferKind.FREE_SHIPPING:
+            return Offer(kind=kind, amount=value or None)
+        case OfferKind.FREE_PRODUCT:
+            return Offer(kind=kind, sku=value)
+        case _:
+            return Offer(kind=kind, detail=value)
 
 
 def _earning(file: EarningFile, levels: Sequence[Level]) -> Earning:

@@ -11,17 +11,20 @@ import unicodedata
 import zoneinfo
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, time
 from decimal import Decimal
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from services.programme.calendar import Window
+from services.programme.campaigns import SurveyKind, TriggerKind
 from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import Document, KeyPath, Problem, Unquoted, found
+from services.programme.messages import EMAIL, Consent
 from services.programme.model import (
     BASIS_POINTS,
     AppliesTo,
@@ -35,9 +38,9 @@ from services.programme.model import (
     Rejoining,
     Shortfall,
     TierWindow,
-    Window,
     format_amount,
 )
+from services.programme.rewards import Stacking
 
 MAX_MINOR_UNITS: Final = 10**15
 MAX_POINTS: Final = 1_000_000
@@ -51,6 +54,15 @@ MAX_LEVELS: Final = 20
 MAX_BENEFITS: Final = 20
 MAX_TRANSACTIONS: Final = 1_000
 MAX_CAMPAIGNS: Final = 100
+MAX_VARIANTS: Final = 10
+MAX_REWARDS: Final = 1_000
+MAX_SURVEYS: Final = 100
+MAX_CHOICES: Final = 20
+MAX_BADGES: Final = 100
+MAX_NAMES: Final = 100
+"""Articles, stores, segments: names that one condition lists."""
+MAX_LANGUAGES: Final = 50
+MAX_USES: Final = 1_000
 MAX_POINT_VALUES: Final = 100
 MAX_MARKETS: Final = 50
 MAX_RATES: Final = 5_000
@@ -61,7 +73,10 @@ MAX_DAYS: Final = 366 * MAX_YEARS
 MAX_MONTHS_AFTER_YEAR: Final = 36
 MAX_SUBJECT: Final = 200
 MAX_TEXT: Final = 10_000
+MAX_HTML: Final = 100_000
+MAX_TOPICS: Final = 50
 
+LANGUAGE: Final = r"[a-z]{2,3}(?:-[A-Z]{2})?"
 LEVEL_KEY: Final = r"[a-z][a-z0-9-]{0,31}"
 LEDGER_RULES: Final = ("sign_up_bonus", "award")
 """What gives points beside purchases and activities: the ledger's own names, beside the ids of bonuses."""
@@ -130,6 +145,10 @@ def unseen(character: str) -> bool:
 
 
 def _prose(limit: int, *, lines: bool) -> PlainValidator:
+    return PlainValidator(_prose_reader(limit, lines=lines))
+
+
+def _prose_reader(limit: int, *, lines: bool) -> Reader[str]:
     """Text for people: not blank; on one line, unless `lines`; no control characters, no lone surrogates."""
 
     def read(value: object, _: int | None) -> str | None:
@@ -141,7 +160,29 @@ def _prose(limit: int, *, lines: bool) -> PlainValidator:
         return value
 
     expected = f"text of 1 to {limit:,} characters" + ("" if lines else " on one line")
-    return _reads(expected, read)
+    return Reader(expected, read)
+
+
+def _worded(limit: int, *, lines: bool) -> PlainValidator:
+    """Text for people in each of some languages, by language; where there is one text alone, under the language ""."""
+    prose = _prose_reader(limit, lines=lines)
+
+    def read(value: object, digits: int | None) -> dict[str, str] | None:
+        if not isinstance(value, dict):
+            text = prose.read(value, digits)
+            return None if text is None else {"": text}
+        for language, text in value.items():
+            if prose.read(text, digits) is None:
+                raise _mistake(f"found {found(text)} in the language {language}; expected {prose.expected}")
+        return dict(value) or None
+
+    return _reads(prose.expected, read)
+
+
+def _clock_time(value: object, _: int | None) -> time | None:
+    if not isinstance(value, str) or not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", value):
+        return None
+    return time.fromisoformat(value)
 
 
 def _whole_reader(low: int, high: int) -> Reader[int]:
@@ -159,15 +200,19 @@ def _whole(low: int, high: int) -> PlainValidator:
 
 def _scaled(decimals: int, low: int, high: int, expected: str) -> PlainValidator:
     """A quoted decimal with at most `decimals` places as an integer of its last place, `low` to `high`."""
-    pattern = re.compile(rf"[0-9]{{1,3}}(?:\.[0-9]{{1,{decimals}}})?")
+    return _reads(expected, lambda value, _: _read_scaled(value, decimals, low, high))
 
-    def read(value: object, _: int | None) -> int | None:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            return None
-        scaled = int(Decimal(value).scaleb(decimals))
-        return scaled if low <= scaled <= high else None
 
-    return _reads(expected, read)
+def _read_scaled(value: object, decimals: int, low: int, high: int) -> int | None:
+    if not isinstance(value, str) or not re.fullmatch(rf"[0-9]{{1,3}}(?:\.[0-9]{{1,{decimals}}})?", value):
+        return None
+    scaled = int(Decimal(value).scaleb(decimals))
+    return scaled if low <= scaled <= high else None
+
+
+def read_percent(value: object, _: int | None = None) -> int | None:
+    """A percentage above zero, in basis points; None for anything else."""
+    return _read_scaled(value, 2, 1, BASIS_POINTS)
 
 
 def _money(value: object, digits: int | None) -> int | None:
@@ -233,6 +278,11 @@ def read_day(value: object, _: int | None = None) -> date | None:
         return None
 
 
+def _shipping(value: object, digits: int | None) -> int | None:
+    """What it pays at most; 0 for all of it."""
+    return 0 if value is True else _money(value, digits)
+
+
 def _truth(value: object, _: int | None) -> bool | None:
     return value if isinstance(value, bool) else None
 
@@ -282,7 +332,10 @@ _LinkedReturnsName = Annotated[
 _AppliesToName = Annotated[AppliesTo, _choice(lambda: list(AppliesTo), AppliesTo, "benefits or level")]
 _CycleEndName = Annotated[CycleEnd, _choice(lambda: list(CycleEnd), CycleEnd, "earned or one_down")]
 _OnReturnName = Annotated[OnReturn, _choice(lambda: list(OnReturn), OnReturn, "keep or take_back")]
-_Trigger = Annotated[Literal["tier_reached"], _choice(lambda: ["tier_reached"], str, "tier_reached")]
+_TRIGGERS: Final = ", ".join(list(TriggerKind)[:-1]) + f" or {list(TriggerKind)[-1]}"
+_TriggerName = Annotated[TriggerKind, _choice(lambda: list(TriggerKind), TriggerKind, _TRIGGERS)]
+_SurveyKindName = Annotated[SurveyKind, _choice(lambda: list(SurveyKind), SurveyKind, "nps, stars or choice")]
+_StackingName = Annotated[Stacking, _choice(lambda: list(Stacking), Stacking, "exclusive, with_tier or any")]
 AMOUNT: Final = Reader('an amount in quotes, such as "300.00"', _money)
 """Of a currency with so many digits."""
 COUNT: Final = _whole_reader(1, MAX_LIMIT)
@@ -312,15 +365,28 @@ _BonusMultiplier = Annotated[
     int,
     _scaled(4, BASIS_POINTS + 1, 100 * BASIS_POINTS, 'a factor in quotes, above "1", up to "100.0000", such as "2"'),
 ]
+_PERCENT_OFF: Final = 'a percentage in quotes, above "0", up to "100.00", such as "5"'
 _Percent = Annotated[int, _scaled(2, 0, BASIS_POINTS, 'a percentage in quotes, "0" to "100.00", such as "5"')]
-_PercentOff = Annotated[
-    int, _scaled(2, 1, BASIS_POINTS, 'a percentage in quotes, above "0", up to "100.00", such as "5"')
-]
+_PercentOff = Annotated[int, _reads(_PERCENT_OFF, read_percent)]
 _Points = Annotated[int, _whole(0, MAX_POINTS)]
 _BonusPoints = Annotated[int, _whole(1, MAX_POINTS)]
 _Transactions = Annotated[int, _whole(0, MAX_TRANSACTIONS)]
 _Limit = Annotated[int, _whole(0, MAX_LIMIT)]
 _LimitAboveZero = Annotated[int, _whole(1, MAX_LIMIT)]
+_Uses = Annotated[int, _whole(1, MAX_USES)]
+_Word = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", 'letters, digits, ".", "_" and "-", at most 64')]
+"""What others name: a store, an article, a channel, an attribute."""
+_Event = Annotated[
+    str, _text(r"[a-z0-9_]{1,32}(?:\.[a-z0-9_]{1,32}){1,3}", 'words with dots between, such as "campaign.won"')
+]
+_Link = Annotated[str, _text(r"https?://[!-~]{1,500}", 'an address such as "https://shop.example/survey"')]
+_Department = Annotated[str, _prose(100, lines=False)]
+_Market = Annotated[str, _text(rf"(?:{LEVEL_KEY})?", 'the key of a market, or "" for the programme\'s own')]
+_Shipping = Annotated[int, _reads('true, or at most an amount in quotes, such as "9.99"', _shipping)]
+_Detail = Annotated[str, _prose(200, lines=False)]
+_ConsentName = Annotated[Consent, _choice(lambda: list(Consent), Consent, "opt_in, opt_out or always")]
+_Language = Annotated[str, _text(LANGUAGE, 'a language such as "en" or "pt-BR"')]
+_ClockTime = Annotated[time, _reads('a time of day in quotes, "00:00" to "23:59"', _clock_time)]
 _Prefix = Annotated[str, _text(r"[A-Z2-9]{1,8}", '1 to 8 of A-Z and 2-9, such as "GREEN"')]
 
 
@@ -339,9 +405,7 @@ class _BonusFile(_File):
     until: _Day | None = None
     weekdays: list[_Weekday] | None = Field(default=None, min_length=1, max_length=len(_WEEKDAYS))
     minimum: _Money | None = None
-    departments: list[Annotated[str, _prose(100, lines=False)]] | None = Field(
-        default=None, min_length=1, max_length=MAX_DEPARTMENTS
-    )
+    departments: list[_Department] | None = Field(default=None, min_length=1, max_length=MAX_DEPARTMENTS)
     first_purchase: _Truth = False
 
 
@@ -472,24 +536,176 @@ class MarketFile(_File):
     rates: list[RateFile] = Field(default=[], max_length=MAX_RATES)
 
 
-class _CouponFile(_File):
-    prefix: _Prefix
+class CouponFile(_File):
+    """`campaigns[].coupon` and `rewards[].coupon`"""
+
+    prefix: _Prefix | None = None
+    pool: _Name | None = None
     discount_percent: _PercentOff | None = None
     discount_amount: _Money | None = None
+    free_product: _Word | None = None
+    free_shipping: _Shipping | None = None
+    gift_card: _Money | None = None
+    upgrade: _Detail | None = None
+    early_access: _Detail | None = None
+    digital_content: _Detail | None = None
+    experience: _Detail | None = None
     valid: _WindowText
+    uses: _Uses = 1
+    stacking: _StackingName = Stacking.ANY
+    minimum: _Money | None = None
+    skus: list[_Word] = Field(default=[], max_length=MAX_NAMES)
+    departments: list[_Department] = Field(default=[], max_length=MAX_DEPARTMENTS)
+    stores: list[_Word] = Field(default=[], max_length=MAX_NAMES)
+    channels: list[_Word] = Field(default=[], max_length=MAX_NAMES)
+    tiers: list[_Key] = Field(default=[], max_length=MAX_LEVELS)
 
 
-class _MessageFile(_File):
-    subject: Annotated[str, _prose(MAX_SUBJECT, lines=False)]
-    text: Annotated[str, _prose(MAX_TEXT, lines=True)]
+class TextFile(_File):
+    """`rewards[].texts.*` and `badges[].texts.*`"""
+
+    name: Annotated[str, _prose(100, lines=False)]
+    description: Annotated[str, _prose(2_000, lines=True)] | None = None
 
 
-class _CampaignFile(_File):
+class RewardFile(_File):
+    """`rewards[]`"""
+
     id: _Name
-    trigger: _Trigger
-    tiers: list[_Key] = Field(min_length=1, max_length=MAX_LEVELS)
-    coupon: _CouponFile
-    message: _MessageFile
+    points: _LimitAboveZero
+    money: _Money | None = None
+    stock: _Limit | None = None
+    per_member: _LimitAboveZero | None = None
+    tiers: list[_Key] = Field(default=[], max_length=MAX_LEVELS)
+    segments: list[_Name] = Field(default=[], max_length=MAX_NAMES)
+    from_: _Day | None = Field(default=None, alias="from")
+    until: _Day | None = None
+    coupon: CouponFile | None = None
+    bonus_points: _BonusPoints | None = None
+    texts: dict[str, TextFile] = Field(min_length=1, max_length=MAX_LANGUAGES)
+
+
+class MessageFile(_File):
+    """`campaigns[].message`"""
+
+    topic: _Name | None = None
+    channel: _Name = EMAIL
+    urgent: _Truth = False
+    subject: Annotated[dict[str, str], _worded(MAX_SUBJECT, lines=False)]
+    text: Annotated[dict[str, str], _worded(MAX_TEXT, lines=True)]
+    html: Annotated[dict[str, str] | None, _worded(MAX_HTML, lines=True)] = None
+
+
+class _TopicFile(_File):
+    id: _Name
+    consent: _ConsentName = Consent.OPT_OUT
+
+
+class _QuietHoursFile(_File):
+    from_: _ClockTime = Field(alias="from")
+    until: _ClockTime
+
+
+class _MessageCapsFile(_File):
+    per_day: _LimitAboveZero | None = None
+    per_week: _LimitAboveZero | None = None
+
+
+class MessagesFile(_File):
+    """`messages`"""
+
+    languages: list[_Language] | None = Field(default=None, min_length=1, max_length=MAX_LANGUAGES)
+    topics: list[_TopicFile] | None = Field(default=None, min_length=1, max_length=MAX_TOPICS)
+    quiet_hours: _QuietHoursFile | None = None
+    caps: _MessageCapsFile = _MessageCapsFile()
+
+
+class WhenFile(_File):
+    """`campaigns[].when`"""
+
+    before: _DaysText | None = None
+    after: _DaysText | None = None
+    points: _LimitAboveZero | None = None
+    visits: _LimitAboveZero | None = None
+    minimum: _Money | None = None
+    departments: list[_Department] = Field(default=[], max_length=MAX_DEPARTMENTS)
+    stores: list[_Word] = Field(default=[], max_length=MAX_NAMES)
+    channels: list[_Word] = Field(default=[], max_length=MAX_NAMES)
+    probability: _PercentOff | None = None
+    segment: _Name | None = None
+    day: _Day | None = None
+
+
+class AudienceFile(_File):
+    """`campaigns[].audience`"""
+
+    tiers: list[_Key] = Field(default=[], max_length=MAX_LEVELS)
+    markets: list[_Market] = Field(default=[], max_length=MAX_MARKETS + 1)
+    segments: list[_Name] = Field(default=[], max_length=MAX_NAMES)
+    not_segments: list[_Name] = Field(default=[], max_length=MAX_NAMES)
+    attributes: dict[str, _Detail] = Field(default={}, max_length=MAX_NAMES)
+    consent: _Name | None = None
+
+
+class ActionsFile(_File):
+    """What a campaign, or a variant of it, gives."""
+
+    coupon: CouponFile | None = None
+    points: _BonusPoints | None = None
+    lasting: _WindowText | None = None
+    message: MessageFile | None = None
+    webhook: _Event | None = None
+    badge: _Name | None = None
+    survey: _Name | None = None
+
+
+class VariantFile(ActionsFile):
+    """`campaigns[].variants[]`"""
+
+    id: _Name
+    share: _PercentOff
+
+
+class _BudgetFile(_File):
+    count: _LimitAboveZero | None = None
+    points: _LimitAboveZero | None = None
+    amount: _Money | None = None
+
+
+class _CapFile(_File):
+    times: _LimitAboveZero
+    in_: _DaysText = Field(alias="in")
+
+
+class CampaignFile(ActionsFile):
+    """`campaigns[]`"""
+
+    id: _Name
+    trigger: _TriggerName
+    tiers: list[_Key] | None = Field(default=None, min_length=1, max_length=MAX_LEVELS)
+    when: WhenFile = WhenFile()
+    audience: AudienceFile = AudienceFile()
+    from_: _Day | None = Field(default=None, alias="from")
+    until: _Day | None = None
+    control: _Percent = 0
+    variants: list[VariantFile] | None = Field(default=None, min_length=1, max_length=MAX_VARIANTS)
+    budget: _BudgetFile = _BudgetFile()
+    cap: _CapFile | None = None
+
+
+class _SurveyFile(_File):
+    id: _Name
+    kind: _SurveyKindName
+    questions: dict[str, Annotated[str, _prose(500, lines=False)]] = Field(min_length=1, max_length=MAX_LANGUAGES)
+    choices: list[Annotated[str, _prose(100, lines=False)]] | None = Field(
+        default=None, min_length=2, max_length=MAX_CHOICES
+    )
+    link: _Link | None = None
+
+
+class _BadgeFile(_File):
+    id: _Name
+    texts: dict[str, TextFile] = Field(min_length=1, max_length=MAX_LANGUAGES)
 
 
 class ProgrammeFile(_File):
@@ -508,7 +724,11 @@ class ProgrammeFile(_File):
     tiers: TiersFile
     rates: list[RateFile] = Field(default=[], max_length=MAX_RATES)
     markets: dict[str, MarketFile] = Field(default={}, max_length=MAX_MARKETS)
-    campaigns: list[_CampaignFile] = Field(default=[], max_length=MAX_CAMPAIGNS)
+    rewards: list[RewardFile] = Field(default=[], max_length=MAX_REWARDS)
+    messages: MessagesFile = MessagesFile()
+    campaigns: list[CampaignFile] = Field(default=[], max_length=MAX_CAMPAIGNS)
+    surveys: list[_SurveyFile] = Field(default=[], max_length=MAX_SURVEYS)
+    badges: list[_BadgeFile] = Field(default=[], max_length=MAX_BADGES)
 
 
 def problem_of(details: ErrorDetails, document: Document) -> Problem:

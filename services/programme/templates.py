@@ -16,7 +16,7 @@ from typing import Final
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
-from services.programme.model import Message
+from services.programme.messages import Message
 
 VARIABLES: Final = (
     "balance", "code", "currency", "discount", "member_id", "name", "previous_tier", "programme", "tier",
@@ -28,9 +28,15 @@ _ALLOWED: Final = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Filter, nodes.Concat,
     nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not,
 )  # fmt: skip
-_ENVIRONMENT: Final = SandboxedEnvironment(
-    undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
-)
+def _environment(*, html: bool) -> SandboxedEnvironment:
+    return SandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, autoescape=html
+    )
+
+
+_TEXT: Final = _environment(html=False)
+# What a value holds is shown as it stands, and is never a tag.
+_HTML: Final = _environment(html=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +50,11 @@ class TemplateMistake:
 _TOO_DEEP: Final = TemplateMistake(line=1, message="the template is nested too deep; make it simpler")
 
 
-def check(template: str) -> list[TemplateMistake]:
+def check(template: str, *, html: bool = False) -> list[TemplateMistake]:
     """All that is wrong in a template; empty when `render` can not fail on it."""
+    environment = _HTML if html else _TEXT
     try:
-        tree = _ENVIRONMENT.parse(template)
+        tree = environment.parse(template)
     except TemplateSyntaxError as error:
         what = (error.message or "unreadable").rstrip(".")
         return [TemplateMistake(line=error.lineno, message=f"the template is broken: {what}; mend it")]
@@ -64,7 +71,7 @@ def check(template: str) -> list[TemplateMistake]:
             waiting.extend(node.iter_child_nodes())
     if not mistakes:
         try:
-            _ENVIRONMENT.compile(tree)
+            environment.compile(tree)
         except (RecursionError, SyntaxError):
             return [_TOO_DEEP]
     return sorted(mistakes, key=lambda mistake: (mistake.line, mistake.message))
@@ -73,7 +80,8 @@ def check(template: str) -> list[TemplateMistake]:
 def render(message: Message, values: Mapping[str, str]) -> Message:
     """The message as the member reads it. `values` has every name of VARIABLES; one not known is "".
 
-    The subject comes back on one line, whatever the values hold, so that it can not grow mail headers.
+    The subject comes back on one line, whatever the values hold, so that it can not grow mail headers; in HTML values
+    are text and nothing else.
     Raises ValueError where a value is missing.
     """
     missing = sorted(set(VARIABLES) - values.keys())
@@ -82,12 +90,13 @@ def render(message: Message, values: Mapping[str, str]) -> Message:
     return Message(
         subject=" ".join(_compiled(message.subject).render(values).split()),
         text=_compiled(message.text).render(values),
+        html=_compiled(message.html, html=True).render(values) if message.html else "",
     )
 
 
 @lru_cache(maxsize=512)
-def _compiled(template: str) -> Template:
-    return _ENVIRONMENT.from_string(template)
+def _compiled(template: str, *, html: bool = False) -> Template:
+    return (_HTML if html else _TEXT).from_string(template)
 
 
 def _mistake(node: nodes.Node) -> str | None:

@@ -68,8 +68,10 @@ class QueryFileError(Exception):
 
 
 def load_queries(path: Path) -> Mapping[str, str]:
-    """The queries of a file, by name. Each begins with `-- name: ...` and a line that says what it is for."""
-    text = path.read_text(encoding="utf-8")
+    """The queries of a file, or of the files of a folder, by name. Each begins with `-- name: ...` and a line that says
+    what it is for."""
+    files = sorted(path.glob("*.sql")) if path.is_dir() else [path]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     queries: dict[str, str] = {}
     starts = list(_NAME.finditer(text))
     if not starts or len(starts) != text.count("-- name:"):

@@ -280,17 +280,17 @@ async def deliver(database: Database, members: Collection[str]) -> None:
     connection = await asyncpg.connect(database.dsn("loyalty_owner"))
     try:
         await connection.execute(
-            """INSERT INTO notifier.coupons (partition, campaign_id, member_id, change_offset, code, variant,
-                                             discount_bp, issued_time, valid_until_time)
-               SELECT 0, 'c', member, row_number() OVER (), 'CODE-' || member, 0, 500, now(), now() + interval '1 day'
+            """INSERT INTO notifier.coupons (partition, campaign_id, member_id, trigger, code, variant, offer,
+                                             issued_time, valid_until_time)
+               SELECT 0, 'c', member, row_number() OVER (), 'CODE-' || member, 0, '{"kind": "gift_card"}', now(),
+                      now() + interval '1 day'
                FROM unnest($1::text[]) AS member""",
             list(members),
         )
         await connection.execute(
-            """INSERT INTO notifier.deliveries (partition, campaign_id, member_id, change_offset, delivery_id, tier,
-                                                previous_tier, balance_minor_units, created_time, state, not_before)
-               SELECT 0, 'c', member_id, change_offset, lpad(change_offset::text, 32, '0'), 't', 's', 1, now(), 'dead',
-                      now()
+            """INSERT INTO notifier.deliveries (partition, campaign_id, member_id, trigger, delivery_id, facts,
+                                                created_time, state, not_before)
+               SELECT 0, 'c', member_id, trigger, lpad(trigger, 32, '0'), '{}', now(), 'dead', now()
                FROM notifier.coupons"""
         )
     finally:

@@ -19,16 +19,17 @@ from services.cli.postgres import Cluster
 from services.notifier import worker as worker_module
 from services.notifier.channels.email import Composer, EmailChannel, MailServer
 from services.notifier.consumer import Consumer
-from services.notifier.domain.campaigns import CouponState, Rewards
+from services.notifier.domain.campaigns import Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import Contact, partition_of
+from services.notifier.domain.coupons import CouponState
 from services.notifier.domain.deliveries import DeliveryState, Outcome, Verdict, settle
 from services.notifier.domain.feeds import Batch, Cursor, TierChange
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import CursorMovedError, MemberUnknownError, PageTokenError, RequestIdReusedError
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.progress import Progress
-from services.notifier.service import DeliveryPage, NotifierService
+from services.notifier.service import ContactService, CouponService, DeliveryPage, MessageService
 from services.notifier.store import QUERIES, Installation, Store, Transaction
 from services.notifier.tiers_client import TiersClient
 from services.notifier.vault import MasterKey, Vault
@@ -55,7 +56,9 @@ class Desk:
     store: Store
     mail: LocalMailServer
     progress: Progress
-    service: NotifierService = field(init=False)
+    contacts: ContactService = field(init=False)
+    messages: MessageService = field(init=False)
+    coupons: CouponService = field(init=False)
     consumer: Consumer = field(init=False)
     worker: Worker = field(init=False)
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
@@ -82,11 +85,13 @@ class Desk:
         async def exists(member_id: str) -> bool:
             return member_id in self.members
 
-        self.service = NotifierService(
+        self.messages = MessageService(
+            store=self.store, page_key=VAULT.page_key, progress=self.progress, partitions=PARTITIONS
+        )
+        self.coupons = CouponService(store=self.store, codes=codes, business_now=lambda: self.business_now)
+        self.contacts = ContactService(
             store=self.store,
             vault=VAULT,
-            codes=codes,
-            progress=self.progress,
             partitions=PARTITIONS,
             member_exists=exists,
             messages_queued=self.worker.wake,
@@ -105,7 +110,7 @@ class Desk:
     async def contact(self, member_id: str, email: str, name: str = "", request_id: str = "c-1") -> bool:
         self.members.add(member_id)
         contact = Contact(name=name, email=email)
-        return await self.service.set_contact(request_id=request_id, member_id=member_id, contact=contact)
+        return await self.contacts.set_contact(request_id=request_id, member_id=member_id, contact=contact)
 
     async def reach(self, member_id: str, to_tier: int = 2) -> Batch:
         """A change of tier, handled."""
@@ -143,7 +148,7 @@ class Desk:
 
     async def deliveries(self, **wanted: Any) -> DeliveryPage:
         values = {"member_id": "", "state": None, "page_size": 0, "page_token": "", "after": {}, "wait_seconds": 5}
-        return await self.service.list_deliveries(**{**values, **wanted})
+        return await self.messages.list_deliveries(**{**values, **wanted})
 
     async def the_delivery(self) -> Any:
         (delivery,) = (await self.deliveries()).deliveries
@@ -217,7 +222,7 @@ async def test_reaching_a_tier_sends_one_mail_that_shows_the_code(desk: Desk) ->
     assert delivery.coupon_code in mail.get_content()
     assert mail["X-Mailbox-To"] == "ann@example.com"
     assert mail["Message-ID"] == f"<{delivery.delivery_id}@example.com>"
-    coupon, _ = await desk.service.get_coupon(delivery.coupon_code.lower().replace("-", ""))
+    coupon, _ = await desk.coupons.get_coupon(delivery.coupon_code.lower().replace("-", ""))
     assert (coupon.member_id, coupon.campaign_id, coupon.code) == ("m-1", "green-reached", delivery.coupon_code)
 
 
@@ -242,7 +247,7 @@ async def test_a_code_that_is_taken_gives_way_to_the_next_variant(desk: Desk) ->
     partition = partition_of("m-1", PARTITIONS)
     codes = CouponCodes(key=VAULT.coupon_key, partitions=PARTITIONS)
     coming = codes.make(
-        prefix="GREEN", partition=partition, campaign_id="green-reached", member_id="m-1", change_offset=2, variant=0
+        prefix="GREEN", partition=partition, campaign_id="green-reached", member_id="m-1", trigger="change:2", variant=0
     )
     connection = await asyncpg.connect(desk.database.dsn("loyalty_owner"))
     try:
@@ -253,8 +258,8 @@ async def test_a_code_that_is_taken_gives_way_to_the_next_variant(desk: Desk) ->
     listed = {delivery.coupon_code for delivery in (await desk.deliveries()).deliveries}
     assert len(listed) == 2
     (other,) = listed - {coming}
-    coupon, _ = await desk.service.get_coupon(other)
-    assert (coupon.change_offset, coupon.variant) == (2, 1)
+    coupon, _ = await desk.coupons.get_coupon(other)
+    assert (coupon.trigger, coupon.variant) == ("change:2", 1)
 
 
 async def test_while_the_mail_server_is_away_nothing_is_lost_counted_or_sent_twice(desk: Desk) -> None:
@@ -432,7 +437,7 @@ async def test_a_database_that_is_away_after_a_message_was_sent_does_not_make_it
 async def voided(desk: Desk) -> dict[str, CouponState]:
     """The state of every coupon that a message carries, by its campaign."""
     page = await desk.deliveries()
-    return {d.campaign_id: (await desk.service.get_coupon(d.coupon_code))[1] for d in page.deliveries}
+    return {d.campaign_id: (await desk.coupons.get_coupon(d.coupon_code))[1] for d in page.deliveries}
 
 
 async def test_a_level_that_is_taken_back_voids_its_coupon_and_the_message_that_waits_is_not_sent(desk: Desk) -> None:
@@ -446,10 +451,10 @@ async def test_a_level_that_is_taken_back_voids_its_coupon_and_the_message_that_
     (delivery,) = (await desk.deliveries(member_id="m-1")).deliveries
     assert (delivery.state, delivery.attempts) == (DeliveryState.DEAD, 0)
     assert delivery.last_error == "the coupon was taken back with its tier"
-    coupon, state = await desk.service.get_coupon(delivery.coupon_code)
-    assert (state, coupon.voided_time, coupon.voided_by) == (CouponState.VOID, CHANGED, coupon.change_offset + 1)
+    coupon, state = await desk.coupons.get_coupon(delivery.coupon_code)
+    assert (state, coupon.voided_time, coupon.voided_by) == (CouponState.VOID, CHANGED, 2)
     (other,) = (await desk.deliveries(member_id="m-2")).deliveries
-    assert (await desk.service.get_coupon(other.coupon_code))[1] is CouponState.ISSUED
+    assert (await desk.coupons.get_coupon(other.coupon_code))[1] is CouponState.ISSUED
 
 
 async def test_a_message_that_was_sent_stays_sent_and_its_coupon_is_void_all_the_same(desk: Desk) -> None:
@@ -510,12 +515,12 @@ async def test_a_level_reached_again_in_the_same_batch_brings_a_coupon_that_is_g
     assert await voided(desk) == {"silver-reached": CouponState.VOID}
     await desk.change("m-1", (1, 2), (2, 3), (3, 2), taken_back_to=2)
     await desk.change("m-1", (2, 3))
-    states = [(await desk.service.get_coupon(d.coupon_code)) for d in (await desk.deliveries()).deliveries]
-    assert sorted((coupon.change_offset, coupon.campaign_id, coupon.voided_by, state) for coupon, state in states) == [
-        (1, "silver-reached", 2, CouponState.VOID),
-        (3, "green-reached", None, CouponState.ISSUED),
-        (4, "silver-reached", 5, CouponState.VOID),
-        (6, "silver-reached", None, CouponState.ISSUED),
+    states = [(await desk.coupons.get_coupon(d.coupon_code)) for d in (await desk.deliveries()).deliveries]
+    assert sorted((coupon.trigger, coupon.campaign_id, coupon.voided_by, state) for coupon, state in states) == [
+        ("change:1", "silver-reached", 2, CouponState.VOID),
+        ("change:3", "green-reached", None, CouponState.ISSUED),
+        ("change:4", "silver-reached", 5, CouponState.VOID),
+        ("change:6", "silver-reached", None, CouponState.ISSUED),
     ]
 
 
@@ -539,7 +544,7 @@ async def test_what_is_taken_back_again_changes_nothing_and_a_batch_that_fails_t
             Batch(changes=(taking,), entries=(), before={partition: stale}, after={partition: stale})
         )
     (delivery,) = (await desk.deliveries(member_id="m-2")).deliveries
-    assert (await desk.service.get_coupon(delivery.coupon_code))[1] is CouponState.ISSUED
+    assert (await desk.coupons.get_coupon(delivery.coupon_code))[1] is CouponState.ISSUED
 
 
 # --- contacts ---
@@ -558,7 +563,7 @@ async def test_a_message_without_contact_waits_for_one_while_its_coupon_is_valid
 async def test_a_contact_that_comes_after_the_coupons_end_sends_nothing(desk: Desk) -> None:
     await desk.reach("m-1")
     await desk.worker.deliver_due()
-    coupon, _ = await desk.service.get_coupon((await desk.the_delivery()).coupon_code)
+    coupon, _ = await desk.coupons.get_coupon((await desk.the_delivery()).coupon_code)
     desk.business_now = coupon.valid_until_time
     await desk.contact("m-1", "ann@example.com")
     await desk.worker.deliver_due()
@@ -643,7 +648,7 @@ async def test_requests_that_come_at_once_are_one(desk: Desk) -> None:
 
 async def test_who_is_no_member_has_no_contact(desk: Desk) -> None:
     with pytest.raises(MemberUnknownError):
-        await desk.service.set_contact(
+        await desk.contacts.set_contact(
             request_id="c", member_id="nobody", contact=Contact(name="", email="a@example.com")
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
@@ -85,9 +86,14 @@ async def test_a_ledger_of_the_first_release_is_brought_over_whole(cluster: Clus
     assert (report.checked["entries"], report.checked["members"], report.checked["purchases"]) == (18, 3, 3)
 
 
+def queries_of(service: str) -> Mapping[str, str]:
+    sql = ROOT / "services" / service / "sql"
+    return load_queries(sql / "queries" if (sql / "queries").is_dir() else sql / "queries.sql")
+
+
 @pytest.mark.parametrize("service", SERVICES)
 async def test_every_named_query_prepares_for_the_role_of_its_service(database: Database, service: str) -> None:
-    queries = load_queries(ROOT / "services" / service / "sql" / "queries.sql")
+    queries = queries_of(service)
     connection = await asyncpg.connect(database.dsn(f"loyalty_{service}"))
     try:
         for name, sql in queries.items():
@@ -101,7 +107,7 @@ async def test_every_named_query_prepares_for_the_role_of_its_service(database: 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_named_query_is_used(service: str) -> None:
-    queries = load_queries(ROOT / "services" / service / "sql" / "queries.sql")
+    queries = queries_of(service)
     code = "\n".join(path.read_text() for path in (ROOT / "services" / service).rglob("*.py"))
     assert {name for name in queries if not re.search(rf'["\']{name}["\']', code)} == set()
 

@@ -19,9 +19,10 @@ from loyalty.type.v1.money_pb2 import Money
 from services import programme as programmes
 from services.ledger.domain import encoding
 from services.notifier.channels.email import Composer
-from services.notifier.domain.campaigns import Coupon, CouponState, Letter, Rewards
+from services.notifier.domain.campaigns import Letter, Rewards
 from services.notifier.domain.codes import ALPHABET, CouponCodes, check_character
 from services.notifier.domain.contacts import Contact, partition_of
+from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.deliveries import (
     MAX_ATTEMPTS,
     DeliveryState,
@@ -46,7 +47,7 @@ from services.notifier.ledger_client import lines_of
 from services.notifier.store import Installation
 from services.notifier.tiers_client import change_of
 from services.notifier.vault import MasterKey, Vault, read_master_keys
-from services.programme import SINCE_EVER, Metric, Version, Versions
+from services.programme import SINCE_EVER, Metric, Offer, OfferKind, Version, Versions
 
 PROGRAMME = programmes.load(Path(__file__).parents[2] / "programmes" / "retail-demo.yaml")
 NOON = datetime(2020, 1, 15, 12, tzinfo=UTC)
@@ -75,7 +76,7 @@ def code(**more: object) -> str:
         "partition": 3,
         "campaign_id": "c",
         "member_id": "m",
-        "change_offset": 7,
+        "trigger": "change:7",
         "variant": 0,
     }
     return CODES.make(**{**trigger, "variant": 0, **more})  # type: ignore[arg-type]
@@ -95,9 +96,9 @@ def test_a_code_reads_in_groups_and_only_of_characters_that_nobody_mixes_up() ->
 
 def test_the_same_trigger_gives_the_same_code_and_every_other_one_another() -> None:
     assert code() == code()
-    others = [code(partition=4), code(campaign_id="d"), code(member_id="n"), code(change_offset=8), code(variant=1)]
+    others = [code(partition=4), code(campaign_id="d"), code(member_id="n"), code(trigger="change:8"), code(variant=1)]
     others.append(CouponCodes(key=b"l" * 32, partitions=16).make(
-        prefix="GREEN", partition=3, campaign_id="c", member_id="m", change_offset=7, variant=0))  # fmt: skip
+        prefix="GREEN", partition=3, campaign_id="c", member_id="m", trigger="change:7", variant=0))  # fmt: skip
     assert len({code(), *others}) == 7
 
 
@@ -106,7 +107,7 @@ def test_a_code_tells_its_partition_however_it_is_typed(place: tuple[int, int], 
     partitions, partition = place
     codes = CouponCodes(key=b"k" * 32, partitions=partitions)
     printed = codes.make(
-        prefix="GOLD2", partition=partition, campaign_id="c", member_id="m", change_offset=offset, variant=0
+        prefix="GOLD2", partition=partition, campaign_id="c", member_id="m", trigger=f"change:{offset}", variant=0
     )
     prefix, body = printed.split("-", 1)
     mixed_up = body.replace("2", "Z").replace("5", "S").replace("8", "B")
@@ -148,18 +149,18 @@ def test_a_mistyped_code_is_told_to_be_one() -> None:
 def test_reaching_a_tier_gives_the_coupon_of_its_campaign_and_the_letter_with_it() -> None:
     (reward,) = REWARDS.decide([change(1, 2)])
     assert reward.coupon.campaign_id == "green-reached"
-    assert reward.coupon.discount_bp == 500
+    assert reward.coupon.offer == Offer(kind=OfferKind.DISCOUNT_PERCENT, percent_bp=500)
     assert reward.coupon.issued_time == NOON
     # 30 days in New York later, no change of its clock in between.
     assert reward.coupon.valid_until_time == NOON + timedelta(days=30)
-    assert (reward.letter.tier, reward.letter.previous_tier) == ("Green", "White")
+    assert (reward.letter.facts["tier"], reward.letter.facts["previous_tier"]) == ("Green", "White")
     assert reward.letter.delivery_id[:4] == "0003"
     assert REWARDS.decide([change(1, 2)]) == [reward]
 
 
 def test_a_window_over_the_change_to_summer_time_keeps_the_local_time_of_day() -> None:
     (reward,) = REWARDS.decide([change(1, 3)])
-    assert reward.coupon.discount_minor_units == 1000
+    assert reward.coupon.offer == Offer(kind=OfferKind.DISCOUNT_AMOUNT, amount=1000)
     assert reward.coupon.valid_until_time == NOON + timedelta(days=60, hours=-1)
 
 
@@ -236,7 +237,7 @@ def test_what_a_cool_off_holds_back_brings_its_coupon_when_the_benefits_come() -
     matured = told((1, 3), "MATURED", from_tier_number=3, from_tier="Silver")
     assert not risen.reaches
     (reward,) = REWARDS.decide([risen, matured])
-    assert (reward.coupon.campaign_id, reward.letter.tier) == ("silver-reached", "Silver")
+    assert (reward.coupon.campaign_id, reward.letter.facts["tier"]) == ("silver-reached", "Silver")
 
 
 def test_benefits_that_a_suspension_took_are_not_reached_again_and_the_suspension_brings_nothing() -> None:

@@ -24,7 +24,7 @@ from services.notifier.domain.contacts import Contact
 from services.notifier.domain.deliveries import DueDelivery, Outcome, Verdict
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import ContactError, InstallationError, MailServerError, VersionsAwaitedError
-from services.programme import Metric, Programme, format_percent, render
+from services.programme import Metric, Offer, Programme, format_percent, render
 from services.runtime.clock import MachineClock
 
 # One server's connections; more would only wait for each other.
@@ -70,21 +70,16 @@ class Composer:
             raise LookupError if self._programmes.asked else VersionsAwaitedError
         contact.check()
         recipient = contact.address()
-        discount = (
-            format_percent(coupon.discount_bp)
-            if coupon.discount_bp is not None
-            else programme.format_money(coupon.discount_minor_units or 0)
-        )
         words = render(
-            campaign.message,
+            campaign.message.within(""),
             {
                 "member_id": coupon.member_id,
                 "name": contact.name,
-                "tier": letter.tier,
-                "previous_tier": letter.previous_tier,
-                "balance": _balance(programme, letter.balance),
+                "tier": str(letter.facts["tier"]),
+                "previous_tier": str(letter.facts["previous_tier"]),
+                "balance": _balance(programme, int(letter.facts["balance"])),
                 "code": coupon.code,
-                "discount": discount,
+                "discount": describe_offer(programme, coupon.offer),
                 "valid_until": programme.local_day(coupon.valid_until_time).isoformat(),
                 "currency": programme.currency,
                 "programme": programme.name,
@@ -199,6 +194,13 @@ class EmailChannel:
 def _balance(programme: Programme, balance: int) -> str:
     """`1234.00 USD`, or `1,234` where the metric is no money."""
     return programme.format_money(balance) if programme.tiers.metric is Metric.NET_SPEND else f"{balance:,}"
+
+
+def describe_offer(programme: Programme, offer: Offer) -> str:
+    """What a coupon is worth, for people: `5 %`, `10.00 USD`."""
+    if offer.percent_bp is not None:
+        return format_percent(offer.percent_bp)
+    return programme.format_money(offer.amount) if offer.amount is not None else offer.detail or offer.sku
 
 
 def _goes_on(error: Exception) -> bool:

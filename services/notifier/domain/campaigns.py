@@ -2,68 +2,17 @@
 
 from __future__ import annotations
 
-import enum
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from services.notifier.domain.codes import CouponCodes
+from services.notifier.domain.coupons import Coupon, MemberKey, RewardKey, change_trigger, digested
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.feeds import TierChange
 from services.notifier.domain.programmes import Programmes
-from services.programme.model import Campaign, Programme
-
-# The partition of a member, and its id.
-MemberKey = tuple[int, str]
-# partition, campaign, member, offset of the change: what a reward is given for, once.
-RewardKey = tuple[int, str, str, int]
-
-
-class CouponState(enum.StrEnum):
-    """Where a coupon is in its life."""
-
-    ISSUED = "issued"
-    EXPIRED = "expired"
-    VOID = "void"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coupon:
-    """A coupon as it was issued; exactly one of the two discounts is set.
-
-    `variant` is more than 0 where another coupon of the partition had the code that came first. The last two are set
-    where it was taken back: when, and by which change of tier.
-    """
-
-    partition: int
-    campaign_id: str
-    member_id: str
-    change_offset: int
-    code: str
-    variant: int
-    discount_bp: int | None
-    discount_minor_units: int | None
-    issued_time: datetime
-    valid_until_time: datetime
-    voided_time: datetime | None = None
-    voided_by: int | None = None
-
-    @property
-    def key(self) -> RewardKey:
-        """What it was given for."""
-        return self.partition, self.campaign_id, self.member_id, self.change_offset
-
-    @property
-    def member_key(self) -> MemberKey:
-        """To whom it was given."""
-        return self.partition, self.member_id
-
-    def state_at(self, business_now: datetime) -> CouponState:
-        """Its state at an instant: it is valid before its end, unless it was taken back."""
-        if self.voided_time is not None:
-            return CouponState.VOID
-        return CouponState.EXPIRED if business_now >= self.valid_until_time else CouponState.ISSUED
+from services.programme.campaigns import Campaign
+from services.programme.model import Programme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +20,8 @@ class Letter:
     """The message that carries a coupon: what its words need beside the coupon and the contact."""
 
     delivery_id: str
-    tier: str
-    previous_tier: str
-    # Minor units, or a count where the metric is no money.
-    balance: int
+    # `tier`, `previous_tier`, and `balance`: minor units, or a count where the metric is no money.
+    facts: Mapping[str, str | int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +70,7 @@ class Rewards:
 
     def _goes_with(self, change: TierChange, reward: Reward) -> bool:
         coupon = reward.coupon
-        if change.taken_back_to is None or coupon.change_offset >= change.offset:
+        if change.taken_back_to is None or not _came_before(coupon, change):
             return False
         return coupon.valid_until_time > change.changed_time and self._reached_by(reward, change) > change.taken_back_to
 
@@ -131,8 +78,8 @@ class Rewards:
         """The number, at a change, of the tier that brought a reward; as it was then where the programme has it no
         more."""
         tiers, campaign = self._programmes.at(reward.coupon.issued_time).tiers, self._campaign(reward.coupon)
-        named = (level for level in tiers.levels if level.name == reward.letter.tier and level.key in campaign.tiers)
-        level = next(named)
+        name = reward.letter.facts["tier"]
+        level = next(level for level in tiers.levels if level.name == name and level.key in campaign.tiers)
         return (self._programmes.at(change.changed_time).tiers.find_level(level.key) or level).number
 
     def varied(self, coupon: Coupon, variant: int) -> str:
@@ -142,7 +89,7 @@ class Rewards:
             partition=coupon.partition,
             campaign_id=coupon.campaign_id,
             member_id=coupon.member_id,
-            change_offset=coupon.change_offset,
+            trigger=coupon.trigger,
             variant=variant,
         )
 
@@ -151,37 +98,42 @@ class Rewards:
         return next(campaign for campaign in campaigns if campaign.id == coupon.campaign_id)
 
     def _reward(self, programme: Programme, campaign: Campaign, change: TierChange) -> Reward:
+        trigger, given = change_trigger(change.offset), campaign.coupon
         code = self._codes.make(
-            prefix=campaign.coupon.prefix,
+            prefix=given.prefix,
             partition=change.partition,
             campaign_id=campaign.id,
             member_id=change.member_id,
-            change_offset=change.offset,
+            trigger=trigger,
             variant=0,
         )
         coupon = Coupon(
             partition=change.partition,
             campaign_id=campaign.id,
             member_id=change.member_id,
-            change_offset=change.offset,
+            trigger=trigger,
             code=code,
             variant=0,
-            discount_bp=campaign.coupon.discount_bp,
-            discount_minor_units=campaign.coupon.discount_minor_units,
+            offer=given.offer,
+            terms=given.terms,
             issued_time=change.changed_time,
-            valid_until_time=campaign.coupon.valid.end(change.changed_time, programme.zone),
+            valid_until_time=given.valid.end(change.changed_time, programme.zone),
         )
         letter = Letter(
             delivery_id=self._delivery_id(coupon),
-            tier=change.to_tier,
-            previous_tier=change.from_tier,
-            balance=change.balance,
+            facts={"tier": change.to_tier, "previous_tier": change.from_tier, "balance": change.balance},
         )
         return Reward(coupon=coupon, letter=letter)
 
     def _delivery_id(self, coupon: Coupon) -> str:
         """32 hex digits: the partition, so that the id alone finds its row, and what tells nothing of the rest."""
-        return f"{coupon.partition:04x}{keyed_digest(self._delivery_key, 'delivery', *coupon.key)[:14].hex()}"
+        what = (coupon.partition, coupon.campaign_id, coupon.member_id, digested(coupon.trigger))
+        return f"{coupon.partition:04x}{keyed_digest(self._delivery_key, 'delivery', *what)[:14].hex()}"
+
+
+def _came_before(coupon: Coupon, change: TierChange) -> bool:
+    """Whether it was an earlier change of the partition that gave the coupon."""
+    return int(coupon.trigger.removeprefix("change:")) < change.offset
 
 
 def _reached(programme: Programme, tier_number: int) -> list[Campaign]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.notifier.domain.coupons import digested
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.errors import CouponUnknownError
 
@@ -33,11 +34,9 @@ class CouponCodes:
         self._partitions = partitions
         self._drawn = _SPACE // partitions
 
-    def make(
-        self, *, prefix: str, partition: int, campaign_id: str, member_id: str, change_offset: int, variant: int
-    ) -> str:
+    def make(self, *, prefix: str, partition: int, campaign_id: str, member_id: str, trigger: str, variant: int) -> str:
         """The code for a trigger. `variant` is 0, or counts on where another coupon of the partition has the code."""
-        digest = keyed_digest(self._key, "code", campaign_id, member_id, partition, change_offset, variant)
+        digest = keyed_digest(self._key, "code", campaign_id, member_id, partition, digested(trigger), variant)
         drawn = int.from_bytes(digest[:16]) % self._drawn
         number = drawn * self._partitions + (partition + self._mask(drawn)) % self._partitions
         payload = ""

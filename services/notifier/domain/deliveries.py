@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.notifier.domain.campaigns import Coupon, Letter
+from services.notifier.domain.campaigns import Letter
+from services.notifier.domain.coupons import Coupon
 
 FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(hours=1)

@@ -1,0 +1,72 @@
+"""Coupons: what they are good for, and where they are in their life."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.programme.rewards import Offer, Terms
+
+# The partition of a member, and its id.
+MemberKey = tuple[int, str]
+# partition, campaign, member, trigger: what a coupon is given for, once.
+RewardKey = tuple[int, str, str, str]
+
+
+class CouponState(enum.StrEnum):
+    """Where a coupon is in its life."""
+
+    ISSUED = "issued"
+    EXPIRED = "expired"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coupon:
+    """A coupon as it was issued.
+
+    `member_id` is empty where it is good for whoever holds it, `campaign_id` where no campaign gave it. `trigger` is
+    what it was given for: `change:17` is the 17th change of tier of its partition. `variant` is more than 0 where
+    another coupon of the partition had the code that came first. The last two are set where it was taken back: when,
+    and by which change of tier.
+    """
+
+    partition: int
+    campaign_id: str
+    member_id: str
+    trigger: str
+    code: str
+    variant: int
+    offer: Offer
+    terms: Terms = Terms()
+    issued_time: datetime
+    valid_until_time: datetime
+    voided_time: datetime | None = None
+    voided_by: int | None = None
+
+    @property
+    def key(self) -> RewardKey:
+        """What it was given for."""
+        return self.partition, self.campaign_id, self.member_id, self.trigger
+
+    @property
+    def member_key(self) -> MemberKey:
+        """To whom it was given."""
+        return self.partition, self.member_id
+
+    def state_at(self, business_now: datetime) -> CouponState:
+        """Its state at an instant: it is valid before its end, unless it was taken back."""
+        if self.voided_time is not None:
+            return CouponState.VOID
+        return CouponState.EXPIRED if business_now >= self.valid_until_time else CouponState.ISSUED
+
+
+def digested(trigger: str) -> str:
+    """What of a trigger goes into codes and ids: of a change of tier its number alone, as ever."""
+    return trigger.removeprefix("change:")
+
+
+def change_trigger(offset: int) -> str:
+    """The trigger that a change of tier is."""
+    return f"change:{offset}"

@@ -1,0 +1,40 @@
+"""What all methods share: the use cases, the audit log, times."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.notifier.service import UseCases
+from services.runtime.audit import AuditTrail
+from services.runtime.interceptors import DEFAULT_DEADLINE_SECONDS
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+# What is kept of a deadline for the answer to travel.
+_DEADLINE_MARGIN_SECONDS = 0.3
+
+
+class Methods:
+    """Methods of a service of the contract."""
+
+    def __init__(self, do: UseCases, *, audit: AuditTrail, currency: str) -> None:
+        self._do = do
+        self._audit = audit
+        self._currency = currency
+
+
+def seconds_to_wait(context: Context) -> float:
+    """How long a read may wait for what it asks for."""
+    remaining = context.time_remaining() or DEFAULT_DEADLINE_SECONDS
+    return max(0.0, remaining - _DEADLINE_MARGIN_SECONDS)
+
+
+def stamp(time: datetime) -> Timestamp:
+    """A time of the contract."""
+    written = Timestamp()
+    written.FromDatetime(time)
+    return written

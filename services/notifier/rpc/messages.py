@@ -1,0 +1,60 @@
+"""Messages to members: the contract's messages in and out."""
+
+from __future__ import annotations
+
+from loyalty.notifier.v1 import notifier_service_pb2
+
+from services.notifier.domain.deliveries import Delivery, DeliveryState
+from services.notifier.rpc.calls import Context, Methods, seconds_to_wait, stamp
+from services.runtime.causality import parse_token
+from services.runtime.identity import current_caller
+
+_LIST_DELIVERIES = "/loyalty.notifier.v1.NotifierService/ListDeliveries"
+
+_STATES = {
+    DeliveryState.QUEUED: notifier_service_pb2.DELIVERY_STATE_QUEUED,
+    DeliveryState.DELIVERED: notifier_service_pb2.DELIVERY_STATE_DELIVERED,
+    DeliveryState.NO_CONTACT: notifier_service_pb2.DELIVERY_STATE_NO_CONTACT,
+    DeliveryState.DEAD: notifier_service_pb2.DELIVERY_STATE_DEAD,
+}
+_WANTED_STATES = {number: state for state, number in _STATES.items()}
+
+
+class MessageMethods(Methods):
+    """What NotifierService does with messages."""
+
+    async def ListDeliveries(  # the contract's name
+        self, request: notifier_service_pb2.ListDeliveriesRequest, context: Context
+    ) -> notifier_service_pb2.ListDeliveriesResponse:
+        """Lists messages."""
+        page = await self._do.messages.list_deliveries(
+            member_id=request.member_id,
+            state=_WANTED_STATES.get(request.state),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            after=parse_token(request.causal_token),
+            wait_seconds=seconds_to_wait(context),
+        )
+        shown = {delivery.member_id for delivery in page.deliveries}
+        # A filter that finds nothing tells something of the member, too.
+        about = shown | {request.member_id} if request.member_id else shown
+        await self._audit.read(current_caller.get(), _LIST_DELIVERIES, about)
+        return notifier_service_pb2.ListDeliveriesResponse(
+            deliveries=[_delivery(delivery) for delivery in page.deliveries],
+            next_page_token=page.next_page_token,
+            total_size=page.total_size,
+        )
+
+
+def _delivery(delivery: Delivery) -> notifier_service_pb2.Delivery:
+    return notifier_service_pb2.Delivery(
+        delivery_id=delivery.delivery_id,
+        member_id=delivery.member_id,
+        campaign_id=delivery.campaign_id,
+        coupon_code=delivery.coupon_code,
+        state=_STATES[delivery.state],
+        attempts=delivery.attempts,
+        created_time=stamp(delivery.created_time),
+        delivered_time=stamp(delivery.delivered_time) if delivery.delivered_time else None,
+        last_error=delivery.last_error,
+    )

@@ -1,0 +1,101 @@
+"""What callers ask of messages."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from services.notifier.domain.contacts import partition_of
+from services.notifier.domain.deliveries import Delivery, DeliveryState
+from services.notifier.domain.digests import keyed_digest
+from services.notifier.errors import PageTokenError
+from services.notifier.progress import Progress
+from services.notifier.store import DeliveryFilter, Place, Store, Transaction
+from services.runtime.clock import microseconds, moment
+
+DEFAULT_PAGE: Final = 50
+
+# Before every message there is.
+_NEWEST = Place(created_time=datetime.max.replace(tzinfo=UTC), delivery_id="~")
+_TAG_BYTES = 6
+_PLACE_BYTES = 8 + 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPage:
+    """Messages, newest first; the token of the next page is empty on the last."""
+
+    deliveries: Sequence[Delivery]
+    next_page_token: str
+    total_size: int
+
+
+class MessageService:
+    """Lists messages. `page_key` binds page tokens to the installation."""
+
+    def __init__(self, *, store: Store, page_key: bytes, progress: Progress, partitions: int) -> None:
+        self._store = store
+        self._page_key = page_key
+        self._progress = progress
+        self._partitions = partitions
+
+    async def list_deliveries(
+        self,
+        *,
+        member_id: str,
+        state: DeliveryState | None,
+        page_size: int,
+        page_token: str,
+        after: Mapping[int, int],
+        wait_seconds: float,
+    ) -> DeliveryPage:
+        """A page of messages, newest first, once the entries up to `after` are handled.
+
+        An empty `member_id` and a state of None let all through; a `page_size` of 0 is 50. Raises PageTokenError,
+        CausalTokenAheadError, NotCaughtUpError.
+        """
+        size = page_size or DEFAULT_PAGE
+        place = self._read_place(page_token, member_id, state) if page_token else _NEWEST
+        await self._progress.reach(after, within_seconds=wait_seconds)
+        wanted = DeliveryFilter(
+            member_id=member_id or None,
+            partition=partition_of(member_id, self._partitions) if member_id else None,
+            state=state,
+        )
+
+        async def read(transaction: Transaction) -> tuple[Sequence[Delivery], int]:
+            return await transaction.list_deliveries(wanted, place, size + 1)
+
+        found, total = await self._store.read(read)
+        shown = found[:size]
+        token = ""
+        if len(found) > size:
+            last = Place(created_time=shown[-1].created_time, delivery_id=shown[-1].delivery_id)
+            token = self._place_token(last, member_id, state)
+        return DeliveryPage(deliveries=shown, next_page_token=token, total_size=total)
+
+    def _place_token(self, place: Place, member_id: str, state: DeliveryState | None) -> str:
+        content = microseconds(place.created_time).to_bytes(8, signed=True) + bytes.fromhex(place.delivery_id)
+        return base64.urlsafe_b64encode(content + self._place_tag(content, member_id, state)).decode()
+
+    def _read_place(self, token: str, member_id: str, state: DeliveryState | None) -> Place:
+        try:
+            raw = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            raise PageTokenError from None
+        content, tag = raw[:_PLACE_BYTES], raw[_PLACE_BYTES:]
+        if not hmac.compare_digest(tag, self._place_tag(content, member_id, state)):
+            raise PageTokenError
+        return Place(
+            created_time=moment(int.from_bytes(content[:8], signed=True)),
+            delivery_id=content[8:].hex(),
+        )
+
+    def _place_tag(self, content: bytes, member_id: str, state: DeliveryState | None) -> bytes:
+        """Binds a page token to this installation and to the filter of its list."""
+        return keyed_digest(self._page_key, "page", content, member_id, state or "")[:_TAG_BYTES]

@@ -1,0 +1,75 @@
+"""The notifier's tables. A use case opens one transaction; every statement of it is a method of `Transaction`, which
+joins the rooms beside this file: one for each noun.
+
+Locks: whoever moves a partition's cursor holds its row until the commit. SetContact shares that row, so that it is
+either before the coupons of a batch or after them; the worker locks it before it puts messages aside for want of a
+contact. Rows are otherwise locked one partition at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from services.notifier.store.contacts import ContactRequest, Contacts, SealedContact, WrappedKey
+from services.notifier.store.coupons import Coupons
+from services.notifier.store.installation import Installation, Installations
+from services.notifier.store.members import Members
+from services.notifier.store.messages import DeliveryFilter, Messages, Place
+from services.notifier.store.table import QUERIES
+from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, transact, transact_over
+
+__all__ = [
+    "QUERIES",
+    "ContactRequest",
+    "DeliveryFilter",
+    "Installation",
+    "Place",
+    "SealedContact",
+    "Store",
+    "Transaction",
+    "WrappedKey",
+]
+
+T = TypeVar("T")
+
+
+class Store:
+    """The pool, and transactions over it."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[Connection]:
+        """A connection for one transaction after the other."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            yield connection
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]], over: Connection | None = None) -> T:
+        """Runs `work` in one transaction; deadlocks try the whole again. `over`: the connection of `writing`."""
+
+        async def run(connection: Connection) -> T:
+            return await work(Transaction(connection))
+
+        return await (transact(self._pool, run) if over is None else transact_over(over, run))
+
+    async def read(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Runs `work`, whose statements only read and stand each for itself: no transaction is opened."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            return await work(Transaction(connection))
+
+    async def snapshot(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Runs `work`, which only reads, over one unchanging state of all tables."""
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            return await work(Transaction(connection))
+
+
+class Transaction(Installations, Members, Coupons, Messages, Contacts):
+    """One transaction."""
