@@ -21,7 +21,7 @@ RUN groupadd --gid 10001 loyalty \
     && useradd --uid 10001 --gid 10001 --home-dir /opt/loyalty --no-create-home --shell /usr/sbin/nologin loyalty \
     && for part in keys ledger tiers notifier gateway owner postgres caller; do \
         install --directory --owner loyalty --group loyalty --mode 0700 "/made/$part"; done \
-    && install --directory --owner loyalty --group loyalty --mode 0700 /data
+    && install --directory --owner loyalty --group loyalty --mode 0700 /data /erasures
 WORKDIR /opt/loyalty
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/loyalty:/opt/loyalty/gen \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import os
@@ -142,6 +143,13 @@ def token_file(folder: Path) -> Path:
     return path
 
 
+def identifier_key(folder: Path) -> Path:
+    """The file of a ledger's key for identifiers; the same key in every folder."""
+    path = folder / "identifier-key"
+    path.write_text(base64.b64encode(bytes(range(32))).decode())
+    return path
+
+
 @contextlib.asynccontextmanager
 async def serving(service: Service, listen: str) -> AsyncIterator[Any]:
     """The service over real gRPC, and a channel to it as the principal `test`."""
@@ -177,6 +185,7 @@ async def start_ledger(database: Database, folder: Path, token_file: Path) -> As
                 database_url=database_url or database.dsn("loyalty_ledger"),
                 programme=programme,
                 token_file=token_file,
+                identifier_key_file=identifier_key(folder),
                 clock=clock,
                 partitions=partitions,
                 lanes=lanes,

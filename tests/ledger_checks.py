@@ -18,6 +18,7 @@ async def checked(database_url: str, programme: Path) -> CheckReport:
             database_url=database_url,
             programme=programme,
             token_file=programme.parent / "token",
+            identifier_key_file=programme.parent / "identifier-key",
             clock=ClockMode.SIMULATED,
         )
     )

@@ -181,13 +181,24 @@ class Given:
 
 
 @dataclass
+class Payment:
+    """What points paid, or of what they paid something: points, and the cents that they stand for."""
+
+    redemption: str = ""
+    points: int = 0
+    cents: int = 0
+
+
+@dataclass
 class Bought:
     """A purchase with what came back of it, or, with amount 0, what waits for it."""
 
     occurred: datetime | None = None
     currency: str = ""
     amount: int = 0
-    goods: int = 0
+    goods: int = 0  # without what points paid of them
+    paid: Payment = field(default_factory=Payment)
+    paid_back: Payment = field(default_factory=Payment)
     lines: tuple[commands.Line, ...] = ()
     store: str = ""
     given: list[Given] = field(default_factory=list)
@@ -206,6 +217,10 @@ class Spent:
     parts: Parts
     debt: int
     back: int = 0
+    paid: int = 0  # for purchases that have not come back
+
+    def unused(self) -> int:
+        return sum(points for _, points in self.parts) + self.debt - self.back - self.paid
 
 
 class Refused(Exception):
@@ -422,6 +437,9 @@ class Model:
             raise Rejected
         if command.lines and sum(line.amount for line in command.lines) != command.amount:
             raise Rejected
+        paid = getattr(command, "points_payment", None)
+        if paid and paid.amount > goods_of(command.amount, command.lines):
+            raise Rejected
 
     def check_fee(self, command: commands.RecordMembershipFee, occurred: datetime) -> None:
         if command.amount <= 0 or not self.worth(command.currency, occurred):
@@ -438,12 +456,17 @@ class Model:
         if bought.amount:
             raise Refused("PURCHASE_EXISTS")
         self.here(occurred)
+        if command.points_payment:
+            spent = self.redemptions.get(command.points_payment.redemption_id)
+            if spent is None:
+                raise Refused("REDEMPTION_UNKNOWN")
+            if command.points_payment.points > spent.unused():
+                raise Refused("PAYMENT_EXCEEDS_REDEMPTION")
+            spent.paid += command.points_payment.points
+            bought.paid = Payment(*command.points_payment)
         bought.occurred, bought.amount, bought.lines = occurred, command.amount, command.lines
         bought.store, bought.currency = command.store_id, command.currency
-        kinds = commands.LineKind
-        bought.goods = (
-            sum(line.amount for line in command.lines if line.kind is kinds.GOODS) if command.lines else command.amount
-        )
+        bought.goods = goods_of(command.amount, command.lines) - bought.paid.cents
         bought.given = self.earned(bought, occurred)
         points = sum(given.points for given in bought.given)
         active = self.rules.local(occurred) + self.rules.pending * DAY
@@ -462,7 +485,7 @@ class Model:
         self.activity = max(self.activity, occurred)
         for waiting in bought.waiting:
             try:
-                self.bring_back(bought, waiting)
+                self.bring_back(bought, waiting, instant)
             except Refused:
                 continue
         bought.waiting = []
@@ -503,6 +526,8 @@ class Model:
             )
             if lines:
                 some = sum(bought.lines[number - 1].amount for number in lines)
+                if counts == "goods":
+                    some -= sum(shared(bought.paid.cents, bought.lines)[number - 1] for number in lines)
                 given.append(Given(int(nearest(some * worth) * extra), FOR_EVER, lines, some, extra, worth))
         return given
 
@@ -522,10 +547,10 @@ class Model:
         if not bought.amount:
             bought.waiting.append(command)
             return "RETURN_WAITING"
-        self.bring_back(bought, command)
+        self.bring_back(bought, command, instant)
         return "RETURN_RECORDED"
 
-    def bring_back(self, bought: Bought, command: commands.RecordReturn) -> None:
+    def bring_back(self, bought: Bought, command: commands.RecordReturn, instant: datetime) -> None:
         if bought.voided:
             raise Refused("PURCHASE_VOIDED")
         if command.amount and command.currency != bought.currency:
@@ -535,8 +560,12 @@ class Model:
             goods = sum(line.amount for line in command.lines if line.kind is commands.LineKind.GOODS)
         pieces, money = dict(bought.pieces), dict(bought.money)
         by_line: dict[int, int] = {}
+        by_line_paid: dict[int, int] = {}
+        of_lines = None
         if command.returned_lines:
             goods = 0
+            of_lines = Payment()
+            cents, points = shared(bought.paid.cents, bought.lines), shared(bought.paid.points, bought.lines)
             for number, quantity, wanted in command.returned_lines:
                 if number > len(bought.lines):
                     raise Refused("LINE_UNKNOWN")
@@ -545,26 +574,69 @@ class Model:
                 if quantity:
                     pieces[number] = pieces.get(number, 0) + quantity
                     part = max(line.amount * pieces[number] // line.quantity - money.get(number, 0), 0)
-                money[number] = money.get(number, 0) + part
+                had = money.get(number, 0)
+                money[number] = had + part
                 if pieces.get(number, 0) > line.quantity or money[number] > line.amount:
                     raise Refused("LINE_RETURN_EXCEEDS_PURCHASE")
                 by_line[number] = by_line.get(number, 0) + part
                 goods += part if line.kind is commands.LineKind.GOODS else 0
+                if part:
+                    whole = line.amount
+                    paid = cents[number - 1] * (had + part) // whole - cents[number - 1] * had // whole
+                    by_line_paid[number] = by_line_paid.get(number, 0) + paid
+                    of_lines.cents += paid
+                    of_lines.points += points[number - 1] * (had + part) // whole - points[number - 1] * had // whole
             if amount and amount != sum(by_line.values()):
                 raise Refused("RETURNED_LINES_DIFFER")
             amount = sum(by_line.values())
         returned = bought.returned + amount
         if returned > bought.amount:
             raise Refused("RETURN_EXCEEDS_PURCHASE")
-        goods_back = bought.goods * returned // bought.amount if goods is None else bought.returned_goods + goods
-        if returned == bought.amount:
-            goods_back = bought.goods
-        goods_back = max(min(goods_back, bought.goods), bought.returned_goods)
-        self.take_back(bought, returned, goods_back, by_line)
+        # Goods at their full value: as many as can be, and must be for the rest to be no more than what is left.
+        all_goods, had_goods = bought.goods + bought.paid.cents, bought.returned_goods + bought.paid_back.cents
+        back = all_goods * returned // bought.amount if goods is None else had_goods + goods
+        least = max(had_goods, all_goods - (bought.amount - returned))
+        back = clamped(back, least, min(all_goods, had_goods + amount))
+        if bought.given and bought.given[0].counts == "goods":
+            by_line = {number: part - by_line_paid.get(number, 0) for number, part in by_line.items()}
+        self.take_back(bought, returned, back, by_line, self.paid_of(bought, back, of_lines), instant)
         bought.pieces, bought.money = pieces, money
 
-    def take_back(self, bought: Bought, returned: int, goods_back: int, by_line: dict[int, int]) -> None:
-        """Takes what the purchase gave for what came back, all returns together, less what they took before."""
+    def paid_of(self, bought: Bought, goods: int, of_lines: Payment | None) -> Payment:
+        """What has come back, with so many goods in all, of what points paid."""
+        paid, had, all_goods = bought.paid, bought.paid_back, bought.goods + bought.paid.cents
+        if not paid.points:
+            return had
+        left = all_goods - goods
+        if not left:
+            return paid
+        if of_lines is None:
+            points, cents = paid.points * goods // all_goods, paid.cents * goods // all_goods
+        else:
+            points, cents = had.points + of_lines.points, had.cents + of_lines.cents
+        return Payment(
+            paid.redemption,
+            clamped(points, had.points, paid.points),
+            clamped(cents, max(had.cents, paid.cents - left), min(paid.cents, goods - bought.returned_goods)),
+        )
+
+    def take_back(
+        self,
+        bought: Bought,
+        returned: int,
+        goods: int,
+        by_line: dict[int, int],
+        paid_back: Payment,
+        instant: datetime,
+    ) -> None:
+        """Gives back what paid for what came back, and takes what the purchase gave for it: all returns together, less
+        what those before did."""
+        goods_back = goods - paid_back.cents
+        before = (dict(self.lots), dict(self.gone), self.debt, self.redeemed, self.expired)
+        spent, points_given = self.redemptions.get(bought.paid.redemption), paid_back.points - bought.paid_back.points
+        if spent and points_given:
+            self.give_back(spent, points_given, instant)
+            self.pass_time(instant)
         takes: list[tuple[Given, int, int]] = []
         for given in bought.given:
             back = given.back
@@ -606,6 +678,9 @@ class Model:
             missing += points - part
         missing -= sum(part for _, part in self.draw(lots, missing))
         if missing and self.rules.shortfall == "refuse":
+            self.lots, self.gone, self.debt, self.redeemed, self.expired = before
+            if spent and points_given:
+                spent.back -= points_given
             raise Refused("POINTS_SPENT")
         wanted = sum(points for _, _, points in takes)
         if self.rules.shortfall == "debt":
@@ -618,7 +693,9 @@ class Model:
         for given, back, points in takes:
             given.back = back
             given.taken += points
-        bought.returned, bought.returned_goods = returned, goods_back
+        bought.returned, bought.returned_goods, bought.paid_back = returned, goods_back, paid_back
+        if spent:
+            spent.paid -= points_given
 
     def VoidPurchase(self, command: commands.VoidPurchase, occurred: datetime, instant: datetime) -> str:
         bought = self.purchases.get(command.purchase_id)
@@ -635,7 +712,7 @@ class Model:
             raise Refused("VOID_TOO_LATE")
         if instant - occurred > timedelta(days=1):
             raise Refused("VOID_TOO_LATE")
-        self.take_back(bought, bought.amount, bought.goods, {})
+        self.take_back(bought, bought.amount, bought.goods + bought.paid.cents, {}, bought.paid, instant)
         bought.voided = True
         return "PURCHASE_VOIDED"
 
@@ -729,17 +806,22 @@ class Model:
         spent = self.redemptions.get(command.redemption_id)
         if spent is None:
             raise Refused("REDEMPTION_UNKNOWN")
+        points = command.points or spent.unused()
+        if points > spent.unused() + spent.paid or not points + spent.paid:
+            raise Refused("REVERSAL_EXCEEDS_REDEMPTION")
+        if not points or points > spent.unused():
+            raise Refused("REDEMPTION_PAID_PURCHASE")
+        self.give_back(spent, points, instant)
+        return "REDEMPTION_REVERSED"
+
+    def give_back(self, spent: Spent, points: int, instant: datetime) -> None:
         units = [key for key, points in spent.parts for _ in range(points)]
         units += [self.fresh(self.rules.local(instant))] * spent.debt
-        points = command.points or len(units) - spent.back
-        if not points or points > len(units) - spent.back:
-            raise Refused("REVERSAL_EXCEEDS_REDEMPTION")
         # Point by point, backwards.
         back = units[::-1][spent.back : spent.back + points]
         self.make_available([(key, 1) for key in back])
         spent.back += points
         self.redeemed -= points
-        return "REDEMPTION_REVERSED"
 
     def HoldPoints(self, command: commands.HoldPoints, occurred: datetime, instant: datetime) -> str:
         self.here(instant)
@@ -786,6 +868,27 @@ class Model:
             raise Refused("EARNING_CLASS_UNKNOWN")
         self.classes.append((command.sequence, command.earning_class, command.effective_time))
         return "EARNING_CLASS_SET"
+
+
+def goods_of(amount: int, lines: tuple[commands.Line, ...]) -> int:
+    """The goods of a receipt; without lines all of it."""
+    return sum(line.amount for line in lines if line.kind is commands.LineKind.GOODS) if lines else amount
+
+
+def shared(number: int, lines: tuple[commands.Line, ...]) -> list[int]:
+    """A number over the goods of a receipt, one by one to the line that is furthest behind what it should have."""
+    whole = goods_of(0, lines)
+    goods = [line.amount if line.kind is commands.LineKind.GOODS else 0 for line in lines]
+    due = [Fraction(number * amount, whole or 1) for amount in goods]
+    shares = [int(part) for part in due]
+    while whole and sum(shares) < number:
+        shares[max(range(len(lines)), key=lambda place: (due[place] - shares[place], -place))] += 1
+    return shares
+
+
+def clamped(number: int, least: int, most: int) -> int:
+    """The number, or the nearest that is neither less nor more."""
+    return min(max(number, least), most)
 
 
 def nearest(cents: Fraction) -> int:

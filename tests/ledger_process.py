@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.runtime.clock import ClockMode
-from tests.conftest import ROOT
+from tests.conftest import ROOT, identifier_key
 
 
 class Nursery:
@@ -83,6 +83,7 @@ class LedgerProcess:
                 "LOYALTY_DATABASE_URL": self.database_url,
                 "LOYALTY_PROGRAMME": str(self.programme),
                 "LOYALTY_TOKEN_FILE": str(self.token_file),
+                "LOYALTY_IDENTIFIER_KEY_FILE": str(identifier_key(self.folder)),
                 "LOYALTY_CLOCK": self.clock.value,
             },
             self.folder / f"{self.name}.log",

@@ -11,8 +11,8 @@ from services.ledger.domain import commands
 from services.ledger.domain.catching_up import catch_up
 from services.ledger.domain.commands import Line, LineKind
 from services.ledger.domain.decide import Now, decide
-from services.ledger.domain.events import EntryKind, Event, LineReturn
-from services.ledger.domain.state import Known, Member, Purchase, Redemption
+from services.ledger.domain.events import EntryKind, Event, LineReturn, PointsPayment
+from services.ledger.domain.state import Known, Member, Purchase, Redemption, redemption_of
 from services.ledger.domain.views import AsOf
 from services.programme import SINCE_EVER, Programme, Version, Versions, parse
 
@@ -22,7 +22,7 @@ programme: corner-shop
 currency: EUR
 time_zone: {zone}
 earning:
-  base: goods_paid
+  base: {base}
   points: 1
   per: "1.00"
 {earning}
@@ -38,10 +38,10 @@ tiers:
 """
 
 
-def programme(more: str = "", *, earning: str = "", zone: str = "Europe/Warsaw") -> Programme:
+def programme(more: str = "", *, earning: str = "", zone: str = "Europe/Warsaw", base: str = "goods_paid") -> Programme:
     """One point for a euro of goods, and what is added: lines of the file, or of its `earning`."""
     indented = "\n".join(f"  {line}" for line in earning.strip().splitlines())
-    return parse(_FILE.format(zone=zone, earning=indented, more=more), "corner-shop.yaml")
+    return parse(_FILE.format(zone=zone, base=base, earning=indented, more=more), "corner-shop.yaml")
 
 
 def local(*numbers: int, zone: ZoneInfo = WARSAW) -> datetime:
@@ -55,6 +55,10 @@ def goods(amount: int, department: str = "", quantity: int = 1) -> Line:
 
 def shipping(amount: int) -> Line:
     return Line("sku", "", "", "", 1, amount, LineKind.SHIPPING)
+
+
+def gift_card(amount: int) -> Line:
+    return Line("sku", "", "", "", 1, amount, LineKind.GIFT_CARD)
 
 
 class Shop:
@@ -95,6 +99,9 @@ class Shop:
     def purchase_of(self, purchase_id: str) -> Purchase:
         return self._purchases[purchase_id]
 
+    def redemption(self, redemption_id: str) -> Redemption:
+        return self._redemptions[redemption_id]
+
     def forget(self, purchase_id: str) -> None:
         """Erases the detail of a purchase."""
         self._details[purchase_id] = None
@@ -109,22 +116,25 @@ class Shop:
             request=b"",
             **{"principal": "till", "on_behalf_of": "", **fields},
         )
-        about = fields.get("purchase_id", ""), fields.get("redemption_id", "")
+        about = fields.get("purchase_id", "")
+        purchase, payment = self._purchases.get(about), fields.get("points_payment")
+        payment = payment or (purchase and purchase.points_payment)
         known = self.known._replace(
-            purchase=self._purchases.get(about[0]),
-            redemption=self._redemptions.get(about[1]),
-            bought=self._details.get(about[0]),
+            purchase=purchase,
+            redemption=self._redemptions.get(payment.redemption_id if payment else fields.get("redemption_id", "")),
+            bought=self._details.get(about),
         )
         decision = decide(self.versions, Now(time=self.now), known, command)
         self.known = decision.known
         if decision.known.purchase is not None:
-            self._purchases[about[0]] = decision.known.purchase
-        if decision.known.redemption is not None:
-            self._redemptions[about[1] or request_id] = decision.known.redemption
+            self._purchases[about] = decision.known.purchase
+        for event in decision.events:
+            if (name := redemption_of(event)) and decision.known.redemption is not None:
+                self._redemptions[name] = decision.known.redemption
         self.events += decision.events
-        event = next(event for event in decision.events if event.request_id == request_id)
+        event = next(event for event in reversed(decision.events) if event.request_id == request_id)
         if event.kind is EntryKind.PURCHASE_RECORDED:
-            self._details[about[0]] = event.detail or {}
+            self._details[about] = event.detail or {}
         return event
 
     def buy(
@@ -136,13 +146,16 @@ class Shop:
         store_id: str = "",
         exchange_id: str = "",
         currency: str = "EUR",
+        paid: tuple[Event, int, int] | None = None,
     ) -> Event:
+        """A purchase; `paid`: the redemption, points and cents of what points paid."""
         return self.do(
             commands.RecordPurchase,
             at=at,
             purchase_id=purchase_id,
             **_movement(amount, lines, store_id, currency),
             exchange_id=exchange_id,
+            points_payment=PointsPayment(paid[0].request_id, *paid[1:]) if paid else None,
         )
 
     def bring_back(
@@ -171,6 +184,9 @@ class Shop:
 
     def rejoin(self, *, at: datetime | None = None) -> Event:
         return self.do(commands.RejoinMember, at=at, channel="web")
+
+    def erase(self) -> Event:
+        return self.do(commands.EraseMember, reason="asked")
 
     def act(self, activity: str, *, at: datetime | None = None) -> Event:
         return self.do(commands.RecordActivity, at=at, activity=activity, reference="review 1", channel="app")

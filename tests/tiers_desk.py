@@ -78,7 +78,13 @@ class Till:
         return await self.stub.RecordPurchase(request, timeout=SECONDS)
 
     async def give_back(
-        self, member_id: str, minor_units: int, time: datetime, purchase_id: str = "", currency: str = "PLN"
+        self,
+        member_id: str,
+        minor_units: int,
+        time: datetime,
+        purchase_id: str = "",
+        currency: str = "PLN",
+        exchange_id: str = "",
     ) -> str:
         request = ledger_pb.RecordReturnRequest(
             request_id=self._next(),
@@ -86,6 +92,7 @@ class Till:
             purchase_id=purchase_id,
             occurred_time=stamp(time),
             amount=Money(currency_code=currency, minor_units=minor_units),
+            exchange_id=exchange_id,
         )
         return (await self.stub.RecordReturn(request, timeout=SECONDS)).causal_token
 
@@ -294,11 +301,15 @@ async def execute(database: Database, role: str, *statements: str) -> None:
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
+    return error.code(), info_of(error).reason
+
+
+def info_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     metadata = dict(error.trailing_metadata())
     info = error_details_pb2.ErrorInfo()
     for detail in status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details:
         detail.Unpack(info)
-    return error.code(), info.reason
+    return info
 
 
 OpenShop = Callable[..., Awaitable[tuple[Till, Desk]]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.programme import (
     AppliesTo,
@@ -25,6 +25,7 @@ from services.programme import (
 from services.tiers.domain.facts import Fact, FactKind, Scope
 
 TAKING_BACK = (FactKind.RETURN, FactKind.VOID)
+SIDES = (FactKind.PURCHASE, FactKind.RETURN)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ class Member:
         self.cycle: Cycle | None = None
         self.period: Period | None = None
         self.override: Fact | None = None
+        # Sides of exchanges that wait for the other, and when what has waited began to count.
+        self.waiting: list[Fact] = []
+        self.began: dict[int, datetime] = {}
         self.tier, self.since = 1, self.joined
         self.now = self.joined
         self.market: Market = versions.at(self.now).market(self.joining.name)
@@ -124,7 +128,7 @@ class Member:
             found.add(self.cycle.end)
         if self.period is not None:
             found.add(self.period.end)
-        return found
+        return found | {patience(fact) for fact in self.waiting}
 
     def time_comes(self) -> None:
         """An instant begins: what counts changes by time alone, all of it at once."""
@@ -133,7 +137,7 @@ class Member:
             self.go_by(market)
         if self.override is not None and self.override.until_time == self.now:
             self.override = None
-        self.rise_and_fall()
+        self.count([fact for fact in self.waiting if patience(fact) <= self.now])
         if self.cycle is not None and self.cycle.end <= self.now:
             self.end_cycle(self.cycle)
         if self.period is not None and self.period.end <= self.now and not self.period.suspended:
@@ -163,8 +167,12 @@ class Member:
             self.begin_period()
 
     def happens(self, fact: Fact) -> None:
-        """Something happens to the member."""
-        self.happened.append(fact)
+        """Something happens to the member; of an exchange both sides at once (§12.4)."""
+        others = [other for other in self.waiting if self.belong_together(other, fact)]
+        in_money = self.policy.metric in (Metric.NET_SPEND, Metric.QUALIFYING_POINTS)
+        if fact.exchange_id and fact.kind in SIDES and in_money and not others:
+            self.waiting.append(fact)
+            return
         if fact.kind is FactKind.OVERRIDE_SET and (fact.until_time is None or fact.until_time > self.now):
             self.override = fact
         if fact.kind is FactKind.OVERRIDE_CLEARED:
@@ -172,15 +180,34 @@ class Member:
         if fact.kind is FactKind.REJOINED and self.policy.rejoining is Rejoining.LATEST:
             self.level = self.matured_level = 1
             self.cycle = None
+            self.waiting = []
         if fact.kind is FactKind.REJOINED:
+            self.happened.append(fact)
             self.begin_period()
-        before = self.level
-        self.rise_and_fall()
-        if self.cycle is not None and self.level == before:
-            self.move_in_cycle(self.cycle, fact)
+            self.rise_and_fall()
+        else:
+            self.count([*others, fact])
         if self.period is not None and self.period.suspended and self.is_renewed(self.period):
             self.begin_period()
         self.look()
+
+    def belong_together(self, waiting: Fact, fact: Fact) -> bool:
+        """Whether these are the two sides of an exchange, or one takes back the purchase that the other is."""
+        both = {waiting.kind, fact.kind} == set(SIDES) and waiting.exchange_id == fact.exchange_id
+        undone = waiting.kind is FactKind.PURCHASE and fact.kind in TAKING_BACK and fact.purchase_id != ""
+        return both or (undone and waiting.purchase_id == fact.purchase_id)
+
+    def count(self, facts: list[Fact]) -> None:
+        """Things count from now on, all of them at once."""
+        for fact in facts:
+            if fact in self.waiting:
+                self.waiting.remove(fact)
+                self.began[fact.ledger_offset] = self.now
+        self.happened += facts
+        before = self.level
+        self.rise_and_fall()
+        if self.cycle is not None and self.level == before:
+            self.move_in_cycle(self.cycle, facts)
 
     def look(self) -> None:
         if self.shown() != self.tier:
@@ -235,7 +262,7 @@ class Member:
         total = 0
         for fact in facts:
             amount, ends = self.amount(fact), self.end(self.market, fact)
-            if not self.is_member_time(fact) or ends <= fact.occurred_time:
+            if not self.is_member_time(fact) or ends <= self.began.get(fact.ledger_offset, fact.occurred_time):
                 continue
             if at is not None and ends <= at:
                 continue
@@ -296,10 +323,10 @@ class Member:
             level = max(level, highest(self.policy, None, keeps=True, most=self.level - 1))
         self.hold(level)
 
-    def move_in_cycle(self, cycle: Cycle, fact: Fact) -> None:
+    def move_in_cycle(self, cycle: Cycle, facts: list[Fact]) -> None:
         retention = self.policy.retention
         assert retention is not None
-        adds = self.sum_of([fact], None)
+        adds = self.sum_of(facts, None)
         if adds and cycle.grace and self.earned_again(cycle) == self.level:
             self.hold(self.level)
         elif adds < 0 and retention.on_return is OnReturn.TAKE_BACK and cycle.from_level < self.level:
@@ -379,6 +406,11 @@ class Member:
             held_until=self.cycle.end if self.cycle is not None and self.shown() == self.level else None,
             valid_until=self.period.end if self.period is not None else None,
         )
+
+
+def patience(fact: Fact) -> datetime:
+    """Until when a side of an exchange waits: an hour, from when it happened or was heard of."""
+    return max(fact.occurred_time, fact.recorded_time) + timedelta(hours=1)
 
 
 def holds_back(policy: TierPolicy, what: AppliesTo) -> bool:

@@ -1,8 +1,9 @@
 """`loyalty secrets`: the secrets of an installation whose parts run apart, made in one folder, handed out by parts.
 
-DIR/keys/       what nobody but this command reads: the authority's key, keys that sign tokens, passwords, master key
+DIR/keys/       what nobody but this command reads: the authority's key, keys that sign tokens, passwords, master key,
+                the key of identifiers
 DIR/ledger/, tiers/, notifier/   certificate.pem, key.pem, authority.pem, token-keys.json, revoked-tokens, pgpass;
-                the notifier's master-key, too
+                the notifier's master-key and the ledger's identifier-key, too
 DIR/gateway/    certificate.pem, key.pem, authority.pem, token-keys.json, token-filter.json
 DIR/owner/      pgpass of the role that migrates
 DIR/postgres/   a file with a password for each role
@@ -20,7 +21,7 @@ from typing import Final
 
 from services.cli.certificates import LocalAuthority
 from services.cli.errors import CommandError
-from services.cli.installation import new_master_key
+from services.cli.installation import new_key
 from services.cli.postgres import DATABASE, OWNER, ROLES, SUPERUSER, make_private, write_changed_secret, write_secret
 from services.cli.token_keys import TokenKeys
 
@@ -59,7 +60,8 @@ class Handout:
             self.token_keys.ready()
             for role in (SUPERUSER, *ROLES):
                 self._make(f"database-{role}", secrets.token_hex(_PASSWORD_BYTES))
-            self._make("master-key", new_master_key())
+            self._make("master-key", new_key())
+            self._make("identifier-key", new_key())
             self.hand_out()
         except OSError as error:
             raise CommandError(f"{error.filename or self._folder} cannot be written: {error.strerror}") from None
@@ -81,6 +83,7 @@ class Handout:
             self._give(name, "revoked-tokens", _read(self.token_keys.revoked_file))
             self._give(name, "pgpass", self._pgpass(f"loyalty_{name}"))
         self._give("notifier", "master-key", _read(self._keys / "master-key"))
+        self._give("ledger", "identifier-key", _read(self._keys / "identifier-key"))
         self._give("owner", "pgpass", self._pgpass(OWNER))
         for role in (SUPERUSER, *ROLES):
             self._give("postgres", role, self._password(role))

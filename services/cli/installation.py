@@ -2,7 +2,7 @@
 
 DIR/installation.json   what it is, written last: a folder without it is none yet
 DIR/programme.yaml      the programme it was made with, a copy; the ledger has those that followed
-DIR/secrets/            0700: keys and revocations of tokens, certificates, the master key
+DIR/secrets/            0700: keys and revocations of tokens, certificates, the master key, the key of identifiers
 DIR/postgres/           the database cluster
 DIR/mailbox/            a Maildir of what was sent
 DIR/imports/            what is noted of imports, made by the first
@@ -96,6 +96,16 @@ class Installation:
         return self.secrets / "master-key"
 
     @property
+    def erasures_file(self) -> Path:
+        """Who was erased: beside the database, so that a restored one learns of it."""
+        return self.directory / "erasures.jsonl"
+
+    @property
+    def identifier_key_file(self) -> Path:
+        """The file with the key that cards and phone numbers are kept by: 32 bytes in base64, for ever the same."""
+        return self.secrets / "identifier-key"
+
+    @property
     def log(self) -> Path:
         """The folder of the logs."""
         return self.directory / "log"
@@ -124,6 +134,8 @@ class Installation:
         """Makes what is missing of keys and certificates, and renews what ends soon."""
         self.authority.ready()
         self.token_keys.ready()
+        if not self.identifier_key_file.exists():
+            write_secret(self.identifier_key_file, new_key())
 
     def hand_out(self) -> None:
         """Does nothing: the parts of a local stack read the folder of the secrets itself."""
@@ -149,8 +161,8 @@ class Connection:
         return f"Bearer {issued.token}"
 
 
-def new_master_key() -> str:
-    """A master key as its file holds it: 32 random bytes in base64."""
+def new_key() -> str:
+    """A key as its file holds it: 32 random bytes in base64."""
     return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
@@ -438,7 +450,7 @@ def _create(directory: Path, source: Path, version: str, clock: ClockMode) -> In
     for folder in (made.secrets, made.log, made.run, made.mailbox):
         folder.mkdir(mode=0o700, exist_ok=True)
     if not made.master_key_file.exists():
-        write_secret(made.master_key_file, new_master_key())
+        write_secret(made.master_key_file, new_key())
     made.ready()
     partial = directory / "programme.yaml.partial"
     partial.write_bytes(source.read_bytes())

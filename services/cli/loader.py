@@ -37,11 +37,12 @@ from services.cli.display import time_text
 from services.cli.errors import CommandError
 from services.cli.history import Format, Units, end_of_day
 from services.cli.installation import Installation, held, write_json
-from services.cli.remote import PASSING_NUMBERS, Patience, Services, call, reason_of, together
+from services.cli.remote import PASSING_NUMBERS, Patience, Services, call, together
 from services.cli.staging import Joining, Movement, Slice, Staging, Tally
 from services.programme import Programme
 from services.runtime.causality import format_token, merge, parse_token
 from services.runtime.clock import microseconds, moment
+from services.runtime.status import reason_of
 
 # What the ledger takes in one BatchRecord.
 MAX_WRITES: Final = 1000

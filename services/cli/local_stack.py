@@ -101,6 +101,7 @@ class LocalStack:
                 return common | {
                     "LOYALTY_CLOCK": self.installation.clock.value,
                     "LOYALTY_PARTITIONS": str(self.installation.partitions),
+                    "LOYALTY_IDENTIFIER_KEY_FILE": str(self.installation.identifier_key_file),
                 }
             case "tiers":
                 return common | ledger
@@ -114,6 +115,7 @@ class LocalStack:
                         "LOYALTY_SMTP_PORT": str(self.smtp_port),
                         "LOYALTY_MAIL_FROM": MAIL_FROM,
                         "LOYALTY_MASTER_KEY_FILE": str(self.installation.master_key_file),
+                        "LOYALTY_ERASURES_FILE": str(self.installation.erasures_file),
                     }
                 )
         raise ValueError(f"there is no service {service}")

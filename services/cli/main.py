@@ -8,7 +8,7 @@ import sys
 import structlog
 import typer
 
-from services.cli import commands, master_keys, programmes, stack, tokens
+from services.cli import commands, coupons, master_keys, programmes, stack, tokens
 from services.cli.errors import CommandError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ tokens.register(app)
 master_keys.register(app)
 commands.register(app)
 programmes.register(app)
+coupons.register(app)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from services.cli.errors import CommandError
-from services.cli.installation import DEFAULT_DIRECTORY, Installation, find, new_master_key, running
+from services.cli.installation import DEFAULT_DIRECTORY, Installation, find, new_key, running
 
 # What was being written when the new key came is under it by then; see the notifier's rotation.
 SETTLED_SECONDS: Final = 60.0
@@ -49,7 +49,7 @@ def add(installation: Installation) -> None:
     """Puts a new key before those that are there."""
     from services.cli.postgres import write_secret
 
-    write_secret(installation.master_key_file, "\n".join([new_master_key(), *_lines(installation)]))
+    write_secret(installation.master_key_file, "\n".join([new_key(), *_lines(installation)]))
 
 
 def _drop_old(installation: Installation) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from loyalty.notifier.v1 import notifier_service_pb2_grpc
 from loyalty.tiers.v1 import tier_service_pb2_grpc
@@ -20,6 +19,7 @@ from services.cli.errors import CommandError
 from services.cli.installation import TOKEN_TTL, Connection
 from services.runtime.channels import closing_told, open_secure_channel
 from services.runtime.files import Stamp, stamp
+from services.runtime.status import refusal_of
 from services.runtime.tls import Certificates
 
 T = TypeVar("T")
@@ -32,7 +32,6 @@ PATIENCE_SECONDS: Final = 120.0
 _KEYS_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
-_DETAILS_KEY = "grpc-status-details-bin"
 
 # Every write carries a request id, so a call without an answer may be sent again.
 PASSING: Final = frozenset(
@@ -190,19 +189,6 @@ class Patience:
 
 def described(error: grpc.aio.AioRpcError) -> RemoteError:
     """The error of a call, as a sentence."""
-    reason = ""
-    for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS_KEY:
-            reason = reason_of(status_pb2.Status.FromString(value))
+    reason = refusal_of(error)
     name = f"{error.code().name}, {reason}" if reason else error.code().name
     return RemoteError(f"{error.details() or 'the call failed'} ({name})", reason=reason)
-
-
-def reason_of(status: Any) -> str:
-    """The reason in a google.rpc.Status; empty where it has none."""
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details:
-        if detail.Is(info.DESCRIPTOR):
-            detail.Unpack(info)
-            return str(info.reason)
-    return ""

@@ -11,12 +11,13 @@ from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from services import programme
 from services.ledger import store
 from services.ledger.config import Config
+from services.ledger.domain.keys import Keys
 from services.ledger.domain.rules import Rules, StoredVersion
 from services.ledger.rpc import LedgerServicer, describe
 from services.ledger.service import Ledger
 from services.runtime.audit import AuditTrail
 from services.runtime.clock import MachineClock, machine_now
-from services.runtime.config import ConfigurationError
+from services.runtime.config import ConfigurationError, read_key
 from services.runtime.database import Connection, create_pool, transact
 from services.runtime.server import Service
 
@@ -30,6 +31,7 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
     except programme.ProgrammeError as error:
         raise ConfigurationError(str(error)) from None
     document = config.programme.read_text(encoding="utf-8")
+    keys = Keys(read_key(config.identifier_key_file))
     pool = await create_pool(config.database_url, service="ledger")
     stack.push_async_callback(pool.close)
     installation = await transact(pool, lambda c: store.create(c, config.partitions, config.clock))
@@ -38,12 +40,18 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
             f"this ledger was created with {installation.partitions} partitions and a "
             f"{installation.clock_mode.value} clock; set LOYALTY_PARTITIONS and LOYALTY_CLOCK to that"
         )
+    if not await transact(pool, lambda c: store.fix_identifier_key(c, keys.fingerprint)):
+        raise ConfigurationError(
+            "the identifier key is not the one that this ledger was created with; cards and phone numbers are found by "
+            "that one alone: put its file back"
+        )
     rules = await transact(pool, lambda c: _rules(c, configured, document, clock))
     ledger = Ledger(
         dsn=config.database_url,
         pool=pool,
         rules=rules,
         installation=installation,
+        keys=keys,
         lanes=config.lanes,
         clock=clock,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,13 +24,17 @@ from services.ledger.domain.events import Account, Entry, EntryKind, Event
 from services.ledger.domain.journal import Journal
 from services.ledger.domain.rules import Rules
 from services.ledger.domain.state import (
+    Identifier,
+    Identifiers,
     LapsedLots,
     Member,
     Redemption,
+    evolve_identifiers,
     evolve_lapsed,
     evolve_member,
     evolve_purchase,
     evolve_redemption,
+    redemption_of,
 )
 from services.programme import load
 from services.programme.versions import Versions
@@ -38,6 +43,7 @@ from services.runtime.command import CheckReport
 from services.runtime.database import Connection, connect
 
 _CHUNK = 2000
+_OF_IDENTIFIERS = (EntryKind.IDENTIFIER_LINKED, EntryKind.IDENTIFIER_UNLINKED)
 _LISTED = 100
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -71,9 +77,19 @@ async def check(config: Config) -> CheckReport:
                 # The first is stored when the ledger starts.
                 stored = await store.read_versions(connection)
                 rules = Rules(stored) if stored else Rules.only(load(config.programme), recorded_time=_NEVER)
+                identifiers: dict[store.IdentifierKey, Identifier] = {}
                 for head in await store.read_heads(connection):
-                    await _check_partition(connection, installation.partitions, head, rules, findings, checked)
+                    rebuilt = await _check_partition(
+                        connection, installation.partitions, head, rules, findings, checked
+                    )
+                    for one in rebuilt.values():
+                        _add_identifier(identifiers, one, installation.partitions, findings)
                     await _check_journal(connection, installation, head.partition, rules, findings, checked)
+                found = await store.read_identifiers_for_check(connection)
+                for key in identifiers.keys() | found.keys():
+                    where = f"partition {key.partition}, {key.digest.hex()}"
+                    findings.compare("identifier", where, identifiers.get(key), found.get(key))
+                checked["identifiers"] += len(found)
     finally:
         await connection.close()
     if findings.count > len(findings.found):
@@ -89,6 +105,7 @@ class _Rebuilt:
         self.purchases: dict[tuple[str, str], store.StoredPurchase] = {}
         self.redemptions: dict[tuple[str, str], Redemption] = {}
         self.lapsed: dict[str, LapsedLots] = {}
+        self.identifiers: dict[str, Identifiers] = {}
 
     def add(self, entry: Entry) -> None:
         """Takes in the next entry of a member that has joined, or joins."""
@@ -100,10 +117,14 @@ class _Rebuilt:
         self.members[member_id] = evolve_member(self.members.get(member_id), event)
         if lapsed := evolve_lapsed(self.lapsed.get(member_id, {}), event):
             self.lapsed[member_id] = lapsed
-        named = event.reference if event.kind is EntryKind.REDEMPTION_REVERSED else event.request_id
-        redemption = evolve_redemption(self.redemptions.get((member_id, named)), event)
-        if redemption is not None:
-            self.redemptions[member_id, named] = redemption
+        if identifiers := evolve_identifiers(self.identifiers.get(member_id, {}), event):
+            self.identifiers[member_id] = identifiers
+        else:
+            self.identifiers.pop(member_id, None)
+        if named := redemption_of(event):
+            redemption = evolve_redemption(self.redemptions.get((member_id, named)), event)
+            if redemption is not None:
+                self.redemptions[member_id, named] = redemption
 
     def _add_to_purchase(self, entry: Entry) -> None:
         event = entry.event
@@ -118,6 +139,14 @@ class _Rebuilt:
             self.purchases[key] = store.StoredPurchase(purchase=bought, entry_offset=offset)
 
 
+def _add_identifier(
+    identifiers: dict[store.IdentifierKey, Identifier], one: Identifier, partitions: int, findings: _Findings
+) -> None:
+    key = store.IdentifierKey(partition_of(one.digest.hex(), partitions), one.digest)
+    other = identifiers.setdefault(key, one)
+    findings.compare("an identifier leads to one member", one.digest.hex(), other.member_id, one.member_id)
+
+
 async def _check_partition(
     connection: Connection,
     partitions: int,
@@ -125,10 +154,15 @@ async def _check_partition(
     rules: Rules,
     findings: _Findings,
     checked: Counter[str],
-) -> None:
+) -> Mapping[tuple[str, bytes], Identifier]:
+    """Checks one partition; the identifiers of its members, by member and digest."""
     partition = head.partition
     rebuilt = _Rebuilt()
     answers: dict[tuple[str, str], Entry] = {}
+    # Entries whose detail is not there; the first of each member whose detail is; and where members were erased.
+    without: list[Entry] = []
+    first_with: dict[str, int] = {}
+    erased: dict[str, int] = {}
     offset, previous, recorded, clock = 0, GENESIS, None, None
     versions = 1
     while True:
@@ -138,6 +172,14 @@ async def _check_partition(
             where = f"entry {partition}-{entry.offset}"
             findings.compare("offset without a gap", where, offset + 1, entry.offset)
             _check_proofs(line, previous, where, findings, checked)
+            if line.detail is not None:
+                first_with.setdefault(event.member_id, entry.offset)
+            elif entry.detail_commitment:
+                without.append(entry)
+            if event.kind is EntryKind.MEMBER_ERASED:
+                erased[event.member_id] = entry.offset
+            if line.detail is not None and event.kind in _OF_IDENTIFIERS:
+                entry = entry._replace(event=event._replace(detail=json.loads(line.detail)))
             if recorded is not None and entry.recorded_time < recorded:
                 findings.differ("recorded time never falls", where, f">= {recorded}", entry.recorded_time)
             offset, previous, recorded = entry.offset, entry.hash, entry.recorded_time
@@ -167,6 +209,14 @@ async def _check_partition(
         if len(chunk) < _CHUNK:
             break
     members = rebuilt.members
+    for entry in without:
+        if entry.offset > erased.get(entry.event.member_id, 0):
+            findings.differ("detail of an entry", f"entry {partition}-{entry.offset}", "kept", "missing")
+    for member_id, at in erased.items():
+        if first_with.get(member_id, at) < at:
+            findings.differ("detail of an entry", f"entry {partition}-{first_with[member_id]}", "erased", "kept")
+    checked["erased_details"] += len(without)
+    identifiers = {(member_id, one): own[one] for member_id, own in rebuilt.identifiers.items() for one in own}
     findings.compare("last offset", f"partition {partition}", offset, head.last_offset)
     findings.compare("head hash", f"partition {partition}", previous.hex(), head.head_hash.hex())
     findings.compare("number of members", f"partition {partition}", len(members), head.members)
@@ -190,9 +240,10 @@ async def _check_partition(
         ("purchase", rebuilt.purchases, await store.read_purchases_for_check(connection, partition)),
         ("redemption", rebuilt.redemptions, await store.read_redemptions_for_check(connection, partition)),
         ("lapsed lot", rebuilt.lapsed, await store.read_lapsed_lots_for_check(connection, partition)),
+        ("identifier", identifiers, await store.read_member_identifiers_for_check(connection, partition)),
     ):
         _compare_states(what, partition, states, stored, findings)
-    await _check_requests(connection, partition, answers, findings, checked)
+    await _check_requests(connection, partition, answers, erased, findings, checked)
     checked["partitions"] += 1
     checked["members"] += len(members)
     checked["purchases"] += sum(stored.purchase.arrived for stored in rebuilt.purchases.values())
@@ -201,6 +252,7 @@ async def _check_partition(
     checked["held_points"] += sum(member.held for member in members.values())
     checked["debt"] += sum(member.debt for member in members.values())
     checked["redemptions"] += len(rebuilt.redemptions)
+    return identifiers
 
 
 def _check_version(rules: Rules, number: int, event: Event, where: str, findings: _Findings) -> None:
@@ -269,9 +321,6 @@ def _check_proofs(
             "commitment to the detail", where, commit(line.salt, line.detail).hex(), entry.detail_commitment.hex()
         )
         checked["details"] += 1
-    elif entry.detail_commitment:
-        # The proof of the entry holds without it; but nothing may take a detail away yet.
-        findings.differ("detail of an entry", where, "kept", "missing")
 
 
 def _compare_states(
@@ -311,10 +360,14 @@ async def _check_requests(
     connection: Connection,
     partition: int,
     answers: dict[tuple[str, str], Entry],
+    erased: Mapping[str, int],
     findings: _Findings,
     checked: Counter[str],
 ) -> None:
-    """Every entry that answers a request is found by it, and every request finds its answer."""
+    """Every entry that answers a request is found by it, and every request finds its answer.
+
+    Requests are forgotten that were made before their member was erased (`erased`: the offset at which it was).
+    """
     for row in await store.read_requests_for_check(connection, partition):
         where = f"request {row['request_id']} of member {row['member_id']}"
         answer = answers.pop((row["member_id"], row["request_id"]), None)
@@ -324,6 +377,10 @@ async def _check_requests(
             findings.compare("entry that answers the request", where, 0, row["entry_offset"])
             continue
         findings.compare("entry that answers the request", where, answer.offset, row["entry_offset"])
+        forgotten = answer.offset < erased.get(row["member_id"], 0)
+        findings.compare("request that is forgotten", where, forgotten, not row["salt"])
+        if forgotten:
+            continue
         digest = request_digest(row["salt"], row["request"])
         findings.compare("hash of the request", where, digest.hex(), answer.request_hash.hex())
     for (member_id, request_id), answer in answers.items():

@@ -9,9 +9,12 @@ LedgerError
 │   ├── AmountNotPositiveError
 │   ├── FeePeriodError
 │   ├── LinesDoNotAddUpError
+│   ├── PaymentExceedsGoodsError
 │   ├── OccurredInFutureError
 │   ├── OccurredTooEarlyError
 │   ├── PurchaseUnknownError
+│   ├── IdentifierUnknownError
+│   ├── IdentifierBlockedError
 │   ├── BatchSpansPartitionsError
 │   ├── BatchAbortedError
 │   ├── PeriodError
@@ -75,6 +78,10 @@ class LinesDoNotAddUpError(RejectedError):
     """the lines do not add up to the amount"""
 
 
+class PaymentExceedsGoodsError(RejectedError):
+    """points pay for no more than the goods of the purchase come to; shipping and gift cards are paid with money"""
+
+
 class OccurredInFutureError(RejectedError):
     """the event lies in the future"""
 
@@ -85,6 +92,22 @@ class OccurredTooEarlyError(RejectedError):
 
 class PurchaseUnknownError(RejectedError):
     """the member has no purchase with this id"""
+
+
+class IdentifierUnknownError(RejectedError):
+    """nobody has this identifier; look for a mistake in it, or link it to a member first"""
+
+
+class IdentifierBlockedError(RejectedError):
+    """the identifier leads to nobody any more"""
+
+    def __init__(self, kind: str = "", blocked: str = "") -> None:
+        noun = {"card": "card", "phone": "phone number"}.get(kind, "identifier")
+        told = {"lost": "was reported as lost", "stolen": "was reported as stolen", "replaced": "has been replaced"}
+        super().__init__(
+            f"this {noun} {told.get(blocked, 'is blocked')} and can be used no more; find the member by another one"
+        )
+        self.blocked = blocked
 
 
 class BatchSpansPartitionsError(RejectedError):
@@ -106,7 +129,8 @@ class ClockNotSimulatedError(RejectedError):
 class RequestIdReusedError(RejectedError):
     """this request id was used before with other content; nothing was changed"""
 
-    def __init__(self, *, kept: bytes, sent: bytes) -> None:
+    def __init__(self, *, kept: bytes | None, sent: bytes) -> None:
+        """`kept`: the content of the one before; None where it was forgotten."""
         super().__init__()
         self.kept = kept
         self.sent = sent
@@ -183,6 +207,13 @@ class Refusal(enum.StrEnum):
     PLAN_UNKNOWN = "PLAN_UNKNOWN"
     ACCOUNT_SUSPENDED = "ACCOUNT_SUSPENDED"
     RETURN_CURRENCY_DIFFERS = "RETURN_CURRENCY_DIFFERS"
+    PAYMENT_EXCEEDS_REDEMPTION = "PAYMENT_EXCEEDS_REDEMPTION"
+    REDEMPTION_PAID_PURCHASE = "REDEMPTION_PAID_PURCHASE"
+    IDENTIFIER_TAKEN = "IDENTIFIER_TAKEN"
+    IDENTIFIER_UNKNOWN = "IDENTIFIER_UNKNOWN"
+    IDENTIFIER_BLOCKED = "IDENTIFIER_BLOCKED"
+    TOO_MANY_IDENTIFIERS = "TOO_MANY_IDENTIFIERS"
+    MEMBER_ERASED = "MEMBER_ERASED"
 
 
 REFUSAL_MESSAGES = {
@@ -228,6 +259,17 @@ REFUSAL_MESSAGES = {
     Refusal.PLAN_UNKNOWN: "no level of the programme has this plan",
     Refusal.ACCOUNT_SUSPENDED: "the account is suspended, and its points are frozen",
     Refusal.RETURN_CURRENCY_DIFFERS: "the purchase was paid in another currency",
+    Refusal.PAYMENT_EXCEEDS_REDEMPTION: (
+        "the redemption does not have so many points left: the others were given back, or paid for another purchase"
+    ),
+    Refusal.REDEMPTION_PAID_PURCHASE: (
+        "these points paid for a purchase: they come back when that is returned or voided"
+    ),
+    Refusal.IDENTIFIER_TAKEN: "another member has this identifier",
+    Refusal.IDENTIFIER_UNKNOWN: "the member has no such identifier",
+    Refusal.IDENTIFIER_BLOCKED: "this identifier was lost, stolen or replaced, and leads to nobody any more",
+    Refusal.TOO_MANY_IDENTIFIERS: "too many identifiers lead to this member; unlink one first",
+    Refusal.MEMBER_ERASED: "the member was erased; nothing is written of it any more",
 }
 
 

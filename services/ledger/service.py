@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -27,11 +27,14 @@ from services.ledger.domain.commands import (
     AdvanceClock,
     AwardPoints,
     CatchUp,
+    EraseMember,
+    LinkIdentifier,
     MemberCommand,
     RecordPurchase,
     RecordReturn,
     ReverseRedemption,
     TellVersion,
+    UnlinkIdentifier,
     VoidPurchase,
 )
 from services.ledger.domain.decide import Now, decide, decide_clock, decide_version
@@ -46,15 +49,18 @@ from services.ledger.domain.encoding import (
     request_digest,
 )
 from services.ledger.domain.events import LEDGER, Account, Author, Entry, EntryKind, Event, PointsAfter
+from services.ledger.domain.keys import Keys
 from services.ledger.domain.listing import ListedLot, lots_after
 from services.ledger.domain.rules import Rules, StoredVersion, check_change
-from services.ledger.domain.state import Known, LapsedLots, Member, Redemption
+from services.ledger.domain.state import Identifier, Identifiers, Known, LapsedLots, Member, Purchase, Redemption
 from services.ledger.domain.views import AsOf
 from services.ledger.errors import (
     BatchAbortedError,
     BatchSpansPartitionsError,
     ClockNotSimulatedError,
     CursorAheadError,
+    IdentifierBlockedError,
+    IdentifierUnknownError,
     LedgerError,
     MemberUnknownError,
     NotEnrolledError,
@@ -146,6 +152,8 @@ class _Job:
     partition: int
     # All that are done together or not at all; None: done by itself.
     group: object | None = None
+    # The identifier that it is about.
+    identifier: store.IdentifierKey | None = None
     outcome: Outcome | None = None
     member: store.MemberKey = field(init=False)
     purchase: store.PurchaseKey | None = None
@@ -154,11 +162,30 @@ class _Job:
     def __post_init__(self) -> None:
         command = self.command
         self.member = store.MemberKey(self.partition, command.member_id)
-        if isinstance(command, RecordPurchase | RecordReturn | VoidPurchase | AwardPoints):
-            if command.purchase_id:
-                self.purchase = store.PurchaseKey(self.partition, command.member_id, command.purchase_id)
-        elif isinstance(command, ReverseRedemption):
-            self.redemption = store.RedemptionKey(self.partition, command.member_id, command.redemption_id)
+        if isinstance(command, RecordPurchase | RecordReturn | VoidPurchase | AwardPoints) and command.purchase_id:
+            self.purchase = store.PurchaseKey(self.partition, command.member_id, command.purchase_id)
+        named = ""
+        if isinstance(command, ReverseRedemption):
+            named = command.redemption_id
+        elif isinstance(command, RecordPurchase) and command.points_payment is not None:
+            named = command.points_payment.redemption_id
+        if named:
+            self.redemption = store.RedemptionKey(self.partition, command.member_id, named)
+
+    @property
+    def partitions(self) -> Iterable[int]:
+        """All that it locks."""
+        return (self.partition,) if self.identifier is None else (self.partition, self.identifier.partition)
+
+    def redemption_with(self, purchase: Purchase | None) -> store.RedemptionKey | None:
+        """The redemption that it names, or that of the points which paid for the purchase that it brings back."""
+        if (
+            purchase is None
+            or purchase.points_payment is None
+            or isinstance(self.command, RecordPurchase | AwardPoints)
+        ):
+            return self.redemption
+        return store.RedemptionKey(self.partition, self.command.member_id, purchase.points_payment.redemption_id)
 
 
 @dataclass(slots=True)
@@ -180,6 +207,8 @@ class _Batch:
     lapsed: dict[store.MemberKey, LapsedLots]
     bought: dict[store.PurchaseKey, Mapping[str, Any] | None]
     requests: dict[store.RequestKey, store.KeptRequest]
+    identifiers: dict[store.IdentifierKey, Identifier | None]
+    member_identifiers: dict[store.MemberKey, Identifiers]
     stored_purchases: frozenset[store.PurchaseKey]
     entries: list[Entry] = field(default_factory=list)
     rows: list[store.EntryRow] = field(default_factory=list)
@@ -189,6 +218,8 @@ class _Batch:
     changed_purchases: set[store.PurchaseKey] = field(default_factory=set)
     changed_redemptions: set[store.RedemptionKey] = field(default_factory=set)
     new_lapsed: dict[tuple[store.MemberKey, str, str], int] = field(default_factory=dict)
+    new_identifiers: dict[tuple[store.MemberKey, store.IdentifierKey], Identifier | None] = field(default_factory=dict)
+    erased: set[store.MemberKey] = field(default_factory=set)
 
     def fork(self) -> _Batch:
         """A copy to try on; what lies in it is never changed in place."""
@@ -226,28 +257,34 @@ class Ledger:
         pool: Pool,
         rules: Rules,
         installation: store.Installation,
+        keys: Keys,
         lanes: int,
         clock: MachineClock,
     ) -> None:
         self.rules = rules
         self.installation = installation
+        self.keys = keys
         self._pool = pool
         self._clock = clock
         self._committed = Signal()
         self._tail: Tail[Entry] = Tail(tail_length(installation.partitions))
         count = min(lanes, installation.partitions)
         self.books = Bookkeeping(pool=pool, rules=rules, installation=installation, clock=clock, tail=self._tail)
-        self._lanes = [
-            Lane(
+
+        def lane() -> Lane:
+            return Lane(
                 dsn=dsn,
                 rules=rules,
-                clock_mode=installation.clock_mode,
+                installation=installation,
+                keys=keys,
                 clock=clock,
                 committed=self._committed,
                 tail=self._tail,
             )
-            for _ in range(count)
-        ]
+
+        self._lanes = [lane() for _ in range(count)]
+        # It is not run: it commits what is done one by one, over connections of the pool.
+        self._aside = lane()
 
     @property
     def lanes(self) -> Sequence[Lane]:
@@ -277,6 +314,46 @@ class Ledger:
         if all_or_none and len({job.partition for job in jobs}) > 1:
             raise BatchSpansPartitionsError
         return await self._submit(jobs)
+
+    async def identify(self, command: LinkIdentifier | UnlinkIdentifier) -> Answer:
+        """Links an identifier to a member, or unlinks it: that is at home in two partitions, and outside the lanes.
+
+        A refusal is raised.
+        """
+        return await self._record_aside(command, self._identifier_key(command.digest))
+
+    async def erase(self, command: EraseMember) -> Answer:
+        """Erases a member, outside the lanes: it may take a moment. The answer is the entry that says so, also where
+        the member was erased before."""
+        answer = await self._record_aside(command)
+        if answer.entry is not None:
+            return answer
+        key = self._key(command.member_id)
+        only = store.EntryFilter(kinds=[EntryKind.MEMBER_ERASED])
+        (erased,) = await self._read(lambda c: store.list_entries(c, key, store.LAST_OFFSET, 1, only))
+        return Answer(entry=erased.entry, last_offset=erased.entry.offset, replayed=True)
+
+    async def _record_aside(self, command: MemberCommand, identifier: store.IdentifierKey | None = None) -> Answer:
+        job = _Job(command, self.partition_of(command.member_id), identifier=identifier)
+        async with self._pool.acquire() as connection:
+            await self._aside.commit(connection, job)
+        outcome = _settled(job)
+        if isinstance(outcome, Answer):
+            return outcome
+        raise outcome
+
+    async def lookup(self, digest: bytes) -> Member:
+        """The member that an identifier leads to, as it stands now. Raises IdentifierUnknownError,
+        IdentifierBlockedError."""
+        found = await self._read(lambda c: store.read_identifier(c, self._identifier_key(digest)))
+        if found is None:
+            raise IdentifierUnknownError
+        if found.blocked:
+            raise IdentifierBlockedError(found.kind, found.blocked)
+        return await self.member(found.member_id)
+
+    def _identifier_key(self, digest: bytes) -> store.IdentifierKey:
+        return store.IdentifierKey(self.partition_of(digest.hex()), digest)
 
     async def keep_swept(self) -> None:
         """Sweeps for ever: at once where more may be due, else in a second."""
@@ -630,14 +707,16 @@ class Lane:
         *,
         dsn: str,
         rules: Rules,
-        clock_mode: ClockMode,
+        installation: store.Installation,
+        keys: Keys,
         clock: MachineClock,
         committed: Signal,
         tail: Tail[Entry],
     ) -> None:
         self._dsn = dsn
         self._rules = rules
-        self._clock_mode = clock_mode
+        self._installation = installation
+        self._keys = keys
         self._clock = clock
         self._committed = committed
         self._tail = tail
@@ -712,6 +791,10 @@ class Lane:
                 if not submission.done.done():
                     submission.done.set_result(None)
 
+    async def commit(self, connection: Connection, job: _Job) -> None:
+        """Settles a job that no lane carries out, over a connection of the caller's. Raises CONNECTION_ERRORS."""
+        await self._commit(connection, [job])
+
     async def _commit(self, connection: Connection, jobs: Sequence[_Job]) -> None:
         """Commits the jobs in one transaction; a command that cannot be committed is cut out and fails alone."""
         for attempt in range(_BATCH_TRIES):
@@ -747,7 +830,8 @@ class Lane:
             return
 
     async def _decide_and_write(self, connection: Connection, jobs: Sequence[_Job]) -> list[Entry]:
-        heads = await store.lock_heads(connection, sorted({job.partition for job in jobs}))
+        locked = sorted({partition for job in jobs for partition in job.partitions})
+        heads = await store.lock_heads(connection, locked)
         if max(head.versions for head in heads.values()) > len(self._rules.stored):
             self._rules.add(await store.read_versions(connection, len(self._rules.stored)))
         batch = await self._read(connection, heads, jobs)
@@ -764,6 +848,8 @@ class Lane:
                 batch = self._all_or_none(batch, list(together))
         if not batch.rows and not batch.new_requests and not batch.changed_members:
             return []
+        for key in batch.erased:
+            await store.forget(connection, key, self._keys.forgotten)
         await store.write(
             connection,
             store.Writes(
@@ -782,6 +868,7 @@ class Lane:
                     store.LapsedRow(*key, activates, expires, points)
                     for (key, activates, expires), points in batch.new_lapsed.items()
                 ],
+                identifiers=batch.new_identifiers,
             ),
         )
         return batch.entries
@@ -789,7 +876,6 @@ class Lane:
     async def _read(self, connection: Connection, heads: dict[int, store.Head], jobs: Sequence[_Job]) -> _Batch:
         bought: dict[store.PurchaseKey, None] = {}
         lapsed: dict[store.MemberKey, None] = {}
-        redemptions: dict[store.RedemptionKey, None] = {}
         named: list[store.Named] = []
         for job in jobs:
             command = job.command
@@ -799,11 +885,15 @@ class Lane:
                 lapsed[job.member] = None
                 if isinstance(command, VoidPurchase) or command.returned_lines:
                     bought[job.purchase] = None
-            elif job.redemption is not None:
-                redemptions[job.redemption] = None
             elif isinstance(command, AdjustPoints) and command.restores_expired:
                 lapsed[job.member] = None
         read = await store.read_batch(connection, named)
+        redemptions: dict[store.RedemptionKey, None] = {}
+        for job in jobs:
+            stored = read.purchases.get(job.purchase) if job.purchase is not None else None
+            redemption = job.redemption_with(stored.purchase if stored is not None else None)
+            if redemption is not None:
+                redemptions[redemption] = None
         # A purchase that is waited for is followed by its returns.
         lapsed |= {
             store.MemberKey(key.partition, key.member_id): None
@@ -818,6 +908,16 @@ class Lane:
             redemptions=await store.read_redemptions(connection, list(redemptions)),
             lapsed=await store.read_lapsed_lots(connection, list(lapsed)),
             bought=await store.read_details(connection, list(bought)),
+            identifiers={
+                job.identifier: await store.read_identifier(connection, job.identifier)
+                for job in jobs
+                if job.identifier is not None
+            },
+            member_identifiers={
+                job.member: await store.read_member_identifiers(connection, job.member)
+                for job in jobs
+                if isinstance(job.command, LinkIdentifier | UnlinkIdentifier | EraseMember)
+            },
             stored_purchases=frozenset(read.purchases),
         )
 
@@ -850,15 +950,19 @@ class Lane:
         key = store.RequestKey(job.partition, command.member_id, command.request_id)
         kept = batch.requests.get(key)
         if kept is not None:
-            if kept.request != command.request:
-                return RequestIdReusedError(kept=kept.request, sent=command.request)
+            sent = self._keys.forgotten(command.request) if kept.forgotten else command.request
+            if kept.request != sent:
+                return RequestIdReusedError(kept=None if kept.forgotten else kept.request, sent=command.request)
             return self._answered(batch, kept, replayed=True)
         salt = os.urandom(_SALT_BYTES)
         author = Author(command.principal, command.on_behalf_of)
         first: Entry | None = None
         last_offset, after = 0, None
-        for event in self._events(batch, job):
-            own = event.request_id == command.request_id
+        events = self._events(batch, job)
+        # The last of its own answers it: what a return gives back comes before the return itself.
+        answer = next((event for event in reversed(events) if event.request_id == command.request_id), None)
+        for event in events:
+            own = event is answer
             digest = request_digest(salt, command.request) if own else b""
             entry = self._append(batch, job.partition, event, event.author or author, salt, digest)
             last_offset, after = entry.offset, event.after
@@ -905,16 +1009,20 @@ class Lane:
             return [moved] if moved else []
         member_key, purchase_key = job.member, job.purchase
         stored = batch.purchases.get(purchase_key) if purchase_key else None
+        redemption_key = job.redemption_with(stored.purchase if stored else None)
         known = Known(
             member=batch.members.get(member_key),
             purchase=stored.purchase if stored else None,
-            redemption=batch.redemptions.get(job.redemption) if job.redemption else None,
+            redemption=batch.redemptions.get(redemption_key) if redemption_key else None,
             lapsed=batch.lapsed.get(member_key, {}),
             bought=batch.bought.get(purchase_key) if purchase_key else None,
+            identifier=batch.identifiers.get(job.identifier) if job.identifier else None,
+            identifiers=batch.member_identifiers.get(member_key, {}),
         )
         decision = decide(self._versions(batch, job.partition), self._now(head), known, command)
         after = decision.known
         self._note(batch, member_key, decision.events, after)
+        self._note_identifiers(batch, member_key, known.identifiers, after.identifiers)
         if purchase_key and after.purchase is not None and after.purchase is not known.purchase:
             batch.purchases[purchase_key] = store.StoredPurchase(after.purchase, stored.entry_offset if stored else 0)
             batch.changed_purchases.add(purchase_key)
@@ -951,17 +1059,28 @@ class Lane:
         if key in batch.lapsed:
             batch.lapsed[key] = after.lapsed
         for event in events:
+            if event.kind is EntryKind.MEMBER_ERASED:
+                batch.erased.add(key)
             for account, points, lot in event.postings:
                 if account is Account.EXPIRED:
                     row = (key, *encode_lot(lot))
                     batch.new_lapsed[row] = batch.new_lapsed.get(row, 0) + points
+
+    def _note_identifiers(self, batch: _Batch, key: store.MemberKey, before: Identifiers, after: Identifiers) -> None:
+        """Notes what changed of a member's identifiers."""
+        if after is before:
+            return
+        for digest in before.keys() | after.keys():
+            if before.get(digest) != after.get(digest):
+                home = partition_of(digest.hex(), self._installation.partitions)
+                batch.new_identifiers[key, store.IdentifierKey(home, digest)] = after.get(digest)
 
     def _versions(self, batch: _Batch, partition: int) -> Versions:
         """The versions of the programme that a partition knows."""
         return self._rules.first(batch.heads[partition].versions)
 
     def _now(self, head: store.Head) -> Now:
-        if self._clock_mode is ClockMode.SIMULATED:
+        if self._installation.clock_mode is ClockMode.SIMULATED:
             return Now(time=head.business_time, simulated=True)
         return Now(time=head.recorded_time)
 

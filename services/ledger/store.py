@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -21,7 +21,17 @@ from services.ledger.domain.encoding import (
     from_microseconds,
     to_microseconds,
 )
-from services.ledger.domain.events import Account, Author, Entry, EntryKind, Event, LineReturn, LotKey, PointsAfter
+from services.ledger.domain.events import (
+    Account,
+    Author,
+    Entry,
+    EntryKind,
+    Event,
+    LineReturn,
+    LotKey,
+    PointsAfter,
+    PointsPayment,
+)
 from services.ledger.domain.journal import Booked, Line
 from services.ledger.domain.liability import Sum
 from services.ledger.domain.lots import Lots, parts_of, text_of
@@ -32,6 +42,7 @@ from services.ledger.domain.state import (
     EarningClass,
     Grant,
     Hold,
+    Identifier,
     LapsedLots,
     Member,
     Purchase,
@@ -46,6 +57,7 @@ from services.runtime.database import Connection, load_queries
 _KINDS = {kind.value: kind for kind in EntryKind}
 # Beyond the offset of any entry.
 LAST_OFFSET = 2**62
+_FORGOTTEN_AT_ONCE = 1000
 
 SQL = load_queries(Path(__file__).parent / "sql" / "queries.sql")
 
@@ -71,6 +83,13 @@ class RedemptionKey(NamedTuple):
     partition: int
     member_id: str
     redemption_id: str
+
+
+class IdentifierKey(NamedTuple):
+    """Where an identifier lives."""
+
+    partition: int
+    digest: bytes
 
 
 class RequestKey(NamedTuple):
@@ -110,6 +129,8 @@ class KeptRequest(NamedTuple):
     last_offset: int
     # The member's points after the last.
     after: PointsAfter | None
+    # Its content is forgotten; `request` is a keyed digest of it.
+    forgotten: bool = False
 
 
 class EntryRow(NamedTuple):
@@ -158,6 +179,7 @@ class PurchaseRow(NamedTuple):
     waiting: str
     entry_offset: int
     currency: str
+    points_payment: str
 
 
 class LapsedRow(NamedTuple):
@@ -220,6 +242,8 @@ class Writes:
     purchases: Mapping[PurchaseKey, StoredPurchase]
     redemptions: Mapping[RedemptionKey, Redemption]
     lapsed: Sequence[LapsedRow]
+    # None: it leads to its member no more.
+    identifiers: Mapping[tuple[MemberKey, IdentifierKey], Identifier | None]
     # Those of the purchases that have a row already.
     stored_purchases: Collection[PurchaseKey]
 
@@ -399,6 +423,7 @@ async def read_batch(connection: Connection, named: Sequence[Named]) -> Read:
                 entry=None if row["entry_offset"] is None else read_entry(row),
                 last_offset=row["last_offset"],
                 after=None if row["last_body"] is None else decode_after(row["last_body"]),
+                forgotten=row["request_forgotten"],
             )
         if row["bought_id"] is not None:
             read.purchases[PurchaseKey(partition, member_id, purchase_id)] = StoredPurchase(
@@ -468,17 +493,61 @@ async def write(connection: Connection, writes: Writes) -> None:
         await connection.execute(SQL["update_purchases"], *zip(*changed, strict=True))
     if writes.redemptions:
         redemptions = [
-            (*redemption_key, text_of(r.parts), r.debt, r.reversed) for redemption_key, r in writes.redemptions.items()
+            (*redemption_key, text_of(r.parts), r.debt, r.reversed, r.paid)
+            for redemption_key, r in writes.redemptions.items()
         ]
         await connection.execute(SQL["upsert_redemptions"], *zip(*redemptions, strict=True))
     if writes.lapsed:
         await connection.execute(SQL["upsert_lapsed_lots"], *zip(*writes.lapsed, strict=True))
+    if writes.identifiers:
+        await _write_identifiers(connection, writes.identifiers)
     heads = [
         (h.partition, h.last_offset, h.head_hash, h.recorded_time, h.business_time, h.members, h.versions)
         for h in writes.heads
     ]
     if heads:
         await connection.execute(SQL["advance_partitions"], *zip(*heads, strict=True))
+
+
+async def _write_identifiers(
+    connection: Connection, identifiers: Mapping[tuple[MemberKey, IdentifierKey], Identifier | None]
+) -> None:
+    there = [(member, key, one) for (member, key), one in identifiers.items() if one is not None]
+    gone = [keys for keys, one in identifiers.items() if one is None]
+    if there:
+        own = [(*member, key.digest, one.kind, one.blocked) for member, key, one in there]
+        await connection.execute(SQL["upsert_member_identifiers"], *zip(*own, strict=True))
+        rows = [(*key, one.kind, one.member_id, one.blocked) for _, key, one in there]
+        await connection.execute(SQL["upsert_identifiers"], *zip(*rows, strict=True))
+    if gone:
+        own_gone = [(*member, key.digest) for member, key in gone]
+        await connection.execute(SQL["delete_member_identifiers"], *zip(*own_gone, strict=True))
+        await connection.execute(SQL["delete_identifiers"], *zip(*[key for _, key in gone], strict=True))
+
+
+async def fix_identifier_key(connection: Connection, fingerprint: bytes) -> bool:
+    """Notes by which key identifiers are kept, the first time; whether it is this one."""
+    await connection.execute(SQL["create_identifier_key"], fingerprint)
+    return bool(await connection.fetchval(SQL["read_identifier_key"]) == fingerprint)
+
+
+async def read_identifier(connection: Connection, key: IdentifierKey) -> Identifier | None:
+    """What is known of an identifier."""
+    row = await connection.fetchrow(SQL["read_identifier"], *key)
+    return row and Identifier(**row)
+
+
+async def read_member_identifiers(connection: Connection, key: MemberKey) -> dict[bytes, Identifier]:
+    """The identifiers of a member, by digest."""
+    return {row["digest"]: Identifier(**row) for row in await connection.fetch(SQL["read_member_identifiers"], *key)}
+
+
+async def forget(connection: Connection, key: MemberKey, digest: Callable[[bytes], bytes]) -> None:
+    """Forgets what can be forgotten of a member's entries, and of its requests all but a digest of each."""
+    await connection.execute(SQL["erase_details"], *key)
+    while requests := await connection.fetch(SQL["list_requests"], *key, _FORGOTTEN_AT_ONCE):
+        ids, contents = [row["request_id"] for row in requests], [digest(row["request"]) for row in requests]
+        await connection.execute(SQL["forget_requests"], *key, ids, contents)
 
 
 async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -609,6 +678,28 @@ async def read_lapsed_lots_for_check(connection: Connection, partition: int) -> 
     for row in await connection.fetch(SQL["read_lapsed_lots_for_check"], partition):
         found.setdefault(row["member_id"], {})[_lapsed_key(row)] = row["points"]
     return found
+
+
+async def read_identifiers_for_check(connection: Connection) -> dict[IdentifierKey, Identifier]:
+    """All identifiers, by where they live."""
+    rows = await connection.fetch(SQL["read_identifiers_for_check"])
+    return {
+        IdentifierKey(row["partition"], row["digest"]): Identifier(
+            row["digest"], row["kind"], row["member_id"], row["blocked"]
+        )
+        for row in rows
+    }
+
+
+async def read_member_identifiers_for_check(
+    connection: Connection, partition: int
+) -> dict[tuple[str, bytes], Identifier]:
+    """The identifiers of all members of one partition, by member and digest."""
+    rows = await connection.fetch(SQL["read_member_identifiers_for_check"], partition)
+    return {
+        (row["member_id"], row["digest"]): Identifier(row["digest"], row["kind"], row["member_id"], row["blocked"])
+        for row in rows
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -761,6 +852,7 @@ def _member(member_id: str, row: Mapping[str, Any]) -> Member:
         version=row["version"],
         market=row["market"],
         absences=_decode_absences(row["absences"]),
+        erased_time=row["erased_time"],
     )
 
 
@@ -789,6 +881,7 @@ def _member_row(key: MemberKey, member: Member, due: datetime | None) -> tuple[A
         member.version,
         member.market,
         _encode_absences(member.absences),
+        member.erased_time,
     )
 
 
@@ -827,6 +920,7 @@ def _decode_absences(text: str) -> tuple[Absence, ...]:
 
 
 def _purchase(purchase_id: str, occurred: datetime | None, row: Mapping[str, Any]) -> Purchase:
+    payment, points_returned, amount_returned = _decode_payment(row["points_payment"])
     return Purchase(
         purchase_id=purchase_id,
         occurred_time=occurred,
@@ -839,6 +933,9 @@ def _purchase(purchase_id: str, occurred: datetime | None, row: Mapping[str, Any
         returned_lines=_decode_lines(row["returned_lines"]),
         voided=row["voided"],
         waiting=_decode_waiting(row["waiting"]),
+        points_payment=payment,
+        payment_points_returned=points_returned,
+        payment_amount_returned=amount_returned,
     )
 
 
@@ -859,6 +956,7 @@ def _purchase_row(key: PurchaseKey, stored: StoredPurchase) -> PurchaseRow:
         _encode_waiting(purchase.waiting),
         stored.entry_offset,
         purchase.currency,
+        _encode_payment(purchase),
     )
 
 
@@ -873,7 +971,11 @@ def _listed_purchase(row: Mapping[str, Any]) -> ListedPurchase:
 
 def _redemption(row: Mapping[str, Any]) -> Redemption:
     return Redemption(
-        redemption_id=row["redemption_id"], parts=parts_of(row["parts"]), debt=row["debt"], reversed=row["reversed"]
+        redemption_id=row["redemption_id"],
+        parts=parts_of(row["parts"]),
+        debt=row["debt"],
+        reversed=row["reversed"],
+        paid=row["paid"],
     )
 
 
@@ -908,6 +1010,21 @@ def _decode_grants(text: str) -> tuple[Grant, ...]:
 
 def _decode_lines(text: str) -> tuple[LineReturn, ...]:
     return tuple([LineReturn(*line) for line in json.loads(text)]) if text != "[]" else ()
+
+
+def _encode_payment(purchase: Purchase) -> str:
+    if purchase.points_payment is None:
+        return "[]"
+    return canonical_json(
+        [*purchase.points_payment, purchase.payment_points_returned, purchase.payment_amount_returned]
+    )
+
+
+def _decode_payment(text: str) -> tuple[PointsPayment | None, int, int]:
+    if text == "[]":
+        return None, 0, 0
+    redemption_id, points, amount, points_returned, amount_returned = json.loads(text)
+    return PointsPayment(redemption_id, points, amount), points_returned, amount_returned
 
 
 def _encode_waiting(waiting: tuple[WaitingReturn, ...]) -> str:

@@ -4,26 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import structlog
 
 from services.notifier import rpc
-from services.notifier.channels.email import Composer, EmailChannel, MailServer
+from services.notifier.awarding import Awarding
+from services.notifier.channels.setup import open_channels
 from services.notifier.config import NotifierConfig, read_programme
 from services.notifier.consumer import Consumer
+from services.notifier.days import Days
 from services.notifier.domain.campaigns import Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.feeds import LedgerLayout
+from services.notifier.domain.guesses import Guesses
+from services.notifier.domain.messages import IMPERSONAL
 from services.notifier.domain.programmes import Programmes
+from services.notifier.domain.suppressions import AddressHashes
+from services.notifier.endpoint_secrets import EndpointSecrets
+from services.notifier.erasure_file import ErasureFile
 from services.notifier.errors import FeedError, InstallationError, PeerError
+from services.notifier.gate import Gate
 from services.notifier.ledger_client import LedgerClient
+from services.notifier.links import UnsubscribeLinks
+from services.notifier.member_client import MemberClient
+from services.notifier.points_client import PointsClient
 from services.notifier.progress import Progress
 from services.notifier.rotation import KeyRotation
-from services.notifier.service import ContactService, CouponService, MessageService, UseCases
+from services.notifier.service import (
+    CheckoutService,
+    ContactService,
+    CouponService,
+    MemberService,
+    MessageService,
+    PreferenceService,
+    PrivacyService,
+    RewardService,
+    Sales,
+    UseCases,
+    WebhookService,
+)
+from services.notifier.service.campaign_engine import CampaignEngine
+from services.notifier.service.campaigns import CampaignService
+from services.notifier.service.candidates import Candidates
+from services.notifier.service.issuing import CouponMaker
 from services.notifier.store import Installation, Store, Transaction
 from services.notifier.tiers_client import TiersClient
+from services.notifier.till_client import TillClient
 from services.notifier.vault import MasterKey, Vault, read_master_keys
 from services.notifier.worker import Worker
 from services.runtime import config
@@ -50,7 +80,6 @@ async def build(settings: NotifierConfig, stack: AsyncExitStack, clock: MachineC
 async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: MachineClock) -> Service:
     programmes = Programmes(read_programme(settings))
     master_keys = read_master_keys(settings.master_key_file)
-    composer = Composer(programmes=programmes, mail_from=settings.mail_from)
     pool = await create_pool(settings.database_url, service="notifier", size=_POOL)
     stack.push_async_callback(pool.close)
     store = Store(pool)
@@ -64,30 +93,128 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
     vault = Vault(master_keys, installation)
     progress = Progress(await store.read(Transaction.read_cursors))
     codes = CouponCodes(key=vault.coupon_key, partitions=installation.partitions)
-    server = MailServer(host=settings.smtp_host, port=settings.smtp_port, greeting=composer.domain)
-    stack.push_async_callback(server.close)
+    business_now = progress.business_time if installation.simulated else clock
+    links = UnsubscribeLinks(key=vault.key_for("unsubscribe"), url=settings.unsubscribe_url)
+    secrets = EndpointSecrets(vault.key_for("webhook secrets"))
+    addresses = AddressHashes(key=vault.key_for("addresses"), partitions=installation.partitions)
+    channels = open_channels(
+        settings, programmes=programmes, links=links, secrets=secrets, stack=stack, machine_now=clock
+    )
     worker = Worker(
         store=store,
-        vault=vault,
-        channel=EmailChannel(composer=composer, server=server, machine_now=clock),
+        gate=Gate(vault=vault, programmes=programmes, addresses=addresses, business_now=business_now),
+        channels=channels,
         machine_now=clock,
+        business_now=business_now,
         random=random.random,
+    )
+    given = Rewards(programmes=programmes, codes=codes, delivery_key=vault.delivery_key)
+    awarding = Awarding(store=store, points=PointsClient(ledger_channel), machine_now=clock, random=random.random)
+    engine = CampaignEngine(
+        rewards=given,
+        programmes=programmes,
+        vault=vault,
+        partitions=installation.partitions,
+        simulated=installation.simulated,
+        machine_now=clock,
+        messages_queued=worker.wake,
+        points_owed=awarding.wake,
+    )
+    candidates = Candidates(
+        store=store, tiers=tiers, birthday_key=vault.request_key, partitions=installation.partitions
+    )
+    days = Days(
+        store=store,
+        engine=engine,
+        candidates=candidates,
+        programmes=programmes,
+        progress=progress,
+        partitions=installation.partitions,
+        simulated=installation.simulated,
+        machine_now=clock,
     )
     consumer = Consumer(
         ledger=ledger,
         tiers=tiers,
         store=store,
-        rewards=Rewards(programmes=programmes, codes=codes, delivery_key=vault.delivery_key),
+        rewards=given,
+        engine=engine,
         programmes=programmes,
         partitions=installation.partitions,
         simulated=installation.simulated,
         progress=progress,
-        messages_queued=worker.wake,
-        machine_now=clock,
+        time_passed=days.wake,
     )
     rotation = KeyRotation(store=store, vault=vault, file=settings.master_key_file)
-    business_now = progress.business_time if installation.simulated else clock
+    peers = MemberClient(ledger_channel, tiers_channel)
+    members = MemberService(
+        store=store,
+        vault=vault,
+        partitions=installation.partitions,
+        programmes=programmes,
+        peers=peers,
+        machine_now=clock,
+        business_now=business_now,
+    )
+    privacy = PrivacyService(
+        store=store,
+        vault=vault,
+        partitions=installation.partitions,
+        elsewhere=peers,
+        file=ErasureFile(Path(settings.erasures_file) if settings.erasures_file else None),
+        machine_now=clock,
+    )
+    maker = CouponMaker(codes=codes, partitions=installation.partitions)
+
+    async def tier_of(member_id: str) -> str:
+        number = await tiers.benefits_tier_number(member_id)
+        return programmes.at(business_now()).tiers.level(number).key if number else ""
+
+    rewards = RewardService(
+        store=store,
+        maker=maker,
+        programmes=programmes,
+        points=PointsClient(ledger_channel),
+        progress=progress,
+        partitions=installation.partitions,
+        request_key=vault.request_key,
+        tier_of=tier_of,
+        member_exists=ledger.has_member,
+        machine_now=clock,
+        business_now=business_now,
+    )
+    campaigns = CampaignService(
+        store=store,
+        engine=engine,
+        candidates=candidates,
+        programmes=programmes,
+        partitions=installation.partitions,
+        request_key=vault.request_key,
+        member_exists=ledger.has_member,
+        machine_now=clock,
+        business_now=business_now,
+        resumed=partial(_wake_both, worker, awarding),
+    )
+    coupons = CouponService(
+        store=store,
+        codes=codes,
+        maker=maker,
+        progress=progress,
+        partitions=installation.partitions,
+        request_key=vault.request_key,
+        page_key=vault.page_key,
+        tier_of=tier_of,
+        member_exists=ledger.has_member,
+        money=programmes.configured.format_money,
+        machine_now=clock,
+        business_now=business_now,
+    )
+    till = TillClient(ledger=ledger_channel, tiers=tiers_channel)
+    sales = Sales(store=store, coupons=coupons, till=till, machine_now=clock)
     do = UseCases(
+        campaigns=campaigns,
+        members=members,
+        privacy=privacy,
         contacts=ContactService(
             store=store,
             vault=vault,
@@ -98,9 +225,46 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
             business_now=business_now,
         ),
         messages=MessageService(
-            store=store, page_key=vault.page_key, progress=progress, partitions=installation.partitions
+            store=store,
+            page_key=vault.page_key,
+            request_key=vault.request_key,
+            progress=progress,
+            partitions=installation.partitions,
+            messages_queued=worker.wake,
+            machine_now=clock,
         ),
-        coupons=CouponService(store=store, codes=codes, business_now=business_now),
+        preferences=PreferenceService(
+            store=store,
+            vault=vault,
+            links=links,
+            addresses=addresses,
+            programmes=programmes,
+            channels=channels.keys() - IMPERSONAL,
+            partitions=installation.partitions,
+            member_exists=ledger.has_member,
+            machine_now=clock,
+            business_now=business_now,
+        ),
+        webhooks=WebhookService(
+            store=store,
+            secrets=secrets,
+            request_key=vault.request_key,
+            plain_allowed=bool(settings.webhook_networks),
+            machine_now=clock,
+        ),
+        coupons=coupons,
+        checkouts=CheckoutService(
+            store=store,
+            coupons=coupons,
+            desk=till,
+            sales=sales,
+            programmes=programmes,
+            partitions=installation.partitions,
+            request_key=vault.request_key,
+            machine_now=clock,
+        ),
+        rewards=rewards,
+        guesses=Guesses(time.monotonic),
     )
     audit = AuditTrail("notifier", pool, clock)
     return Service(
@@ -110,10 +274,21 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         audit=audit,
         background=(
             partial(keep_going, "feeds", consumer.run, also=(PeerError, FeedError)),
+            partial(keep_going, "days", days.run, also=(PeerError,)),
+            partial(keep_going, "awards", awarding.run),
             partial(keep_going, "messages", worker.run),
+            partial(keep_going, "checkouts", sales.run),
             partial(keep_going, "master keys", rotation.run),
+            partial(keep_going, "rewards", rewards.run, also=(PeerError,)),
+            partial(keep_going, "erasures", privacy.run, also=(PeerError,)),
+            partial(keep_going, "goodwill", members.run, also=(PeerError,)),
         ),
     )
+
+
+def _wake_both(worker: Worker, awarding: Awarding) -> None:
+    worker.wake()
+    awarding.wake()
 
 
 async def _installed(store: Store, master_key: MasterKey, ledger: LedgerClient) -> Installation:

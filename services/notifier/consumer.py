@@ -1,5 +1,5 @@
-"""Handles both feeds in their one order: coupons (given, or taken back) and messages, members, and the cursors, in one
-transaction per batch.
+"""Handles both feeds in their one order: what campaigns give or take back, members, and the cursors, in one transaction
+per batch.
 
 What comes while one is written down is the next. A batch takes a fixed number of statements, whatever its size, and
 none where it only passes entries that mean nothing to us: that waits for another. What reaches beyond a commit -
@@ -15,14 +15,15 @@ from typing import Final, Protocol
 
 import structlog
 
-from services.notifier.domain.campaigns import Reward, Rewards
+from services.notifier.domain.campaigns import Rewards
 from services.notifier.domain.contacts import partition_of
-from services.notifier.domain.deliveries import DeliveryState
 from services.notifier.domain.feeds import (
     Batch,
     Cursor,
+    Happening,
     LedgerEntry,
     LedgerLayout,
+    MemberEvent,
     MemberJoined,
     ProgrammeApplied,
     Sequencer,
@@ -32,9 +33,9 @@ from services.notifier.domain.feeds import (
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import FeedError, PeerError
 from services.notifier.progress import Progress
+from services.notifier.service.campaign_engine import CampaignEngine, Given
 from services.notifier.store import Store, Transaction
 from services.programme.versions import Versions
-from services.runtime.clock import MachineClock
 from services.runtime.database import Connection
 from services.runtime.inlet import reading
 
@@ -47,7 +48,8 @@ MAX_HELD_ENTRIES: Final = 20_000
 # Entries that may be passed by before that is written down.
 MOST_PASSED: Final = 10_000
 _PROGRAMME_PAUSE_SECONDS: Final = 10.0
-_MAX_VARIANTS: Final = 8
+# Purchases that are asked about at once.
+_ASKED_AT_ONCE: Final = 32
 
 
 class Ledger(Protocol):
@@ -59,15 +61,21 @@ class Ledger(Protocol):
     async def versions(self) -> Versions:
         """The versions of the programme that the ledger goes by."""
 
-    def entries(self, after: Mapping[int, int]) -> AsyncIterator[Sequence[LedgerEntry]]:
-        """The entries after these offsets, live, until the stream breaks off."""
+    def entries(
+        self, after: Mapping[int, int], *, follow: bool = True, members: bool = False
+    ) -> AsyncIterator[Sequence[LedgerEntry]]:
+        """The entries after these offsets, live, until the stream breaks off, or to the end; with what campaigns ask of
+        members or without it."""
+
+    async def purchase_detail(self, member_id: str, purchase_id: str) -> tuple[str, frozenset[str]]:
+        """The store of a purchase, and the departments of its goods."""
 
 
 class Tiers(Protocol):
     """What the consumer asks of tiers."""
 
-    def news(self, after: Mapping[int, int]) -> AsyncIterator[TierNews]:
-        """The changes after these offsets, live, until the stream breaks off; raises PeerError."""
+    def news(self, after: Mapping[int, int], *, follow: bool = True) -> AsyncIterator[TierNews]:
+        """The changes after these offsets, live, until the stream breaks off, or to the end; raises PeerError."""
 
 
 class Consumer:
@@ -80,23 +88,25 @@ class Consumer:
         tiers: Tiers,
         store: Store,
         rewards: Rewards,
+        engine: CampaignEngine,
         programmes: Programmes,
         partitions: int,
         simulated: bool,
         progress: Progress,
-        messages_queued: Callable[[], None],
-        machine_now: MachineClock,
+        time_passed: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._tiers = tiers
         self._store = store
         self._rewards = rewards
+        self._engine = engine
         self._programmes = programmes
         self._partitions = partitions
         self._simulated = simulated
         self._progress = progress
-        self._messages_queued = messages_queued
-        self._machine_now = machine_now
+        self._time_passed = time_passed
+        # Whether this run keeps what campaigns ask of members.
+        self._asks = False
         # What was passed by, and is not written down.
         self._passed: Batch | None = None
 
@@ -111,12 +121,19 @@ class Consumer:
 
     async def _follow(self) -> None:
         await self._agree_with_ledger()
+        self._asks = self._engine.asks
+        if self._asks:
+            # What was passed by had not been asked about: it is read again.
+            self._passed = None
         cursors = self._resumed(await self._store.read(Transaction.read_cursors))
         self._progress.stand(cursors)
         sequencer = Sequencer(cursors)
         arrived = asyncio.Event()
         ended = PeerError("the stream ended")
-        lines = self._ledger.entries(_ledger_offsets(cursors))
+        if self._asks:
+            await self._read_up(cursors)
+        self._time_passed()
+        lines = self._ledger.entries(_ledger_offsets(cursors), members=self._asks)
         changes = self._tiers.news(_change_offsets(cursors))
         async with (
             self._store.writing() as connection,
@@ -135,7 +152,7 @@ class Consumer:
                         self._check_homes(part)
                         facts = [entry.fact for entry in part]
                         await self._learn_of(fact.version for fact in facts if isinstance(fact, ProgrammeApplied))
-                        sequencer.add_entries(part)
+                        sequencer.add_entries(await self._with_detail(part))
                 while (batch := sequencer.take(BATCH)) is not None:
                     await self.handle(batch, over=connection)
                     # Entries given out make room for others that were left in the stream.
@@ -156,56 +173,26 @@ class Consumer:
             self._passed = whole
             self._progress.stand(batch.after)
             return
-        rewards = self._rewards.decide(whole.changes)
         taking_back = [change for change in whole.changes if change.taken_back_to is not None]
 
-        async def work(transaction: Transaction) -> tuple[int, int, int]:
+        async def work(transaction: Transaction) -> tuple[Given, int]:
             await transaction.move_cursors(whole.before, whole.after)
             await transaction.insert_members(whole.entries)
-            issued, queued = await self._issue(transaction, rewards) if rewards else (0, 0)
+            if self._asks:
+                await transaction.move_campaign_cursors(whole.after)
+            occasions, profiles = await self._engine.take_in(transaction, whole.changes, whole.entries)
+            given = await self._engine.give(transaction, self._engine.claims(occasions), profiles)
             # What comes after it in the batch is there already, and not touched: it has a later offset.
-            return issued, queued, await self._take_back(transaction, taking_back) if taking_back else 0
+            return given, await self._take_back(transaction, taking_back) if taking_back else 0
 
-        issued, queued, voided = await self._store.transact(work, over)
+        given, voided = await self._store.transact(work, over)
         self._passed = None
         self._progress.stand(batch.after)
-        if queued:
-            self._messages_queued()
-        if issued:
-            log.info("coupons_issued", coupons=issued, messages_queued=queued, changes=len(whole.changes))
+        self._engine.told(given)
+        if any(whole.before[partition].due_time != cursor.due_time for partition, cursor in whole.after.items()):
+            self._time_passed()
         if voided:
             log.info("coupons_voided", coupons=voided, changes=len(taking_back))
-
-    async def _issue(self, transaction: Transaction, rewards: list[Reward]) -> tuple[int, int]:
-        """Keeps coupons with their messages; what was given before is not given again.
-
-        A message without an address to go to waits for one from the start. Says how many coupons there are, and how
-        many messages are queued.
-        """
-        issued: list[Reward] = []
-        pending = rewards
-        for variant in range(1, _MAX_VARIANTS + 1):
-            kept = await transaction.insert_coupons([reward.coupon for reward in pending])
-            issued += [reward for reward in pending if reward.coupon.key in kept]
-            left = [reward for reward in pending if reward.coupon.key not in kept]
-            if not left:
-                break
-            given = await transaction.find_coupon_keys([reward.coupon.key for reward in left])
-            pending = [self._varied(reward, variant) for reward in left if reward.coupon.key not in given]
-            if not pending:
-                break
-        else:
-            raise FeedError(f"no code is free for {len(pending)} coupons")
-        if not issued:
-            return 0, 0
-        # The partitions are ours: a contact that is being set was there before, or finds what waits for it.
-        addressed = await transaction.find_addressed([reward.coupon.member_key for reward in issued])
-        states = [
-            DeliveryState.QUEUED if reward.coupon.member_key in addressed else DeliveryState.NO_CONTACT
-            for reward in issued
-        ]
-        await transaction.insert_deliveries(issued, states, self._machine_now())
-        return len(issued), states.count(DeliveryState.QUEUED)
 
     async def _take_back(self, transaction: Transaction, changes: Sequence[TierChange]) -> int:
         """Voids what these changes take back, and says how many coupons; what is void already stays as it is."""
@@ -215,9 +202,70 @@ class Consumer:
             await transaction.void_coupons(voided)
         return len(voided)
 
-    def _varied(self, reward: Reward, variant: int) -> Reward:
-        code = self._rewards.varied(reward.coupon, variant)
-        return replace(reward, coupon=replace(reward.coupon, code=code, variant=variant))
+    async def _read_up(self, cursors: Mapping[int, Cursor]) -> None:
+        """Takes in what the feeds told of members up to the cursors, and was not asked about then; nothing is given for
+        it."""
+
+        async def begin(transaction: Transaction) -> dict[int, Cursor]:
+            kept = await transaction.read_campaign_cursors(cursors)
+            return {
+                partition: Cursor(ledger_offset=cursor.ledger_offset, change_offset=cursor.change_offset)
+                for partition, cursor in kept.items()
+            }
+
+        at = await self._store.transact(begin)
+        behind = [
+            partition
+            for partition, cursor in cursors.items()
+            if (at[partition].ledger_offset, at[partition].change_offset) < (cursor.ledger_offset, cursor.change_offset)
+        ]
+        if not behind:
+            return
+        log.info("profiles_read_up", partitions=len(behind))
+        async for news in self._tiers.news(_change_offsets(at), follow=False):
+            changes = [one for one in news.changes if one.offset <= cursors[one.partition].change_offset]
+            for change in changes:
+                at[change.partition] = replace(at[change.partition], change_offset=change.offset)
+            await self._take_in(changes, (), at)
+        async for part in self._ledger.entries(_ledger_offsets(at), follow=False, members=True):
+            entries = [one for one in part if one.first_offset <= cursors[one.partition].ledger_offset]
+            for entry in entries:
+                offset = min(entry.offset, cursors[entry.partition].ledger_offset)
+                at[entry.partition] = replace(at[entry.partition], ledger_offset=offset)
+            await self._take_in((), entries, at)
+
+    async def _take_in(
+        self, changes: Sequence[TierChange], entries: Sequence[LedgerEntry], at: Mapping[int, Cursor]
+    ) -> None:
+        if not changes and not entries:
+            return
+
+        async def work(transaction: Transaction) -> None:
+            for partition in sorted({one.partition for one in changes} | {one.partition for one in entries}):
+                await transaction.lock_partition(partition)
+            await transaction.move_campaign_cursors(at)
+            await self._engine.take_in(transaction, changes, [one for one in entries if _of_a_member(one)])
+
+        await self._store.transact(work)
+
+    async def _with_detail(self, entries: Sequence[LedgerEntry]) -> Sequence[LedgerEntry]:
+        """The entries; purchases with their store and departments, where some campaign goes by those."""
+        if not self._asks or not self._engine.asks_detail:
+            return entries
+        asked = [
+            (place, entry.fact)
+            for place, entry in enumerate(entries)
+            if isinstance(entry.fact, MemberEvent) and entry.fact.happening is Happening.PURCHASE
+        ]
+        told = list(entries)
+        for first in range(0, len(asked), _ASKED_AT_ONCE):
+            some = asked[first : first + _ASKED_AT_ONCE]
+            details = await asyncio.gather(
+                *(self._ledger.purchase_detail(fact.member_id, fact.purchase_id) for _, fact in some)
+            )
+            for (place, fact), (store, departments) in zip(some, details, strict=True):
+                told[place] = replace(told[place], fact=replace(fact, store=store, departments=departments))
+        return told
 
     def _check_homes(self, entries: Sequence[LedgerEntry]) -> None:
         """Contacts lie where we reckon a member's home to be; the ledger must mean the same."""
@@ -252,6 +300,12 @@ class Consumer:
             if version and not self._programmes.knows(version):
                 self._programmes.learn(await self._ledger.versions())
                 log.info("programme_applied", version=version)
+                if self._engine.asks and not self._asks:
+                    raise PeerError("campaigns ask for more: the feeds are begun again")
+
+
+def _of_a_member(entry: LedgerEntry) -> bool:
+    return isinstance(entry.fact, MemberJoined | MemberEvent)
 
 
 def _size_of_lines(entries: Sequence[LedgerEntry]) -> int:

@@ -4,12 +4,32 @@ NotifierError
 ├── RejectedError            the request cannot be taken as it is; nothing is written or kept
 │   ├── MemberUnknownError
 │   ├── CouponUnknownError
+│   ├── WrongCodesError
+│   ├── RewardUnknownError
+│   ├── RefusedError         a rule of the programme speaks against it; mostly kept as the answer
+│   ├── OfferError
 │   ├── RequestIdReusedError
 │   ├── PageTokenError
 │   ├── CausalTokenAheadError
-│   └── ContactError
+│   ├── ContactError
+│   ├── MemberErasedError
+│   ├── GoodwillLimitError
+│   ├── PeerRefusedError     another service refuses what this needs, and the same again changes nothing
+│   ├── CheckoutRefusedError
+│   ├── CheckoutInProgressError
+│   └── BasketError
+│   ├── DeliveryUnknownError
+│   ├── DeliveryNotRetryableError
+│   ├── EndpointDisabledError
+│   ├── TooManyEndpointsError
+│   ├── TopicUnknownError
+│   ├── ChannelUnknownError
+│   ├── UnsubscribeTokenError
+│   ├── WebhookUrlError
+│   └── WebhookFieldError
 ├── PeerError                another service cannot be reached, or broke off
-├── MailServerError          the mail server cannot be reached
+├── ChannelClosedError       nothing can be sent over a channel now
+│   └── MailServerError      the mail server cannot be reached
 ├── VersionsAwaitedError     the ledger has yet to say which versions of the programme there are
 ├── FeedError                a feed breaks what its contract promises
 │   └── CursorMovedError
@@ -18,6 +38,8 @@ NotifierError
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 
 
 class NotifierError(Exception):
@@ -37,6 +59,36 @@ class MemberUnknownError(RejectedError):
 
 class CouponUnknownError(RejectedError):
     """no coupon has this code"""
+
+
+class WrongCodesError(RejectedError):
+    """Too many codes were asked for that no coupon has; `wait_seconds` until the next may be asked for."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__("too many codes were asked for that no coupon has; come back later")
+        self.wait_seconds = wait_seconds
+
+
+class RewardUnknownError(RejectedError):
+    """the programme has no reward of this id"""
+
+
+class RefusedError(RejectedError):
+    """A rule of the programme, or the ledger, speaks against it. `reason` is a name of the contract's error reasons;
+    `facts` are what a machine may want to know."""
+
+    def __init__(self, reason: str, sentence: str, facts: Mapping[str, str] | None = None) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.facts = dict(facts or {})
+
+
+class OfferError(RejectedError):
+    """A field of an offer cannot be used; `field` is its path in the request."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
 
 
 class RequestIdReusedError(RejectedError):
@@ -59,11 +111,131 @@ class ContactError(RejectedError):
         self.field = field
 
 
+class MemberErasedError(RejectedError):
+    """the member was erased; nothing is kept of such a person any more"""
+
+
+class GoodwillLimitError(RejectedError):
+    """More goodwill than the programme lets staff give a member in a month; `left`: what may still be given."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__(
+            f"{left} points of goodwill may still be given to this member this month; a larger correction is an "
+            "adjustment, which a second person approves"
+        )
+        self.left = left
+
+
+class PeerRefusedError(RejectedError):
+    """Another service refuses what this needs: its status code by name, its reason, its sentence, and what a machine
+    may want to know."""
+
+    def __init__(self, code: str, reason: str, message: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.metadata = dict(metadata or {})
+
+
+class CheckoutRefusedError(RejectedError):
+    """A checkout is refused, and the refusal is the answer to its request: status code by name, reason, sentence, facts.
+    `replayed`: it was given before."""
+
+    def __init__(
+        self, code: str, reason: str, message: str, metadata: Mapping[str, str], *, replayed: bool
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.metadata = {**metadata, **({"replayed": "true"} if replayed else {})}
+
+
+class CheckoutInProgressError(RejectedError):
+    """the checkout is under way; send the same request again to learn what became of it"""
+
+
+class BasketError(RejectedError):
+    """A field of a basket cannot be used; `field` is its path in the request."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
+
+
+class DeliveryUnknownError(RejectedError):
+    """there is no message of this id"""
+
+
+class DeliveryNotRetryableError(RejectedError):
+    """only a message that is dead or was withheld can be tried again, and not one whose coupon was taken back"""
+
+
+class EndpointDisabledError(RejectedError):
+    """the webhook endpoint is disabled or gone; make one, and events go there from then on"""
+
+
+class TooManyEndpointsError(RejectedError):
+    """there are as many webhook endpoints as there can be; delete one"""
+
+
+class TopicUnknownError(RejectedError):
+    """The programme has no topic of this name."""
+
+    def __init__(self, topic: str, known: Iterable[str]) -> None:
+        super().__init__(f"the programme has no topic {topic!r}; there are {', '.join(known)}")
+
+
+class ChannelUnknownError(RejectedError):
+    """The installation has no channel of this name."""
+
+    def __init__(self, channel: str, known: Iterable[str]) -> None:
+        super().__init__(f"there is no channel {channel!r} to members; there are {', '.join(sorted(known))}")
+
+
+class UnsubscribeTokenError(RejectedError):
+    """the token is not one that a message of this installation carries"""
+
+
+class WebhookUrlError(RejectedError):
+    """The address of an endpoint cannot be used."""
+
+    field = "url"
+
+
+class WebhookFieldError(RejectedError):
+    """Events tell none of these fields."""
+
+    field = "fields"
+
+    def __init__(self, unknown: Iterable[str]) -> None:
+        super().__init__(f"no event tells {', '.join(unknown)}")
+
+
+class CampaignUnknownError(RejectedError):
+    """the programme has no campaign of this id"""
+
+
+class SurveyUnknownError(RejectedError):
+    """the programme has no survey of this id"""
+
+
+class FeedbackError(RejectedError):
+    """A field of a request about campaigns cannot be taken; `field` is its path in the request."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
+
+
 class PeerError(NotifierError):
     """another service cannot be reached; the same request may be sent again"""
 
 
-class MailServerError(NotifierError):
+class ChannelClosedError(NotifierError):
+    """nothing can be sent over this channel now"""
+
+
+class MailServerError(ChannelClosedError):
     """the mail server cannot be reached"""
 
 

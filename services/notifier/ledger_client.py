@@ -13,8 +13,10 @@ from loyalty.type.v1 import log_pb2
 from services.notifier.domain.feeds import (
     ClockAdvanced,
     Fact,
+    Happening,
     LedgerEntry,
     LedgerLayout,
+    MemberEvent,
     MemberJoined,
     ProgrammeApplied,
 )
@@ -28,6 +30,27 @@ _FACTS = (
     entry_pb2.ENTRY_KIND_MEMBER_JOINED,
     entry_pb2.ENTRY_KIND_CLOCK_ADVANCED,
     entry_pb2.ENTRY_KIND_PROGRAMME_APPLIED,
+)
+
+# What entries mean to campaigns; the others about members move points, or nothing.
+_HAPPENINGS = {
+    entry_pb2.ENTRY_KIND_PURCHASE_RECORDED: Happening.PURCHASE,
+    entry_pb2.ENTRY_KIND_PURCHASE_VOIDED: Happening.VOID,
+    entry_pb2.ENTRY_KIND_POINTS_REDEEMED: Happening.ACTIVITY,
+    entry_pb2.ENTRY_KIND_HOLD_CAPTURED: Happening.ACTIVITY,
+    entry_pb2.ENTRY_KIND_ACTIVITY_RECORDED: Happening.ACTIVITY,
+    entry_pb2.ENTRY_KIND_MEMBER_RESIGNED: Happening.LEFT,
+    entry_pb2.ENTRY_KIND_MEMBER_REJOINED: Happening.CAME_BACK,
+}
+# Nothing about the member is other after them.
+_IDLE = (
+    entry_pb2.ENTRY_KIND_RETURN_WAITING,
+    entry_pb2.ENTRY_KIND_EARNING_CLASS_SET,
+    entry_pb2.ENTRY_KIND_REQUEST_REFUSED,
+    entry_pb2.ENTRY_KIND_HOLD_EXTENDED,
+    entry_pb2.ENTRY_KIND_ADJUSTMENT_REQUESTED,
+    entry_pb2.ENTRY_KIND_ADJUSTMENT_DECLINED,
+    entry_pb2.ENTRY_KIND_MEMBERSHIP_FEE_RECORDED,
 )
 
 
@@ -85,8 +108,24 @@ class LedgerClient:
             raise _peer_error(error) from None
         return True
 
-    async def entries(self, after: Mapping[int, int], *, follow: bool = True) -> AsyncIterator[Sequence[LedgerEntry]]:
-        """The entries after these offsets, each partition in order; ends only where `follow` is off."""
+    async def purchase_detail(self, member_id: str, purchase_id: str) -> tuple[str, frozenset[str]]:
+        """The store of a purchase and the departments of its goods; empty where they were not sent, or are erased."""
+        request = ledger_service_pb2.GetPurchaseRequest(member_id=member_id, purchase_id=purchase_id)
+        try:
+            found = (await self._ledger.GetPurchase(request, timeout=_TIMEOUT_SECONDS)).purchase
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return "", frozenset()
+            raise _peer_error(error) from None
+        return found.store_id, frozenset(one.line.department for one in found.lines if one.line.department)
+
+    async def entries(
+        self, after: Mapping[int, int], *, follow: bool = True, members: bool = False
+    ) -> AsyncIterator[Sequence[LedgerEntry]]:
+        """The entries after these offsets, each partition in order; ends only where `follow` is off.
+
+        `members`: with all that campaigns may ask of members, and not their joining alone.
+        """
         request = ledger_service_pb2.StreamEntriesRequest(
             after=[
                 log_pb2.PartitionOffset(partition=partition, offset=offset)
@@ -98,19 +137,22 @@ class LedgerClient:
         try:
             with closing_told():
                 async for response in stream:
-                    yield lines_of(response.entries)
+                    yield lines_of(response.entries, members=members)
         except grpc.aio.AioRpcError as error:
             raise _peer_error(error) from None
         finally:
             stream.cancel()
 
 
-def lines_of(entries: Iterable[entry_pb2.Entry]) -> list[LedgerEntry]:
-    """The entries; those without a fact that follow each other are one line, so that they cost next to nothing."""
+def lines_of(entries: Iterable[entry_pb2.Entry], *, members: bool = False) -> list[LedgerEntry]:
+    """The entries, with all that campaigns ask of `members` or without it.
+
+    Those without a fact that follow each other are one line, so that they cost next to nothing.
+    """
     lines: list[LedgerEntry] = []
     partition, offset, count = 0, 0, 0
     for entry in entries:
-        fact = _fact(entry) if entry.kind in _FACTS else None
+        fact = _fact(entry) if entry.kind in _FACTS else _event(entry) if members else None
         if count:
             if fact is None and entry.offset == offset + 1 and entry.partition == partition:
                 offset, count = entry.offset, count + 1
@@ -128,10 +170,40 @@ def lines_of(entries: Iterable[entry_pb2.Entry]) -> list[LedgerEntry]:
 
 def _fact(entry: entry_pb2.Entry) -> Fact:
     if entry.kind == entry_pb2.ENTRY_KIND_MEMBER_JOINED:
-        return MemberJoined(member_id=entry.member_id, joined_time=_time(entry.occurred_time))
+        return MemberJoined(
+            member_id=entry.member_id,
+            joined_time=_time(entry.occurred_time),
+            market=entry.market,
+            available=entry.available_points_after,
+            lapsing=_lapsing(entry),
+        )
     if entry.kind == entry_pb2.ENTRY_KIND_PROGRAMME_APPLIED:
-        return ProgrammeApplied(version=entry.reference)
+        return ProgrammeApplied(version=entry.reference, announced_time=_time(entry.occurred_time))
     return ClockAdvanced(to_time=_time(entry.occurred_time))
+
+
+def _event(entry: entry_pb2.Entry) -> MemberEvent | None:
+    if entry.kind in _IDLE or not entry.member_id:
+        return None
+    return MemberEvent(
+        member_id=entry.member_id,
+        happening=_HAPPENINGS.get(entry.kind, Happening.OTHER),
+        occurred_time=_time(entry.occurred_time),
+        available=entry.available_points_after,
+        lapsing=_lapsing(entry),
+        purchase_id=entry.purchase_id,
+        goods_minor_units=entry.goods_paid.minor_units,
+        currency=entry.goods_paid.currency_code,
+        channel=entry.channel,
+    )
+
+
+def _lapsing(entry: entry_pb2.Entry) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (posting.expiry_date, posting.points)
+        for posting in entry.postings
+        if posting.account == entry_pb2.ACCOUNT_AVAILABLE and posting.expiry_date
+    )
 
 
 def _time(stamp: Timestamp) -> datetime:

@@ -18,10 +18,24 @@ class Progress:
     def __init__(self, cursors: Mapping[int, Cursor]) -> None:
         self._cursors = dict(cursors)
         self._waiting: set[_Wait] = set()
+        # In a simulated installation: up to when all that days bring was given.
+        self._days: datetime | None = None
 
     def stand(self, cursors: Mapping[int, Cursor]) -> None:
         """Takes note of committed cursors, and wakes whoever waited for them."""
         self._cursors.update(cursors)
+        self._tell()
+
+    def begin_days(self, until: datetime) -> None:
+        """All that days bring up to a business time was given; reads wait for it from now on."""
+        self._days = until
+        self._tell()
+
+    def handled_time(self) -> datetime:
+        """Up to when all that happened, and all that time alone made tiers change, is handled."""
+        return min(cursor.due_time or SIMULATED_START for cursor in self._cursors.values())
+
+    def _tell(self) -> None:
         for wait in [wait for wait in self._waiting if self._reached(wait.offsets)]:
             self._waiting.discard(wait)
             wait.reached.set()
@@ -53,7 +67,8 @@ class Progress:
     def _reached(self, offsets: Mapping[int, int]) -> bool:
         return not offsets or (
             all(self._cursors[partition].ledger_offset >= offset for partition, offset in offsets.items())
-            and min(cursor.due_time or SIMULATED_START for cursor in self._cursors.values()) >= self.business_time()
+            and self.handled_time() >= self.business_time()
+            and (self._days is None or self._days >= self.business_time())
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC
 
 import grpc
@@ -10,8 +10,12 @@ from loyalty.tiers.v1 import tier_service_pb2, tier_service_pb2_grpc
 from loyalty.type.v1 import log_pb2
 
 from services.notifier.domain.feeds import TierChange, TierNews, TierProgress
+from services.notifier.domain.profiles import Losing
 from services.notifier.errors import FeedError, PeerError
 from services.runtime.channels import closing_told
+
+_TIMEOUT_SECONDS = 30.0
+_PAGE = 1000
 
 
 class TiersClient:
@@ -43,6 +47,42 @@ class TiersClient:
             raise PeerError(f"tiers does not answer: {error.code().name}") from None
         finally:
             stream.cancel()
+
+    async def benefits_tier_number(self, member_id: str) -> int:
+        """The number of the tier whose benefits a member has now; 0 for none, and for nobody that tiers knows."""
+        request = tier_service_pb2.GetStandingRequest(member_id=member_id)
+        try:
+            answer = await self._tiers.GetStanding(request, timeout=_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION):
+                return 0
+            raise PeerError(f"tiers does not answer: {error.code().name}") from None
+        return int(answer.standing.benefits_tier_number)
+
+    async def losing(self, tier_numbers: Sequence[int], within_days: int) -> AsyncIterator[Sequence[Losing]]:
+        """Who loses one of these levels within so many days if nothing more happens, by pages."""
+        token, at_time = "", None
+        while True:
+            request = tier_service_pb2.ListStandingsRequest(
+                tier_numbers=tier_numbers, losing_within_days=within_days, page_size=_PAGE, page_token=token
+            )
+            if at_time is not None:
+                request.at_time.CopyFrom(at_time)
+            try:
+                answer = await self._tiers.ListStandings(request, timeout=_TIMEOUT_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                raise PeerError(f"tiers does not answer: {error.code().name}") from None
+            token, at_time = answer.next_page_token, answer.at_time
+            yield [
+                Losing(
+                    member_id=one.member_id,
+                    tier_number=one.tier_number,
+                    losing_time=one.losing_time.ToDatetime(tzinfo=UTC),
+                )
+                for one in answer.standings
+            ]
+            if not token:
+                return
 
 
 _RESTORING = (

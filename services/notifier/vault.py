@@ -28,7 +28,7 @@ from services.notifier.domain.digests import keyed_digest
 from services.notifier.errors import InstallationError, SealError
 
 if TYPE_CHECKING:
-    from services.notifier.store import Installation
+    from services.notifier.store import Installation, SealedContact
 
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 16
@@ -40,6 +40,7 @@ _MEMBER_KEY = "member_key"
 _DERIVED_KEYS = "derived_keys"
 _NAME = "name"
 _EMAIL = "email"
+_DETAILS = "details"
 
 
 def read_master_keys(path: Path) -> tuple[MasterKey, ...]:
@@ -157,6 +158,10 @@ class Vault:
         """The derived keys as they are kept, by the newest master key."""
         return self._newest.seal_derived(self._derived)
 
+    def key_for(self, purpose: str) -> bytes:
+        """A key for one more purpose (32 bytes), the same for as long as the installation lives."""
+        return keyed_digest(self._derived.request, "key for", purpose)
+
     @staticmethod
     def new_member_key() -> bytes:
         """A key for one member."""
@@ -177,20 +182,31 @@ class Vault:
         return master_key.unwrap(member_id, content)
 
     @staticmethod
-    def seal_contact(member_id: str, member_key: bytes, contact: Contact) -> tuple[bytes | None, bytes | None]:
-        """Name and e-mail as they are kept; None for what is empty."""
+    def seal_contact(
+        member_id: str, member_key: bytes, contact: Contact
+    ) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Name, e-mail and details as they are kept; None for what is empty."""
         cipher = AESGCM(member_key)
-        return (
-            _seal(cipher, member_id, _NAME, contact.name.encode()) if contact.name else None,
-            _seal(cipher, member_id, _EMAIL, contact.email.encode()) if contact.email else None,
-        )
 
-    def open_contact(self, member_id: str, wrapped_key: bytes, name: bytes | None, email: bytes | None) -> Contact:
-        """The contact; raises SealError."""
-        cipher = AESGCM(self.unwrap(member_id, wrapped_key))
-        return Contact(
-            name=_open(cipher, member_id, _NAME, name).decode() if name else "",
-            email=_open(cipher, member_id, _EMAIL, email).decode() if email else "",
+        def sealed(field: str, content: str) -> bytes | None:
+            return _seal(cipher, member_id, field, content.encode()) if content else None
+
+        return sealed(_NAME, contact.name), sealed(_EMAIL, contact.email), sealed(_DETAILS, contact.details)
+
+    def open_contact(self, contact: SealedContact) -> Contact:
+        """The contact; raises SealError, also where its key was destroyed."""
+        member_id = contact.member_id
+        if contact.wrapped_key is None:
+            raise SealError(f"the key of member {member_id} was destroyed")
+        cipher = AESGCM(self.unwrap(member_id, contact.wrapped_key))
+
+        def opened(field: str, content: bytes | None) -> str:
+            return _open(cipher, member_id, field, content).decode() if content else ""
+
+        return Contact.of(
+            name=opened(_NAME, contact.name),
+            email=opened(_EMAIL, contact.email),
+            details=opened(_DETAILS, contact.details),
         )
 
 

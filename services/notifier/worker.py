@@ -1,22 +1,28 @@
 """Delivers messages: takes what is due, sends it, writes down what came of it.
 
+Each way that messages go (a channel, or one endpoint of it) has a loop of its own, so that one that is broken holds up
+no other; what a loop holds is one lease.
+
 A message is leased before it is sent and settled after it. If the process dies in between, the lease runs out and the
-message is sent again, under the same Message-ID: at least once, and once unless the process dies in that moment.
-While the mail server cannot be reached nothing is tried and nothing counted; the worker knocks with growing pauses.
+message is sent again, under the same id: at least once, and once unless the process dies in that moment. While a
+channel is closed - the mail server cannot be reached, say - nothing is tried and nothing counted; the worker knocks
+with growing pauses.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, Protocol, TypeVar
+from functools import partial
+from typing import Final
 
 import structlog
 
-from services.notifier.domain.contacts import Contact
+from services.notifier.channels.adapter import Addressee, Channel
 from services.notifier.domain.deliveries import (
+    Aside,
     DeliveryState,
     DueDelivery,
     Outcome,
@@ -27,50 +33,52 @@ from services.notifier.domain.deliveries import (
     retry_delay,
     settle,
 )
-from services.notifier.errors import ContactError, MailServerError, SealError, VersionsAwaitedError
-from services.notifier.store import SealedContact, Store, Transaction
-from services.notifier.vault import Vault
+from services.notifier.domain.messages import webhook_route
+from services.notifier.domain.suppressions import AddressKey
+from services.notifier.domain.webhooks import DISABLED_AFTER, FAILING, GONE, Endpoint
+from services.notifier.errors import ChannelClosedError, ContactError, SealError, VersionsAwaitedError
+from services.notifier.gate import Gate, Ruling
+from services.notifier.store import Store, Transaction
+from services.programme.messages import WEBHOOK
 from services.runtime.clock import MachineClock
-from services.runtime.database import CONNECTION_ERRORS
+from services.runtime.database import CONNECTION_ERRORS, PASSING_ERRORS
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-
-# Messages taken at once, from one partition.
-LEASED: Final = 200
 LEASE: Final = timedelta(seconds=90)
 # Towards the end of its lease nothing more of a batch is begun: what a channel may take for one message fits in.
 _MARGIN: Final = timedelta(seconds=50)
-_SENDERS: Final = 8
+# A ruling as old as this is asked for again before its message goes out.
+FRESH_SECONDS: Final = 1.0
 _LONGEST_WAIT_SECONDS: Final = 30.0
 _MOST_KNOCKS: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 2.0
-
-
-class Channel(Protocol):
-    """Carries one message to one contact."""
-
-    async def deliver(self, due: DueDelivery, contact: Contact) -> Outcome:
-        """Says what came of it; raises MailServerError, before anything was sent, or ContactError or LookupError."""
+_AFTER_FAULT: Final = timedelta(seconds=2)
 
 
 class Worker:
     """Runs for as long as the service lives. Several may run at once, also in several processes."""
 
     def __init__(
-        self, *, store: Store, vault: Vault, channel: Channel, machine_now: MachineClock, random: Random
+        self,
+        *,
+        store: Store,
+        gate: Gate,
+        channels: Mapping[str, Channel],
+        machine_now: MachineClock,
+        business_now: Callable[[], datetime],
+        random: Random,
     ) -> None:
         self._store = store
-        self._vault = vault
-        self._channel = channel
+        self._gate = gate
+        self._channels = channels
         self._now = machine_now
+        self._business_now = business_now
         self._random = random
         self._woken = asyncio.Event()
-        self._stopping = False
-        self._knocks = 0
-        self._closed_until: datetime | None = None
+        self._lanes: dict[str, _Lane] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
         """There may be messages due."""
@@ -78,164 +86,329 @@ class Worker:
 
     async def run(self) -> None:
         """Delivers for ever. When cancelled, it ends what is under way and gives back what is not begun."""
-        while True:
-            self._woken.clear()
-            next_time = await self.deliver_due()
-            wait = _LONGEST_WAIT_SECONDS
-            if next_time is not None:
-                wait = min(wait, max(0.0, (next_time - self._now()).total_seconds()))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._woken.wait()
+        try:
+            while True:
+                self._woken.clear()
+                next_time = await self._begin(self._guarded)
+                wait = _LONGEST_WAIT_SECONDS
+                if next_time is not None:
+                    wait = min(wait, max(0.0, (next_time - self._now()).total_seconds()))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._woken.wait()
+        finally:
+            for lane in self._lanes.values():
+                lane.stopping = True
+            if self._running:
+                await asyncio.shield(asyncio.gather(*self._running.values(), return_exceptions=True))
+            self._lanes.clear()
 
     async def deliver_due(self) -> datetime | None:
         """Delivers all that is due, and says when the next will be: None where nothing waits."""
         while True:
+            next_time = await self._begin(_Lane.drain)
+            if not self._running:
+                return next_time
+            await asyncio.gather(*self._running.values())
+            # Those that are done say so after this.
+            await asyncio.sleep(0)
+
+    async def _begin(self, drain: Callable[[_Lane], Coroutine[None, None, None]]) -> datetime | None:
+        """Begins to deliver every way on which something is due, and says when the next will be."""
+        await self._release_held()
+        endpoints: dict[str, Endpoint] = {}
+        if WEBHOOK in self._channels:
+            found = await self._store.read(Transaction.list_endpoints)
+            endpoints = {webhook_route(one.endpoint_id): one for one in found if one.disabled_time is None}
+        routes = [name for name in self._channels if name != WEBHOOK] + list(endpoints)
+
+        async def read(transaction: Transaction) -> list[tuple[int, str, datetime]]:
+            return await transaction.due_deliveries(routes)
+
+        due: dict[str, datetime] = {}
+        for _, route, not_before in await self._store.read(read):
+            due[route] = min(not_before, due.get(route, not_before))
+        now, times = self._now(), []
+        for gone in self._lanes.keys() - set(routes) - self._running.keys():
+            del self._lanes[gone]
+        for route, not_before in due.items():
+            if route in self._running:
+                continue
+            lane = self._lane(route, endpoints.get(route))
+            begins = max(not_before, lane.closed_until or not_before)
+            if begins > now:
+                times.append(begins)
+                continue
+            task = asyncio.create_task(drain(lane))
+            self._running[route] = task
+            task.add_done_callback(partial(self._ended, route))
+        return min(times, default=None)
+
+    def _lane(self, route: str, endpoint: Endpoint | None) -> _Lane:
+        lane = self._lanes.get(route)
+        if lane is None:
+            channel = self._channels[WEBHOOK if endpoint is not None else route]
+            lane = self._lanes[route] = _Lane(
+                route=route, channel=channel, store=self._store, gate=self._gate, now=self._now, random=self._random
+            )
+        lane.endpoint = endpoint
+        return lane
+
+    def _ended(self, route: str, _: asyncio.Task[None]) -> None:
+        del self._running[route]
+        self._woken.set()
+
+    async def _guarded(self, lane: _Lane) -> None:
+        """Delivers one way; what goes wrong there stays there."""
+        try:
+            await lane.drain()
+        except (*CONNECTION_ERRORS, *PASSING_ERRORS) as error:
+            log.warning("way_interrupted", route=lane.route, error=type(error).__name__)
+            lane.closed_until = self._now() + _AFTER_FAULT
+        except Exception as error:
+            log.error("way_failed", route=lane.route, exc_info=error)
+            lane.closed_until = self._now() + _AFTER_FAULT
+
+    async def _release_held(self) -> None:
+        """Queues what was held until now."""
+        business_now = self._business_now()
+        next_held = await self._store.read(Transaction.next_held)
+        if next_held is None or next_held > business_now:
+            return
+
+        async def work(transaction: Transaction) -> int:
+            return await transaction.release_held(business_now, self._now())
+
+        log.info("messages_released", messages=await self._store.transact(work))
+
+
+class _Lane:
+    """One way that messages go."""
+
+    def __init__(
+        self, *, route: str, channel: Channel, store: Store, gate: Gate, now: MachineClock, random: Random
+    ) -> None:
+        self.route = route
+        self.endpoint: Endpoint | None = None
+        self.closed_until: datetime | None = None
+        self.stopping = False
+        self._channel = channel
+        self._store = store
+        self._gate = gate
+        self._now = now
+        self._random = random
+        self._knocks = 0
+
+    async def drain(self) -> None:
+        """Delivers until nothing is due, or the channel is closed."""
+
+        async def read(transaction: Transaction) -> list[tuple[int, str, datetime]]:
+            return await transaction.due_deliveries([self.route])
+
+        while not self.stopping:
             now = self._now()
-            if self._closed_until is not None and now < self._closed_until:
-                return self._closed_until
-            due = await self._store.read(Transaction.due_partitions)
-            ready = [partition for partition, not_before in due.items() if not_before <= now]
+            ready = [partition for partition, _, not_before in await self._store.read(read) if not_before <= now]
             if not ready:
-                return min(due.values(), default=None)
+                return
             for partition in ready:
-                if not await _finish(self._deliver(partition), self._stop):
-                    break
+                if self.stopping or not await self._deliver(partition):
+                    return
 
     async def _deliver(self, partition: int) -> bool:
-        """Delivers one lease of a partition; False where the mail server cannot be reached."""
+        """Delivers one lease of a partition; False where the channel is closed."""
         now = self._now()
+        until = now + LEASE
 
-        async def lease(transaction: Transaction) -> tuple[tuple[DueDelivery, ...], dict[str, SealedContact]]:
-            batch = await transaction.lease_deliveries(partition, now=now, until=now + LEASE, limit=LEASED)
-            members = {due.coupon.member_id for due in batch}
-            return batch, await transaction.find_contacts(partition, sorted(members)) if batch else {}
+        async def lease(transaction: Transaction) -> tuple[tuple[DueDelivery, ...], dict[str, Ruling]]:
+            batch = await transaction.lease_deliveries(
+                partition, self.route, now=now, until=until, limit=self._channel.leased
+            )
+            if not batch:
+                return batch, {}
+            rulings = await self._gate.rule(transaction, self._channel, batch)
+            aside = [
+                _aside(due, rulings[due.delivery_id], now)
+                for due in batch
+                if not rulings[due.delivery_id].goes and rulings[due.delivery_id].state is not DeliveryState.NO_CONTACT
+            ]
+            if aside:
+                await transaction.put_aside(partition, until, aside)
+            return batch, rulings
 
-        batch, contacts = await self._store.transact(lease)
+        batch, rulings = await self._store.transact(lease)
+        ruled = asyncio.get_running_loop().time()
         if not batch:
             return True
-        without = [due for due in batch if not _has_address(contacts.get(due.coupon.member_id))]
+        without = [due for due in batch if rulings[due.delivery_id].state is DeliveryState.NO_CONTACT]
         if without:
             await self._put_aside(partition, without)
-        with_address = [due for due in batch if _has_address(contacts.get(due.coupon.member_id))]
-        settlements = await self._send(with_address, contacts)
-        if settlements:
-            await self._write_down(partition, batch[0].leased_until, settlements)
-        states = [settlement.state for settlement in settlements]
+        sending = _Sending(rulings=rulings, ruled=ruled)
+        await self._send([due for due in batch if rulings[due.delivery_id].goes], sending)
+        if sending.settlements or sending.aside:
+            await self._write_down(partition, until, sending)
+        states = [settlement.state for settlement in sending.settlements]
         log.info(
             "messages_settled",
+            route=self.route,
             delivered=states.count(DeliveryState.DELIVERED),
             queued=states.count(DeliveryState.QUEUED),
             dead=states.count(DeliveryState.DEAD),
             without_contact=len(without),
+            put_aside=len(batch) - len(without) - len(states),
         )
-        return self._closed_until is None
+        return self.closed_until is None
 
-    async def _write_down(self, partition: int, leased_until: datetime, settlements: Sequence[Settlement]) -> None:
+    async def _write_down(self, partition: int, leased_until: datetime, sending: _Sending) -> None:
         """Settles a lease. What was sent must not be sent again because the database was away for a moment: so it is
         tried for as long as the lease holds."""
 
-        async def work(transaction: Transaction) -> None:
-            await transaction.settle_deliveries(partition, leased_until, settlements)
+        async def work(transaction: Transaction) -> bool:
+            await transaction.settle_deliveries(partition, leased_until, sending.settlements)
+            if sending.aside:
+                await transaction.put_aside(partition, leased_until, sending.aside)
+            if sending.suppressed:
+                await transaction.insert_suppressions(sending.suppressed, self._now())
+            return await self._judge_endpoint(transaction, sending)
 
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._store.transact(work)
+                if await self._store.transact(work):
+                    log.warning("webhook_endpoint_disabled", route=self.route)
+                return
             except CONNECTION_ERRORS as error:
-                if self._stopping or self._now() > leased_until:
+                if self.stopping or self._now() > leased_until:
                     raise
-                log.warning("settling_delayed", messages=len(settlements), error=type(error).__name__)
+                log.warning("settling_delayed", messages=len(sending.settlements), error=type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _put_aside(self, partition: int, without: Sequence[DueDelivery]) -> None:
-        ids = [due.letter.delivery_id for due in without]
+    async def _judge_endpoint(self, transaction: Transaction, sending: _Sending) -> bool:
+        """Keeps how an endpoint does, and disables one that is gone or has failed for too long; whether it did."""
+        endpoint, now = self.endpoint, self._now()
+        if endpoint is None or not sending.settlements:
+            return False
+        if any(settlement.state is DeliveryState.DELIVERED for settlement in sending.settlements) and not sending.gone:
+            await transaction.endpoint_succeeded(endpoint.endpoint_id)
+            return False
+        await transaction.endpoint_failed(endpoint.endpoint_id, now)
+        failing = endpoint.failing_since is not None and now - endpoint.failing_since >= DISABLED_AFTER
+        if not sending.gone and not failing:
+            return False
+        reason = GONE if sending.gone else FAILING
+        if not await transaction.disable_endpoint(endpoint.endpoint_id, now, reason):
+            return False
+        await transaction.drop_deliveries_of_way(self.route, f"the endpoint was disabled: {reason}")
+        return True
 
+    async def _put_aside(self, partition: int, without: Sequence[DueDelivery]) -> None:
         async def work(transaction: Transaction) -> None:
             # A contact that is being set is seen by us, or sees what we put aside.
             await transaction.lock_partition(partition)
-            await transaction.settle_without_contact(partition, without[0].leased_until, ids, self._now())
+            rulings = await self._gate.rule(transaction, self._channel, without, again=True)
+            now = self._now()
+            aside = [
+                _aside(due, rulings[due.delivery_id], now)
+                if rulings[due.delivery_id].state is DeliveryState.NO_CONTACT
+                else Aside(delivery_id=due.delivery_id, state=DeliveryState.QUEUED, not_before=now)
+                for due in without
+            ]
+            await transaction.put_aside(partition, without[0].leased_until, aside)
 
         await self._store.transact(work)
 
-    async def _send(self, batch: Sequence[DueDelivery], contacts: dict[str, SealedContact]) -> list[Settlement]:
-        """Sends over several connections at once; what was not begun is given back."""
-        self._closed_until = None
-        settlements: list[Settlement] = []
+    async def _send(self, batch: Sequence[DueDelivery], sending: _Sending) -> None:
+        """Sends several at once; what was not begun is given back."""
+        self.closed_until = None
         waiting = iter(batch)
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(_SENDERS, len(batch))):
-                tasks.create_task(self._send_from(waiting, contacts, settlements))
+            for _ in range(min(self._channel.senders, len(batch))):
+                tasks.create_task(self._send_from(waiting, sending))
         left = list(waiting)
-        if self._closed_until is not None:
-            log.warning("mail_server_not_reached", messages=len(left), next_try_time=self._closed_until.isoformat())
-        elif settlements:
+        if self.closed_until is not None:
+            log.warning(
+                "channel_closed", route=self.route, messages=len(left), next_try_time=self.closed_until.isoformat()
+            )  # fmt: skip
+        elif sending.settlements:
             self._knocks = 0
-        not_before = self._closed_until or self._now()
-        return settlements + [release(due, not_before=not_before, error=None) for due in left]
+        not_before = self.closed_until or self._now()
+        sending.settlements += [release(due, not_before=not_before, error=None) for due in left]
 
-    async def _send_from(
-        self,
-        waiting: Iterator[DueDelivery],
-        contacts: dict[str, SealedContact],
-        settlements: list[Settlement],
-    ) -> None:
-        while not self._stopping and self._closed_until is None and (due := next(waiting, None)) is not None:
+    async def _send_from(self, waiting: Iterator[DueDelivery], sending: _Sending) -> None:
+        while not self.stopping and self.closed_until is None and (due := next(waiting, None)) is not None:
             if self._now() > due.leased_until - _MARGIN:
-                settlements.append(release(due, not_before=self._now(), error=None))
+                sending.settlements.append(release(due, not_before=self._now(), error=None))
+                continue
+            ruling = await self._ruling(due, sending)
+            if not ruling.goes:
+                sending.aside.append(_aside(due, ruling, self._now()))
                 continue
             try:
-                outcome = await self._try(due, contacts[due.coupon.member_id])
-            except MailServerError as error:
-                if self._closed_until is None:
+                outcome = await self._try(due, Addressee(contact=ruling.contact, endpoint=self.endpoint))
+            except ChannelClosedError as error:
+                if self.closed_until is None:
                     self._close()
-                assert self._closed_until is not None
-                settlements.append(release(due, not_before=self._closed_until, error=str(error)))
+                assert self.closed_until is not None
+                sending.settlements.append(release(due, not_before=self.closed_until, error=str(error)))
                 return
             if outcome.verdict is Verdict.REFUSED:
-                log.warning("message_refused", delivery_id=due.letter.delivery_id, error=outcome.error)
-            settlements.append(settle(due, outcome, now=self._now(), random=self._random))
+                log.warning("message_refused", delivery_id=due.delivery_id, error=outcome.error)
+            if outcome.suppress and ruling.address is not None:
+                sending.suppressed[ruling.address] = outcome.suppress
+            sending.gone = sending.gone or outcome.gone
+            sending.settlements.append(settle(due, outcome, now=self._now(), random=self._random))
 
-    async def _try(self, due: DueDelivery, sealed: SealedContact) -> Outcome:
-        assert sealed.wrapped_key is not None
+    async def _ruling(self, due: DueDelivery, sending: _Sending) -> Ruling:
+        """Whether it still goes out: asked again where that was asked a while ago."""
+        if not due.message.personal or asyncio.get_running_loop().time() - sending.ruled < FRESH_SECONDS:
+            return sending.rulings[due.delivery_id]
+
+        async def work(transaction: Transaction) -> dict[str, Ruling]:
+            return await self._gate.rule(transaction, self._channel, [due], again=True)
+
+        return (await self._store.read(work))[due.delivery_id]
+
+    async def _try(self, due: DueDelivery, to: Addressee) -> Outcome:
         try:
-            contact = self._vault.open_contact(due.coupon.member_id, sealed.wrapped_key, sealed.name, sealed.email)
-            return await self._channel.deliver(due, contact)
+            return await self._channel.deliver(due, to)
         except SealError:
-            return Outcome(verdict=Verdict.REFUSED, error="the contact cannot be opened")
+            return Outcome(verdict=Verdict.REFUSED, error="what it needs cannot be opened with the master key")
         except ContactError as error:
             return Outcome(verdict=Verdict.REFUSED, error=str(error))
         except VersionsAwaitedError as error:
             return Outcome(verdict=Verdict.DEFERRED, error=str(error))
         except LookupError:
             return Outcome(verdict=Verdict.REFUSED, error="the programme has this campaign no more")
-        except MailServerError:
+        except ChannelClosedError:
             raise
         except Exception as error:
             # One message that we fail on must not stop the others. The error's text may hold the contact.
-            log.error("message_failed", delivery_id=due.letter.delivery_id, error=type(error).__name__)
+            log.error("message_failed", delivery_id=due.delivery_id, error=type(error).__name__)
             return Outcome(verdict=Verdict.DEFERRED, error="a fault of the notifier; its log has it")
 
     def _close(self) -> None:
-        """Nothing is tried for a while: 5 seconds at first, two minutes when the server has long been away."""
+        """Nothing is tried for a while: 5 seconds at first, two minutes when the channel has long been closed."""
         self._knocks = min(self._knocks + 1, _MOST_KNOCKS)
-        self._closed_until = self._now() + retry_delay(self._knocks, self._random)
-
-    def _stop(self) -> None:
-        self._stopping = True
+        self.closed_until = self._now() + retry_delay(self._knocks, self._random)
 
 
-async def _finish(work: Awaitable[T], stop: Callable[[], None]) -> T:
-    """The outcome of `work`; a cancellation lets it come to its end, bounded by its own timeouts, and then goes on."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        stop()
-        await asyncio.gather(task, return_exceptions=True)
-        raise
+class _Sending:
+    """What is known of a lease, and what came of it."""
+
+    def __init__(self, *, rulings: Mapping[str, Ruling], ruled: float) -> None:
+        self.rulings = rulings
+        self.ruled = ruled
+        self.settlements: list[Settlement] = []
+        self.aside: list[Aside] = []
+        self.suppressed: dict[AddressKey, str] = {}
+        self.gone = False
 
 
-def _has_address(sealed: SealedContact | None) -> bool:
-    return sealed is not None and sealed.email is not None and sealed.wrapped_key is not None
+def _aside(due: DueDelivery, ruling: Ruling, now: datetime) -> Aside:
+    return Aside(
+        delivery_id=due.delivery_id,
+        state=ruling.state,
+        not_before=now,
+        held_until=ruling.until if ruling.state is DeliveryState.HELD else None,
+        reason=ruling.reason,
+    )

@@ -21,7 +21,7 @@ from services.programme.campaigns import (
 from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import Problem, ProgrammeError
 from services.programme.losses import ANNOUNCEMENT_DAYS, breaks, losses
-from services.programme.messages import Message
+from services.programme.messages import Message, MessageAction, MessagePolicy
 from services.programme.model import (
     BASIS_POINTS,
     FOREVER,
@@ -95,6 +95,8 @@ __all__ = [
     "LinkedReturns",
     "Market",
     "Message",
+    "MessageAction",
+    "MessagePolicy",
     "Metric",
     "Offer",
     "OfferKind",

@@ -42,6 +42,10 @@ class Window:
         Raises ValueError for a naive `start`, OverflowError where the end lies after the year 9999.
         """
         wall = aware(start).astimezone(zone)
+        if self.days is not None:
+            # The same in less time: Python adds to what the clock shows, too, and of an hour that comes twice it means
+            # the first then. Every purchase asks for this.
+            return (wall + timedelta(days=self.days)).astimezone(UTC)
         day = self.last_day(wall.date())
         # fold=0 is just that reading: of a gap it takes the offset before it, of a repeated hour the first.
         return wall.replace(year=day.year, month=day.month, day=day.day, fold=0).astimezone(UTC)
@@ -85,17 +89,22 @@ def _lengths(window: Window) -> tuple[int, ...]:
 @lru_cache(maxsize=4096)
 def start_of_day(zone: ZoneInfo, day: date) -> datetime:
     """The first instant, UTC, of a local day; see `Programme.start_of_local_day`."""
-    midnight = datetime.combine(day, time.min, tzinfo=zone)
-    first = midnight.astimezone(UTC)
-    second = midnight.replace(fold=1).astimezone(UTC)
+    return clock_shows(zone, datetime.combine(day, time.min))
+
+
+def clock_shows(zone: ZoneInfo, wall: datetime, *, again: bool = False) -> datetime:
+    """The first instant, UTC, at which the clock in `zone` shows a day and time (naive), or, where it leaps over them,
+    more; `again`: where it shows them twice, the second."""
+    first = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    second = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
     if second >= first:
-        return first
-    # Midnight falls into a gap. The clock jumps between these two instants, on a whole second.
+        return second if again else first
+    # They fall into a gap. The clock jumps between these two instants, on a whole second.
     still_before, seconds = second, int((first - second).total_seconds())
     while seconds > 1:
         half = seconds // 2
         middle = still_before + timedelta(seconds=half)
-        if middle.astimezone(zone).date() >= day:
+        if middle.astimezone(zone).replace(tzinfo=None) >= wall:
             seconds = half
         else:
             still_before, seconds = middle, seconds - half

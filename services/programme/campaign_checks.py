@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from services.programme import templates
 from services.programme.campaigns import PURCHASES, TIERS, SurveyKind, TriggerKind
 from services.programme.document import Document, KeyPath, Problem, found
 from services.programme.model import BASIS_POINTS
 from services.programme.raw import at, mappings, repeated
 from services.programme.rewards import OfferKind
-from services.programme.shape import LEVEL_KEY, MAX_TEXT, derived_key, did_you_mean, read_day, read_percent
+from services.programme.shape import LEVEL_KEY, derived_key, did_you_mean, read_day, read_percent
 
 _Found = Iterator[tuple[KeyPath, str]]
 
@@ -60,8 +59,6 @@ def problems_in_gifts(content: object, document: Document) -> Iterator[Problem]:
             for steps, message in check(one, content, levels):
                 path = here + steps
                 yield Problem(line=document.line(path), path=path, message=message)
-            if kind == "campaigns":
-                yield from _in_templates(one, here, document)
 
 
 def key_of(level: Mapping[str, object]) -> str:
@@ -258,18 +255,14 @@ def _in_survey(survey: Mapping[str, object], content: object, levels: Mapping[st
         yield ("choices", position), f"{found(text)} is here twice; remove one"
 
 
-def _in_templates(campaign: Mapping[str, object], here: KeyPath, document: Document) -> Iterator[Problem]:
-    """Templates can be rendered."""
-    variants = ((("variants", index), variant) for index, variant in mappings(campaign, "variants"))
-    for steps, owner in (((), campaign), *variants):
-        for part in ("subject", "text"):
-            path: KeyPath = (*here, *steps, "message", part)
-            template = at(owner, "message", part)
-            if isinstance(template, str) and len(template) <= MAX_TEXT:
-                for mistake in templates.check(template):
-                    yield Problem(line=document.line_within(path, mistake.line), path=path, message=mistake.message)
-
-
 def _under(key: str, problems: _Found) -> _Found:
     for steps, message in problems:
         yield (key, *steps), message
+
+
+_CHECKS: Final = {
+    "rewards": _in_reward,
+    "campaigns": _in_campaign,
+    "surveys": _in_survey,
+    "badges": _in_texts,
+}

@@ -16,6 +16,7 @@ from services.programme.calendar import Window
 from services.programme.campaign_checks import key_of, problems_in_gifts
 from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import Document, KeyPath, Problem, found
+from services.programme.message_checks import problems_in_messages
 from services.programme.model import SUSPENDED, ExpiryPolicy, Metric, format_amount
 from services.programme.raw import at, mappings, repeated
 from services.programme.shape import (
@@ -51,10 +52,12 @@ def problems_in(content: object, document: Document) -> Iterator[Problem]:
     yield from _in_activities(content, document)
     yield from _in_expiry(content, document)
     yield from _in_liability(content, document)
+    yield from _in_checkout(content, document)
     yield from _in_tiers(content, document)
     yield from _in_levels(content, _digits(at(content, "currency")), document)
     yield from _in_markets(content, document)
     yield from problems_in_gifts(content, document)
+    yield from problems_in_messages(content, document)
 
 
 def _in_bonuses(content: object, document: Document) -> Iterator[Problem]:
@@ -122,6 +125,26 @@ def _in_liability(content: object, document: Document) -> Iterator[Problem]:
             message = f'found "{day}"; expected a day after the "{before}" before it'
             yield Problem(line=document.line(path), path=path, message=message)
         before = max(day, before or day)
+
+
+def _in_checkout(content: object, document: Document) -> Iterator[Problem]:
+    """The points that automatic discounts are there for rise, and each takes off one of the two."""
+    most = 0
+    for index, given in mappings(content, "checkout", "automatic"):
+        path: KeyPath = ("checkout", "automatic", index)
+        kinds = [kind for kind in ("discount_percent", "discount_amount") if given.get(kind) is not None]
+        if len(kinds) != 1:
+            wrong = "two kinds of discount; keep" if kinds else "no discount; add"
+            message = f"{wrong} discount_percent or discount_amount"
+            yield Problem(line=document.line(path), path=path, message=message)
+        points = given.get("points")
+        if not isinstance(points, int):
+            continue
+        if points <= most:
+            path = (*path, "points")
+            message = f"found {points}; expected more than the {most} before it"
+            yield Problem(line=document.line(path), path=path, message=message)
+        most = max(most, points)
 
 
 def _in_activities(content: object, document: Document) -> Iterator[Problem]:

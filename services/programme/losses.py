@@ -355,6 +355,18 @@ def _in_points(before: Programme, after: Programme, from_day: date | None) -> It
         now, was = _SHORTFALLS[after.shortfall], _SHORTFALLS[before.shortfall]
         yield f"A return that takes more points than there are {now}, where it {was} before."
     yield from _in_value(before, after, from_day)
+    yield from _in_checkout(before, after)
+
+
+def _in_checkout(before: Programme, after: Programme) -> Iterator[str]:
+    """The first discount for enough points that is less, or asks for more points; an amount in place of a percentage,
+    or the other way round, is less for some."""
+    for old in before.checkout.automatic:
+        new = after.checkout.automatic_for(old.points)
+        same = new is not None and (new.percent_bp is None) == (old.percent_bp is None)
+        if new is None or not same or (new.percent_bp or new.amount or 0) < (old.percent_bp or old.amount or 0):
+            yield f"Who has {old.points} points gets another discount at a checkout, or none."
+            return
 
 
 def _in_value(before: Programme, after: Programme, from_day: date | None) -> Iterator[str]:

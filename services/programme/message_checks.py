@@ -47,9 +47,7 @@ def _in_section(section: dict[str, object]) -> Iterator[tuple[KeyPath, str]]:
         yield ("caps", "per_week"), f"found {per_week}; expected no fewer than the {per_day} of a day"
 
 
-def _in_message(
-    message: dict[str, object], languages: list[str], topics: list[str]
-) -> Iterator[tuple[KeyPath, str]]:
+def _in_message(message: dict[str, object], languages: list[str], topics: list[str]) -> Iterator[tuple[KeyPath, str]]:
     topic = message.get("topic")
     if isinstance(topic, str) and topic not in topics:
         right = did_you_mean(topic, topics) or f"; there are {', '.join(topics)}"

@@ -64,7 +64,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuietHours:
-    """When nobody is to be disturbed, by the clock of the member: from a time, until one of the same or the next day."""
+    """When nobody is to be disturbed, by the member's clock: from a time until one of the same day, or of the next."""
 
     start: time
     end: time

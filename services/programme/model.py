@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from services.programme.calendar import Window, aware, start_of_day, start_of_next_day
 from services.programme.campaigns import Badge, Campaign, Survey
+from services.programme.checkout import Checkout
 from services.programme.messages import MessagePolicy
 from services.programme.rewards import Reward
 
@@ -31,10 +32,7 @@ class Base(enum.StrEnum):
     TOTAL = "total"
     """Everything the receipt asks for."""
     GOODS_PAID = "goods_paid"
-    """Goods with tax, after discounts, without shipping or gift cards sold.
-
-    Amounts paid with points are to be left out, too (DESIGN §12.1), but a purchase cannot tell them yet.
-    """
+    """Goods with tax, after discounts, without shipping, gift cards sold, or what points paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -474,9 +472,12 @@ class Programme:
     redemption: Redemption = Redemption(minimum=1, step=1)
     shortfall: Shortfall = Shortfall.DEBT
     adjustments: Adjustments = Adjustments(per_call=None, per_day=None)
+    goodwill_points: int = 0
+    """What staff may give a member in a local month without anybody's approval."""
     back_dating: Window | None = None
     """How far back an event's own time may lie; None: no limit."""
     liability: Liability | None = None
+    checkout: Checkout = Checkout()
     rates: tuple[Rate, ...] = ()
     """Of other currencies in the programme's own market."""
     markets: Mapping[str, Market] = field(default_factory=lambda: MappingProxyType({}), hash=False)

@@ -30,6 +30,7 @@ from services.programme.campaigns import (
     Trigger,
     Variant,
 )
+from services.programme.checkout import AutomaticDiscount, Checkout
 from services.programme.checks import problems_in
 from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import MAX_BYTES, Document, Problem, ProgrammeError
@@ -62,6 +63,7 @@ from services.programme.shape import (
     AMOUNT,
     COUNT,
     ActionsFile,
+    AutomaticDiscountFile,
     CampaignFile,
     CouponFile,
     EarningFile,
@@ -169,8 +171,10 @@ def _programme(file: ProgrammeFile, content: object) -> Programme:
         redemption=Redemption(minimum=file.redemption.minimum, step=file.redemption.step),
         shortfall=file.returns.shortfall,
         adjustments=Adjustments(per_call=file.adjustments.per_call, per_day=file.adjustments.per_day),
+        goodwill_points=file.support.goodwill_points,
         back_dating=file.back_dating,
         liability=None if file.liability is None else _liability(file.liability),
+        checkout=Checkout(automatic=tuple(_automatic(one) for one in file.checkout.automatic)),
         messages=_messages(file.messages),
     )
 
@@ -417,6 +421,10 @@ def _rates(files: Sequence[RateFile], digits: int) -> tuple[Rate, ...]:
         )
         for rate in files
     )
+
+
+def _automatic(file: AutomaticDiscountFile) -> AutomaticDiscount:
+    return AutomaticDiscount(points=file.points, percent_bp=file.discount_percent, amount=file.discount_amount)
 
 
 def _liability(file: LiabilityFile) -> Liability:

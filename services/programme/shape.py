@@ -64,6 +64,7 @@ MAX_NAMES: Final = 100
 MAX_LANGUAGES: Final = 50
 MAX_USES: Final = 1_000
 MAX_POINT_VALUES: Final = 100
+MAX_AUTOMATIC_DISCOUNTS: Final = 20
 MAX_MARKETS: Final = 50
 MAX_RATES: Final = 5_000
 """Of one market."""
@@ -440,6 +441,18 @@ class _ReturnsFile(_File):
     shortfall: _ShortfallName = Shortfall.DEBT
 
 
+class AutomaticDiscountFile(_File):
+    """`checkout.automatic[]`"""
+
+    points: _LimitAboveZero
+    discount_percent: _PercentOff | None = None
+    discount_amount: _Money | None = None
+
+
+class _CheckoutFile(_File):
+    automatic: list[AutomaticDiscountFile] = Field(default=[], max_length=MAX_AUTOMATIC_DISCOUNTS)
+
+
 class _AdjustmentsFile(_File):
     per_call: _Limit | None = None
     per_day: _Limit | None = None
@@ -708,6 +721,10 @@ class _BadgeFile(_File):
     texts: dict[str, TextFile] = Field(min_length=1, max_length=MAX_LANGUAGES)
 
 
+class _SupportFile(_File):
+    goodwill_points: _Points = 0
+
+
 class ProgrammeFile(_File):
     """The whole file."""
 
@@ -719,6 +736,8 @@ class ProgrammeFile(_File):
     redemption: _RedemptionFile = _RedemptionFile()
     returns: _ReturnsFile = _ReturnsFile()
     adjustments: _AdjustmentsFile = _AdjustmentsFile()
+    support: _SupportFile = _SupportFile()
+    checkout: _CheckoutFile = _CheckoutFile()
     back_dating: _WindowText | None = None
     liability: LiabilityFile | None = None
     tiers: TiersFile

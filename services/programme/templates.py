@@ -19,8 +19,8 @@ from jinja2.sandbox import SandboxedEnvironment
 from services.programme.messages import Message
 
 VARIABLES: Final = (
-    "balance", "code", "currency", "discount", "member_id", "name", "previous_tier", "programme", "tier",
-    "valid_until",
+    "badge", "balance", "code", "currency", "day", "days", "discount", "member_id", "name", "points", "points_balance",
+    "previous_tier", "programme", "survey_link", "tier", "unsubscribe_url", "valid_until", "version",
 )  # fmt: skip
 FILTERS: Final = ("capitalize", "lower", "title", "trim", "upper")
 

@@ -74,6 +74,7 @@ class Outcome(enum.StrEnum):
 
     REFUSED = "REFUSED"
     READ = "READ"
+    DONE = "DONE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +238,12 @@ class AuditTrail:
     async def read(self, caller: Caller, method: str, members: Collection[str]) -> None:
         """Writes down that contact data of these members is about to be shown. Where it raises, nothing may be."""
         line = Line.of(caller, method, Outcome.READ, self._now(), members=members)
+        async with self._writing:
+            await self._append([line])
+
+    async def acted(self, caller: Caller, method: str, members: Collection[str]) -> None:
+        """Writes down what somebody did by hand that concerns these members."""
+        line = Line.of(caller, method, Outcome.DONE, self._now(), members=members)
         async with self._writing:
             await self._append([line])
 

@@ -6,12 +6,13 @@ wrong is reported at once, so that one start tells an operator everything.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import enum
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 PREFIX = "LOYALTY_"
 
@@ -68,6 +69,20 @@ def _parse(text: str, wanted: Any, limits: Mapping[str, int]) -> Any:
         except ValueError:
             raise ValueError(f"{text!r} is none of {', '.join(str(m.value) for m in wanted)}") from None
     return text
+
+
+KEY_BYTES: Final = 32
+
+
+def read_key(path: Path) -> bytes:
+    """A key kept in a file: 32 bytes in base64."""
+    try:
+        key = base64.b64decode(read_secret(path), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ConfigurationError(f"the file {path} holds no key: {KEY_BYTES} bytes in base64 are expected")
+    return key
 
 
 def read_secret(path: Path) -> str:

@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor
 from google.rpc import error_details_pb2
 from loyalty.ledger.v1 import ledger_service_pb2
-from loyalty.notifier.v1 import coupon_pb2, notifier_service_pb2
+from loyalty.notifier.v1 import checkout_service_pb2, coupon_pb2, notifier_service_pb2
 from loyalty.tiers.v1 import tier_service_pb2
 from loyalty.type.v1 import error_reason_pb2, options_pb2, role_pb2
 
@@ -18,13 +18,18 @@ from services.runtime.identity import Permissions
 SERVICES = {
     "ledger": ("loyalty.ledger.v1.LedgerService",),
     "tiers": ("loyalty.tiers.v1.TierService",),
-    "notifier": ("loyalty.notifier.v1.NotifierService", "loyalty.notifier.v1.RewardService"),
+    "notifier": (
+        "loyalty.notifier.v1.NotifierService",
+        "loyalty.notifier.v1.RewardService",
+        "loyalty.notifier.v1.CheckoutService",
+    ),
 }
 
 FILES: tuple[FileDescriptor, ...] = (
     ledger_service_pb2.DESCRIPTOR,
     tier_service_pb2.DESCRIPTOR,
     coupon_pb2.DESCRIPTOR,
+    checkout_service_pb2.DESCRIPTOR,
     notifier_service_pb2.DESCRIPTOR,
     error_reason_pb2.DESCRIPTOR,
     role_pb2.DESCRIPTOR,

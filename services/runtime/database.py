@@ -103,7 +103,9 @@ class Pool:
             with loss_told():
                 yield lent
         finally:
-            await self._pool.release(lent)
+            # One that was lost in the middle of something may say so once more.
+            with loss_told():
+                await self._pool.release(lent)
 
     async def close(self) -> None:
         """Closes the connections, when all have come back."""

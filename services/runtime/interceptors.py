@@ -30,6 +30,7 @@ from services.runtime.identity import (
     check_store,
     current_caller,
 )
+from services.runtime.logging import call_answered
 from services.runtime.tls import peer_name
 
 log = structlog.get_logger()
@@ -91,12 +92,26 @@ PATTERNS = {
     "^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$": (
         "must be at most 64 letters, digits or . _ ~ @ + -, a letter or digit first"
     ),
+    "^[A-Z2-9]{0,8}$": "must be at most 8 capital letters or digits from 2 to 9",
+    "^([0-9a-f]{64})?$": "must be 64 digits or letters from a to f, or empty",
     "^[A-Za-z0-9-]{1,64}$": "must be 1 to 64 letters, digits or dashes",
     "^[A-Z]{3}$": "must be a currency code of ISO 4217, three capital letters",
     "^[a-z0-9_-]{0,32}$": "must be at most 32 small letters, digits or any of _ -",
     "^[a-z0-9_-]{1,64}$": "must be 1 to 64 small letters, digits or any of _ -",
     "^[^\\x00-\\x1f\\x7f]*$": "must not contain control characters",
     "^([0-9]{4}(-(0[1-9]|1[0-2]))?)?$": "must be a month (2026-10), a year (2026), or empty",
+    "^([+][1-9][0-9]{3,14})?$": "must be a telephone number with its country, a plus and digits, as +48601234567",
+    "^([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?$": "must be a language, as pl or pt-BR",
+    "^[A-Za-z0-9_+/-]{0,64}$": "must be the name of a time zone, as Europe/Warsaw",
+    "^([0-9]{4}-[0-9]{2}-[0-9]{2})?$": "must be a day, as 1990-05-17",
+    "^([a-z0-9][a-z0-9-]{0,63})?$": "must be at most 64 small letters, digits or -, a letter or digit first",
+    "^[A-Za-z0-9_-]{1,512}$": "must be the token of a link, letters, digits or any of _ -",
+    "^[0-9a-f]{32}$": "must be the id of a message, 32 digits or letters from a to f",
+    "^we_[0-9a-f]{24}$": "must be the id of a webhook endpoint, as CreateWebhookEndpoint gave it",
+    "^[a-z0-9][a-z0-9._-]{0,63}$": "must be 1 to 64 small letters, digits or any of . _ -, a letter or digit first",
+    "^[a-z0-9][a-z0-9-]{0,63}$": "must be 1 to 64 small letters, digits or -, a letter or digit first",
+    "^[a-z0-9_-]{1,32}$": "must be 1 to 32 small letters, digits or any of _ -",
+    "^[a-z][a-z0-9_]{0,39}$": "must be 1 to 40 small letters, digits or _, a letter first",
 }
 
 
@@ -361,7 +376,7 @@ def _log_call(method: str, context: Context, started: float, failed: status.Erro
     caller = current_caller.get(_NOBODY)
     duration_ms = round((time.perf_counter() - started) * 1000, 3)
     if failed is None:
-        log.info("rpc_finished", method=method, code="OK", principal=caller.principal, duration_ms=duration_ms)
+        call_answered(method, caller.principal, duration_ms)
     else:
         log.info(
             "rpc_finished",

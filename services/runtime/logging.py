@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import json
 import logging
 import re
 import sys
 import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TextIO, TypeAlias, cast
 
@@ -86,9 +89,35 @@ def _shows_no_header(record: logging.LogRecord) -> bool:
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+# Writes the line of a call that was answered: set by `configure`, where such lines are wanted.
+_answered: Callable[[str, str, float], None] | None = None
+
+
+def call_answered(method: str, principal: str, duration_ms: float) -> None:
+    """Logs that a call was answered with OK, as structlog would: it takes four times as long for a line as this, and of
+    these there is one for each call."""
+    if _answered is not None:
+        _answered(method, principal, duration_ms)
+
+
+def _answers(service: str, outlet: Outlet) -> Callable[[str, str, float], None]:
+    def answered(method: str, principal: str, duration_ms: float) -> None:
+        outlet.write(
+            f'{{"service": "{service}", "method": "{method}", "code": "OK", "principal": {json.dumps(principal)}, '
+            f'"duration_ms": {duration_ms}, "event": "rpc_finished", "level": "info", '
+            f'"timestamp": "{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"}}\n'
+        )
+        outlet.flush()
+
+    return answered
+
+
 def configure(service: str, level: str) -> None:
     """Sets up structlog and the standard library's logging for this process."""
+    global _answered  # A process has one log, as structlog has it.
     number = _LEVELS.get(level.lower(), logging.INFO)
+    outlet = Outlet(sys.stdout)
+    _answered = _answers(service, outlet) if number <= logging.INFO else None
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -98,7 +127,7 @@ def configure(service: str, level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Outlet(sys.stdout))),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, outlet)),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

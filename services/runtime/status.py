@@ -54,6 +54,24 @@ class ErrorStatus:
         status.details.append(packed)
 
 
+def reason_of(status: status_pb2.Status) -> str:
+    """The reason in a status that a service of the platform gave; empty where it has none."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Is(info.DESCRIPTOR):
+            detail.Unpack(info)
+            return str(info.reason)
+    return ""
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> str:
+    """The reason that a failed call was told; empty where it was told none."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return reason_of(status_pb2.Status.FromString(value))
+    return ""
+
+
 class InvalidFieldError(Exception):
     """A field breaks a rule that the contract states in words."""
 

@@ -72,6 +72,12 @@ class DocumentInvalidError(RejectedError):
 class RequestIdReusedError(RejectedError):
     """this request id was sent before with other content; nothing was changed"""
 
+    def __init__(self, *, kept: bytes, sent: bytes) -> None:
+        """`kept`: the canonical request of the one before."""
+        super().__init__()
+        self.kept = kept
+        self.sent = sent
+
 
 class NotReadyError(TiersError):
     """the service has not taken in all that it needs from the ledger yet; ask again"""

@@ -86,7 +86,7 @@ class Follower:
         described = await self._ledger.describe()
         try:
             # Tiers by other rules than those that points were given by would be guesses.
-            await self._tiers.learn(described.versions)
+            await self._tiers.learn(described.versions, simulated=described.clock_mode is ClockMode.SIMULATED)
             await self._tiers.prepare(partitions=described.partitions, clock_mode=described.clock_mode)
         except LedgerDiffersError as error:
             log.error("ledger_differed", problem=str(error))
@@ -136,7 +136,8 @@ class Follower:
                 if entries := [entry for response in responses.take() for entry in response]:
                     if not all(self._tiers.knows(e.name) for e in entries if e.kind is EntryKind.PROGRAMME):
                         # A version is told in each partition before anything is decided by it.
-                        await self._tiers.learn((await self._ledger.describe()).versions)
+                        versions = (await self._ledger.describe()).versions
+                        await self._tiers.learn(versions, simulated=self._tiers.positions.is_simulated)
                     await self._tiers.take_in(entries, over=connection)
                     await self._tiers.run_passed(over=connection)
 

@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import status_pb2
 from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2, ledger_service_pb2_grpc
 from loyalty.type.v1 import log_pb2
 
 from services.runtime.channels import closing_told
 from services.runtime.clock import ClockMode
 from services.runtime.identity import ON_BEHALF_OF
+from services.runtime.status import reason_of
 from services.tiers.domain.facts import FactKind
 from services.tiers.domain.feed import EntryKind, LedgerEntry
 from services.tiers.errors import LedgerUnavailableError
@@ -35,6 +36,8 @@ _FACTS = {
     entry_pb2.ENTRY_KIND_MEMBERSHIP_FEE_RECORDED: FactKind.FEE,
     entry_pb2.ENTRY_KIND_MEMBER_RESIGNED: FactKind.RESIGNED,
     entry_pb2.ENTRY_KIND_MEMBER_REJOINED: FactKind.REJOINED,
+    # It has left, if it had not before, and never comes back.
+    entry_pb2.ENTRY_KIND_MEMBER_ERASED: FactKind.RESIGNED,
 }
 
 _KINDS = {
@@ -170,6 +173,7 @@ def entry_of(entry: entry_pb2.Entry) -> LedgerEntry:
             amount=amount,
             goods_paid=entry.goods_paid.minor_units if entry.HasField("goods_paid") else amount,
             purchase_id=entry.purchase_id,
+            exchange_id=entry.exchange_id,
             rules=rules,
         )
     return LedgerEntry(
@@ -205,12 +209,7 @@ def _set_class(notice: ClassNotice) -> ledger_service_pb2.SetEarningClassRequest
 
 
 def _answer(error: status_pb2.Status) -> Answer:
-    reason = error.message
-    for detail in error.details:
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            reason = info.reason
-    return Answer(final=error.code not in _PASSING, refused=reason)
+    return Answer(final=error.code not in _PASSING, refused=reason_of(error) or error.message)
 
 
 def _unavailable(error: grpc.aio.AioRpcError) -> LedgerUnavailableError:

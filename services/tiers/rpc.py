@@ -19,6 +19,7 @@ from services.programme import FOREVER, Level, Market, Metric, Programme, Versio
 from services.runtime.causality import parse_token
 from services.runtime.identity import current_caller
 from services.runtime.interceptors import DEFAULT_DEADLINE_SECONDS, Context
+from services.runtime.messages import first_difference
 from services.runtime.status import ErrorStatus, InvalidFieldError
 from services.tiers.domain.facts import FactKind, NotCounted, Scope
 from services.tiers.domain.standing import Line, Standing
@@ -54,7 +55,6 @@ _STATUSES: dict[type[TiersError], tuple[grpc.StatusCode, str]] = {
     PageTokenError: (grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID"),
     TierUnknownError: (grpc.StatusCode.INVALID_ARGUMENT, "TIER_UNKNOWN"),
     FromTimeError: (grpc.StatusCode.FAILED_PRECONDITION, "PROGRAMME_ORDER"),
-    RequestIdReusedError: (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
     NotReadyError: (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
 }
 
@@ -67,6 +67,14 @@ def describe(error: BaseException) -> ErrorStatus | None:
             reason="PROGRAMME_INVALID",
             message=str(error),
             fields=tuple([("document", problem) for problem in error.problems]),
+        )
+    if isinstance(error, RequestIdReusedError):
+        field = _first_difference(error.kept, error.sent)
+        return ErrorStatus(
+            code=grpc.StatusCode.ALREADY_EXISTS,
+            reason="REQUEST_ID_REUSED",
+            message=f"{error} (first difference: {field})",
+            metadata={"field": field},
         )
     if not isinstance(error, TiersError) or type(error) not in _STATUSES:
         return None
@@ -307,6 +315,15 @@ def _to_decide(request: Message, kind: FactKind, **more: Any) -> Asked:
         request=type(request).__name__.encode() + b" " + sent.SerializeToString(deterministic=True),
         **more,
     )
+
+
+def _first_difference(kept: bytes, sent: bytes) -> str:
+    """The first field in which two requests differ, each as `_to_decide` keeps it."""
+    (kept_name, _, kept_content), (sent_name, _, sent_content) = kept.partition(b" "), sent.partition(b" ")
+    if kept_name != sent_name:
+        return "the method"
+    request_class = getattr(pb, sent_name.decode())
+    return first_difference(request_class.FromString(kept_content), request_class.FromString(sent_content))
 
 
 def _error(error: TiersError) -> status_pb2.Status:

@@ -197,9 +197,14 @@ class Positions:
         return due_time(self.cursors)
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether business time moves by the ledger's clock entries alone."""
+        return self.clock_mode is ClockMode.SIMULATED
+
+    @property
     def due_is_behind(self) -> bool:
         """Whether the partitions of a simulated installation have passed an instant whose changes are still to come."""
-        return self.clock_mode is ClockMode.SIMULATED and self.due_time < self.business_time
+        return self.is_simulated and self.due_time < self.business_time
 
     @property
     def facts_missing(self) -> bool:
@@ -219,7 +224,7 @@ class Positions:
         through again has whole days of a member under way at the same time, and a class among them would lie where
         chance put it: there it is told when its day begins, behind all that happened before.
         """
-        return self.due_time if self.clock_mode is ClockMode.SIMULATED else None
+        return self.due_time if self.is_simulated else None
 
     def publish(self, cursors: Iterable[Cursor]) -> None:
         """Takes over where partitions stand, in whatever order the news come, and wakes those who wait."""
@@ -278,17 +283,22 @@ class Tiers:
 
     # --- versions of the programme ---
 
-    async def learn(self, versions: Sequence[StoredVersion]) -> None:
+    async def learn(self, versions: Sequence[StoredVersion], *, simulated: bool = False) -> None:
         """Takes over the versions that the ledger tells; raises LedgerDiffersError where they do not go on from those
-        that are known."""
+        that are known. `simulated`: the installation is; what is new has become known as its clock stands now."""
         told = [version.version for version in versions]
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-            kept = [version.version for version in await store.read_versions(connection)]
+            stored = await store.read_versions(connection)
+            kept = [version.version for version in stored]
             # Before the first word of a ledger this service knows a file alone, which may be any of the versions.
             goes_on = told[: len(kept)] == kept if kept else self.versions[0].programme.version in told
             if not goes_on:
                 own = ", ".join(kept) or self.versions[0].programme.version
                 raise LedgerDiffersError(f"the ledger goes by {', '.join(told)}, this service by {own}")
+            if simulated:
+                now = self.positions.business_time if self.positions.cursors else _NEVER
+                new = versions[len(stored) :]
+                versions = [*stored, *(replace(one, recorded_time=min(now, one.from_time)) for one in new)]
             await store.insert_versions(connection, versions)
         if len(told) != len(self.versions):
             self.versions = read_versions(versions)
@@ -434,7 +444,9 @@ class Tiers:
                 return None
             known = await self._read(connection, fresh, cursors)
             effects = await self._with_histories(
-                connection, known, lambda known: take_in(self.versions, fresh, cursors, known)
+                connection,
+                known,
+                lambda known: take_in(self.versions, fresh, cursors, known, simulated=self.positions.is_simulated),
             )
             await self._write(connection, effects)
             first = min([next_due, *(s.next_due for s in effects.states.values() if s.next_due)])
@@ -551,7 +563,7 @@ class Tiers:
         fresh = unseen(entries, cursors)
         after = take_in(self.versions, fresh, cursors, NOTHING_KNOWN).cursors
         before, to_time = due_time(after), reached_time(after)
-        if self.positions.clock_mode is ClockMode.SIMULATED and before < to_time:
+        if self.positions.is_simulated and before < to_time:
             if self._next_due <= to_time or self._goes_by_another(before, to_time):
                 return False
             after = let_pass(self.versions, to_time, after, NOTHING_KNOWN, complete=True).cursors
@@ -561,7 +573,7 @@ class Tiers:
 
     async def run_due(self, to_time: datetime, *, over: Connection | None = None) -> None:
         """Makes all changes that time alone makes up to an instant, some members per transaction."""
-        if self.positions.clock_mode is ClockMode.SIMULATED:
+        if self.positions.is_simulated:
             await self.run_programme(to_time)
         while True:
 
@@ -731,7 +743,7 @@ class Tiers:
         if known_at_time is None and (told := self._recent.told(member_id)) is not None:
             at = at_time or max(now, told[0].as_of)
             if self._says(told[0], at):
-                return replace(told[1], at_time=at)
+                return told[1]._replace(at_time=at)
         found = await self._found.get(member_id)
         if found is None:
             raise MemberUnknownError
@@ -739,16 +751,29 @@ class Tiers:
         at = at_time or max(now, state.as_of)
         # A coming version that weighs movements in another way wants the history.
         with contextlib.suppress(HistoryNeededError):
-            # So does one whose time of a tier something late may have changed; of a large member it is told as it was.
-            knows = not state.carried.mended or len(found.last) == _READ_WITH_STATE
-            if known_at_time is None and self._says(state, at) and knows:
-                standing = standing_of(self.versions, state, await self._ahead(found), at)
+            # So does one whose time of a tier something late may have changed.
+            if known_at_time is None and self._says(state, at) and not await self._wants_history(found):
+                ahead = await self._ahead(found)
+                # By the versions of now: another one may have come while that was read.
+                standing = standing_of(self.versions, state, ahead, at)
                 self._recent.tell(found.cursor, member_id, state, standing)
                 return standing
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             history = await self._history(connection, found.key, known_at_time)
         versions = self._versions_known(known_at_time)
-        return await _apart(history, lambda: evaluate(versions, history, at))
+        standing = await _apart(history, lambda: evaluate(versions, history, at))
+        if known_at_time is None and versions is self.versions and self._says(state, at):
+            self._recent.tell(found.cursor, member_id, state, standing)
+        return standing
+
+    async def _wants_history(self, found: Found) -> bool:
+        """Whether only the history tells since when the tier is held; of a very long one it is told as it was."""
+        if not found.state.carried.mended:
+            return False
+        if len(found.last) < _READ_WITH_STATE:
+            return True
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            return await store.count_facts(connection, found.key, _LONG + 1) <= _LONG
 
     async def _find_together(self, member_ids: Collection[str]) -> dict[str, Found]:
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
@@ -917,24 +942,47 @@ class Tiers:
     ) -> StandingPage:
         """A page of those of an audience who are members at an instant (None: now), by member id; 0 is 50 a page.
 
-        The instant is that of the first page, what is known of it that of each page. Raises PageTokenError.
+        The instant is that of the first page, what is known of it that of each page. Raises PageTokenError, and
+        InvalidFieldError where an audience of all markets would compare what they count in different units.
         """
         now = self.business_now()
         place = read_page_token(page_token, at_time) if page_token else Place(at_time=at_time or now, after="")
         size = page_size or DEFAULT_PAGE
         at = place.at_time
+        if audience.missing_at_most is not None and audience.market is None and not self._counts_alike(at):
+            raise InvalidFieldError(
+                "market", "markets count in different currencies or units: with missing_at_most, say which one is meant"
+            )
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             states = await store.list_states(connection, at, place.after, size + 1)
             page = dict(list(states.items())[:size])
-            found = await self._standings(connection, page, at, ahead=audience.losing_within)
+            wanted = {key: state for key, state in page.items() if self._may_be_of(audience, state, at)}
+            found = await self._standings(connection, wanted, at, ahead=audience.losing_within)
         token = ""
         if len(states) > size:
             token = page_token_of(Place(at_time=at, after=max(key[1] for key in page)), at_time)
         return StandingPage(
-            standings=[(key[1], found[key]) for key in page if key in found and audience.has(found[key])],
+            standings=[(key[1], found[key]) for key in wanted if key in found and audience.has(found[key])],
             next_page_token=token,
             at_time=at,
         )
+
+    def _may_be_of(self, audience: Audience, state: MemberState, at_time: datetime) -> bool:
+        """Whether a member may be one of an audience at an instant; False: what is stored says that it is not."""
+        if audience.market is not None and state.carried.market != audience.market:
+            return False
+        if not self._says(state, at_time):
+            return True
+        if audience.tier_numbers and state.tier_number not in audience.tier_numbers:
+            return False
+        # Nothing is lost before anything is due.
+        return audience.losing_within is None or not self._says(state, at_time + audience.losing_within)
+
+    def _counts_alike(self, at_time: datetime) -> bool:
+        """Whether all markets measure balances in one unit at an instant."""
+        programme = self.versions.at(at_time)
+        markets = [programme.market(key) for key in ("", *programme.markets)]
+        return len({(market.tiers.metric, market.currency) for market in markets}) == 1
 
     async def preview(
         self, document: str, from_time: datetime | None, *, most_members: int, most_moves: int
@@ -991,7 +1039,7 @@ class Tiers:
             cursor = cursors[key[0]]
             if (made := await store.find_decision(connection, key, asked.request_id)) is not None:
                 if made[1] != asked.request:
-                    raise RequestIdReusedError
+                    raise RequestIdReusedError(kept=made[1], sent=asked.request)
                 return None
             if asked.tier_number > len(levels):
                 raise TierUnknownError
@@ -1012,6 +1060,8 @@ class Tiers:
                 reason=asked.reason,
                 principal=asked.principal,
             )
+            if self.positions.is_simulated:
+                fact = fact.known_by(cursor.processed_time)
             until = max(fact.occurred_time, cursor.processed_time)
             known = Known(
                 states={key: state},

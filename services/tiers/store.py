@@ -57,6 +57,7 @@ _FACT = (
     "scope",
     "reason",
     "principal",
+    "exchange_id",
 )
 
 
@@ -372,11 +373,25 @@ def decode_carried(text: str) -> Carried:
     if fees := fields.get("fees"):
         fields["fees"] = tuple([Fee(plan, moment(start), moment(until)) for plan, start, until in fees])
     if override := fields.get("override"):
-        level, scope, until, reason, principal = override
-        fields["override"] = Override(level, Scope(scope), None if until is None else moment(until), reason, principal)
+        level, scope, until, *rest = override
+        fields["override"] = Override(level, Scope(scope), None if until is None else moment(until), *rest)
+    if waiting := fields.get("waiting"):
+        fields["waiting"] = tuple([_waiting_fact(values) for values in waiting])
     if validity := fields.get("validity"):
         fields["validity"] = Renewal(moment(validity[0]), *validity[1:])
     return Carried(**fields)
+
+
+def _waiting_fact(values: Sequence[Any]) -> Fact:
+    """A fact as `encode_carried` writes it: a purchase or a return, which use no other times."""
+    fact = Fact(*values)
+    return fact._replace(
+        kind=_KINDS[fact.kind],
+        occurred_time=moment(values[1]),
+        recorded_time=moment(values[2]),
+        bonuses=tuple([(rule, points) for rule, points in fact.bonuses]),
+        purchase_time=None if fact.purchase_time is None else moment(values[Fact._fields.index("purchase_time")]),
+    )
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------
@@ -419,9 +434,15 @@ async def read_facts(connection: Connection, keys: Collection[MemberKey]) -> dic
     return found
 
 
+async def count_facts(connection: Connection, key: MemberKey, most: int) -> int:
+    """How many facts of a member there are; of more than `most`, that number."""
+    count: int = await connection.fetchval(_QUERIES["count_facts"], *key, most)
+    return count
+
+
 async def read_taken(connection: Connection, keys: Collection[MemberKey]) -> list[TakenIn]:
     """All facts of these members, as they were taken in."""
-    rows = await connection.fetch(_QUERIES["read_facts"], [p for p, _ in keys], [m for _, m in keys])
+    rows = await connection.fetch(_QUERIES["read_taken"], [p for p, _ in keys], [m for _, m in keys])
     return [_taken(row) for row in rows]
 
 
@@ -467,6 +488,7 @@ def _fact_row(taken: TakenIn) -> tuple[Any, ...]:
         fact.scope,
         fact.reason,
         fact.principal,
+        fact.exchange_id or None,
     )
 
 
@@ -475,24 +497,26 @@ _KINDS = {kind.value: kind for kind in FactKind}
 
 def _fact(row: Any) -> Fact:
     bonuses, scope = row["bonuses"], row["scope"]
+    # By place: names take half as long again, and millions are read when a version weighs them anew.
     return Fact(
-        kind=_KINDS[row["kind"]],
-        occurred_time=row["occurred_time"],
-        recorded_time=row["recorded_time"],
-        ledger_offset=row["ledger_offset"],
-        number=row["number"],
-        total=row["total"],
-        goods_paid=row["goods_paid"],
-        points=row["points"],
-        bonuses=tuple([(rule, points) for rule, points in json.loads(bonuses)]) if bonuses else (),
-        purchase_id=row["purchase_id"],
-        purchase_time=row["purchase_time"],
-        name=row["name"],
-        start_time=row["start_time"],
-        until_time=row["until_time"],
-        scope=None if scope is None else Scope(scope),
-        reason=row["reason"],
-        principal=row["principal"],
+        _KINDS[row["kind"]],
+        row["occurred_time"],
+        row["recorded_time"],
+        row["ledger_offset"],
+        row["number"],
+        row["total"],
+        row["goods_paid"],
+        row["points"],
+        tuple([(rule, points) for rule, points in json.loads(bonuses)]) if bonuses else (),
+        row["purchase_id"],
+        row["purchase_time"],
+        row["name"],
+        row["start_time"],
+        row["until_time"],
+        None if scope is None else Scope(scope),
+        row["reason"],
+        row["principal"],
+        row["exchange_id"] or "",
     )
 
 

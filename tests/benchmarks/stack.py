@@ -26,6 +26,7 @@ from typing import Any
 import asyncpg
 
 from services.cli.certificates import LocalAuthority
+from services.cli.installation import new_key
 from services.cli.postgres import OWNER, Cluster, socket_folder
 from services.cli.processes import last_lines, tied
 from services.cli.token_keys import TokenKeys
@@ -81,6 +82,8 @@ class Stack:
         secret = secrets.token_hex(16)
         self._token_file = folder / "token"
         self._token_file.write_text(secret)
+        self._identifier_key_file = folder / "identifier-key"
+        self._identifier_key_file.write_text(new_key())
         self._authorization = bearer(PRINCIPAL, secret)
         self._authority = LocalAuthority(folder / "tls")
         self._token_keys = TokenKeys(folder, run=folder / "run")
@@ -209,6 +212,7 @@ class Stack:
             "LOYALTY_DATABASE_URL": self.dsn(database),
             "LOYALTY_PROGRAMME": str(PROGRAMME),
             "LOYALTY_TOKEN_FILE": str(self._token_file),
+            "LOYALTY_IDENTIFIER_KEY_FILE": str(self._identifier_key_file),
             "LOYALTY_CLOCK": "real",
             "LOYALTY_PARTITIONS": str(PARTITIONS),
             "LOYALTY_LOG_LEVEL": "info",

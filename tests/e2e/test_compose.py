@@ -204,8 +204,8 @@ def test_the_acceptance_suite_passes_as_the_file_runs_it(stack: Stack) -> None:
 def test_each_part_is_given_its_own_secrets_alone_and_nobody_else_can_read_them(stack: Stack) -> None:
     files = [path for path in (stack.folder / "made").rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o077 for path in files if path.suffix not in (".json", ".yaml", ".binpb")} == {0}
-    keys = {path.read_text() for path in files if path.name in ("key.pem", "pgpass", "master-key")}
-    assert len(keys) == 4 + 4 + 1
+    keys = {path.read_text() for path in files if path.name in ("key.pem", "pgpass", "master-key", "identifier-key")}
+    assert len(keys) == 4 + 4 + 1 + 1
     made_of = (stack.folder / "made" / "keys" / "tls" / "authority-key.pem").read_text()
     assert [path.parent.name for path in files if path.read_bytes() == made_of.encode()] == ["tls"]
 

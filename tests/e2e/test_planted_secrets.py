@@ -31,6 +31,7 @@ from tests.e2e.conftest import loyalty
 from tests.e2e.test_hostile_frames import END_HEADERS, END_STREAM, HEADERS, METHOD, Door, begun, call_headers, frame
 
 NAME, EMAIL = "Zxqvname", "zxqvaddress@example.com"
+CARD = "zxqvcard4006381333931"
 TIERS = {"green": 30_000}
 
 
@@ -76,6 +77,9 @@ def planted(up: Connection, tokens: list[str], codes: list[str]) -> dict[str, se
     secrets: dict[str, set[bytes]] = {
         "master key": written(base64.b64decode(there.master_key_file.read_text()))
         | {there.master_key_file.read_bytes().strip()},
+        "identifier key": written(base64.b64decode(there.identifier_key_file.read_text()))
+        | {there.identifier_key_file.read_bytes().strip()},
+        "identifier": {CARD.encode(), *written(CARD.encode())},
         "contact": {NAME.encode(), EMAIL.encode(), *written(NAME.encode()), *written(EMAIL.encode())},
         "coupon": {code.encode() for code in codes} | {code.replace("-", "").encode() for code in codes},
         # The signature is what makes a token one.
@@ -116,6 +120,10 @@ def admin(up: Connection, path: str) -> bytes:
         return client.get(path).content
 
 
+def card(value: str) -> dict[str, str]:
+    return {"kind": "IDENTIFIER_KIND_CARD", "value": value}
+
+
 class Caller:
     """Calls that succeed and calls that are refused; keeps what was answered to the latter."""
 
@@ -130,6 +138,10 @@ class Caller:
         self.http.post("/v1/members", json={"request_id": "join", "member_id": member}).raise_for_status()
         contact = {"request_id": "contact", "contact": {"name": NAME, "email": EMAIL}}
         self.http.put(f"/v1/members/{member}/contact", json=contact).raise_for_status()
+        link = {"request_id": "link", "identifier": card(f"{CARD}-{member}")}
+        self.http.post(f"/v1/members/{member}/identifiers", json=link).raise_for_status()
+        found = self.http.post("/v1/members:lookup", json={"identifier": card(f"{CARD}-{member}")})
+        assert found.json()["member"]["member_id"] == member
 
     def buy(self, member: str, request_id: str = "buy") -> httpx.Response:
         body = {"request_id": request_id, "amount": {"currency_code": "USD", "minor_units": TIERS["green"]}}
@@ -179,6 +191,13 @@ def misuse(caller: Caller, tokens: list[str], code: str) -> None:
         caller.refuse("PUT", "/v1/members/planted-1/contact", json={"request_id": "bad", "contact": contact})
     other = {"request_id": "contact", "contact": {"name": f"{NAME} the second", "email": EMAIL}}
     caller.refuse("PUT", "/v1/members/planted-1/contact", json=other)
+    for identifier in (card(CARD), {"kind": "IDENTIFIER_KIND_PHONE", "value": CARD}, card(f"{CARD} "), CARD):
+        caller.refuse("POST", "/v1/members:lookup", json={"identifier": identifier})
+        caller.refuse("POST", "/v1/members/nobody/identifiers", json={"request_id": "l", "identifier": identifier})
+    caller.refuse("GET", f"/v1/members:lookup?identifier.value={CARD}")
+    for request_id, member in (("taken", "planted-2"), ("link", "planted-3")):
+        body = {"request_id": request_id, "identifier": card(f"{CARD}-planted-1")}
+        caller.refuse("POST", f"/v1/members/{member}/identifiers", json=body)
     caller.refuse("PUT", "/v1/members/nobody/contact", json={"request_id": "c", "contact": {"email": EMAIL}})
 
 
@@ -278,7 +297,8 @@ def test_secrets_are_in_no_log_no_process_list_no_answer_and_no_crash(own: Conne
     until(bought)
     until(lambda: caller.http.get("/v1/deliveries").status_code == 200 and len(caller.codes()) == 3)
     secrets = planted(own, tokens, caller.codes())
-    assert holding(f"{tokens[1]} {NAME} {caller.codes()[2]}".encode(), secrets) == ["contact", "coupon", "token"]
+    planted_forms = f"{tokens[1]} {NAME} {caller.codes()[2]} {CARD}".encode()
+    assert holding(planted_forms, secrets) == ["contact", "coupon", "identifier", "token"]
 
     found: dict[str, list[str]] = {}
     for pid in processes(own.supervisor.pid):
@@ -296,13 +316,13 @@ def test_secrets_are_in_no_log_no_process_list_no_answer_and_no_crash(own: Conne
         found[f"Envoy's {path}"] = holding(admin(own, path), secrets)
     for content in caller.refused:
         found[f"answer {content!r}"] = holding(content, secrets)
-    contact = {"contact": secrets["contact"]}
-    others = {what: forms for what, forms in secrets.items() if what != "contact"}
+    told = ("contact", "identifier")
+    others = {what: forms for what, forms in secrets.items() if what not in told}
     for content in caller.unreadable:
         found[f"answer {content!r}"] = holding(content, others)
     for path in (there.directory / "postgres").rglob("*"):
         if path.is_file():
-            found[str(path)] = holding(path.read_bytes(), contact)
+            found[str(path)] = holding(path.read_bytes(), {what: secrets[what] for what in told})
     dumps = [path for path in there.directory.rglob("core*") if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
     assert dumps == []
     assert len(caller.refused) > 20

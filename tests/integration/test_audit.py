@@ -46,7 +46,7 @@ from services.runtime.tls import Certificates
 from services.runtime.tokens import TokenRules, TokenVerifier
 from services.tiers.app import build as build_tiers
 from services.tiers.config import Config as TiersConfig
-from tests.conftest import PROGRAMMES, ROOT, SECRET, Database, StartLedger
+from tests.conftest import PROGRAMMES, ROOT, SECRET, Database, StartLedger, identifier_key
 from tests.tokens import SigningKey, key_set
 
 PROGRAMME = PROGRAMMES / "retail-demo.yaml"
@@ -112,6 +112,7 @@ def ledger_config(database: Database, folder: Path, token_file: Path) -> LedgerC
         database_url=database.dsn("loyalty_ledger"),
         programme=PROGRAMME,
         token_file=token_file,
+        identifier_key_file=identifier_key(folder),
         clock=ClockMode.SIMULATED,
     )
 
@@ -470,6 +471,7 @@ async def test_the_command_that_checks_a_service_verifies_its_audit_log(
             "LOYALTY_DATABASE_URL": database.dsn("loyalty_ledger"),
             "LOYALTY_PROGRAMME": str(PROGRAMME),
             "LOYALTY_TOKEN_FILE": str(token_file),
+            "LOYALTY_IDENTIFIER_KEY_FILE": str(identifier_key(folder)),
         }
         command = [sys.executable, "-m", "services.ledger", "check"]
         done = await asyncio.to_thread(

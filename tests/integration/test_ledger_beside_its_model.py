@@ -20,8 +20,8 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
+from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2_grpc, lot_pb2
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
-from loyalty.ledger.v1 import ledger_service_pb2_grpc, lot_pb2
 from loyalty.type.v1.money_pb2 import Money
 
 from services.ledger import store
@@ -29,6 +29,7 @@ from services.ledger.check import check
 from services.ledger.config import Config
 from services.ledger.domain import commands
 from services.ledger.domain.events import LineReturn
+from services.ledger.domain.keys import Keys
 from services.ledger.domain.rules import Rules as KnownRules
 from services.ledger.errors import Refusal
 from services.ledger.rpc import LedgerServicer, describe
@@ -40,7 +41,7 @@ from services.runtime.clock import SIMULATED_START, ClockMode, machine_now
 from services.runtime.database import create_pool, transact
 from services.runtime.identity import Identities, SharedSecret
 from services.runtime.server import Service, running
-from tests.conftest import SECRET, Database
+from tests.conftest import SECRET, Database, identifier_key
 from tests.ledger_model import Key, Model, Rules
 from tests.properties.test_ledger_model import (
     DAY,
@@ -88,7 +89,7 @@ ADJUSTMENTS = {
     pb.ADJUSTMENT_STATE_DECLINED: "ADJUSTMENT_DECLINED",
 }
 # What the contract has no field for, or another one.
-NOT_SENT = {"principal", "on_behalf_of", "request", "currency", "amount", "lines", "returned_lines"}
+NOT_SENT = {"principal", "on_behalf_of", "request", "currency", "amount", "lines", "returned_lines", "points_payment"}
 
 MOVEMENTS = ("issued", "redeemed", "expired", "adjusted", "debt_change")
 
@@ -114,6 +115,10 @@ def request_of(command: Command) -> Any:
     paid = isinstance(command, commands.RecordPurchase | commands.RecordReturn | commands.RecordMembershipFee)
     if paid and (fields["amount"] or not fields.get("returned_lines")):
         sent["amount"] = Money(currency_code=fields["currency"], minor_units=fields["amount"])
+    if isinstance(command, commands.RecordPurchase) and command.points_payment:
+        redemption, points, cents = command.points_payment
+        amount = Money(currency_code=fields["currency"], minor_units=cents)
+        sent["points_payment"] = entry_pb2.PointsPayment(redemption_id=redemption, points=points, amount=amount)
     if isinstance(command, commands.RecordReturn):
         sent["returned_lines"] = [
             pb.ReturnedLine(line_number=number, quantity=quantity)
@@ -196,6 +201,7 @@ class Served:
             database_url=database.dsn("loyalty_ledger"),
             programme=programme,
             token_file=token_file,
+            identifier_key_file=identifier_key(folder),
             clock=ClockMode.SIMULATED if simulated else ClockMode.REAL,
             partitions=PARTITIONS,
         )
@@ -222,6 +228,7 @@ class Served:
                 pool=pool,
                 rules=KnownRules.only(parse(self._rules.yaml(), "modelled")),
                 installation=await transact(pool, lambda c: store.create(c, PARTITIONS, self._config.clock)),
+                keys=Keys(bytes(32)),
                 lanes=1,
                 clock=self._clock,
             )
@@ -358,7 +365,14 @@ class Served:
             adjusted=adjusted,
             expired=balance.earned_points + adjusted - balance.redeemed_points - there,
             purchases={
-                bought.purchase_id: (bought.returned_amount.minor_units, 0, bought.returned_points, bought.voided)
+                bought.purchase_id: (
+                    bought.returned_amount.minor_units,
+                    0,
+                    bought.returned_points,
+                    bought.payment_points_returned,
+                    bought.payment_amount_returned.minor_units,
+                    bought.voided,
+                )
                 for bought in purchases
             },
         )
@@ -564,9 +578,7 @@ class ServiceBesideItsModel(LedgerBesideItsModel):
             model.pass_time(self.now)
             expected = figures_of(model)
             # What came back of the goods alone is nobody's to see.
-            purchases = {
-                name: (money, 0, points, voided) for name, (money, _, points, voided) in expected.purchases.items()
-            }
+            purchases = {name: (money, 0, *more) for name, (money, _, *more) in expected.purchases.items()}
             assert self.subject.figures(self.now, member) == dataclasses.replace(expected, purchases=purchases)
         assert self.subject.owed(self.now) == owed_to(list(self.models.values()))
 

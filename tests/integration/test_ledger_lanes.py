@@ -14,6 +14,7 @@ import pytest
 from services.ledger import service, store
 from services.ledger.domain.commands import AwardPoints, CatchUp, EnrollMember, RecordPurchase, RecordReturn
 from services.ledger.domain.events import Entry, EntryKind, Event
+from services.ledger.domain.keys import Keys
 from services.ledger.domain.rules import Rules as KnownRules
 from services.ledger.errors import LedgerError, PoisonedError
 from services.programme import load, parse
@@ -43,6 +44,7 @@ async def ledger_with(
         pool=pool,
         rules=KnownRules.only(programme or load(PROGRAMMES / "tiered-365.yaml")),
         installation=installation,
+        keys=Keys(bytes(32)),
         lanes=lanes,
         clock=clock,
     )

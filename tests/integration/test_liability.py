@@ -24,6 +24,7 @@ from loyalty.type.v1.money_pb2 import Money
 from services.ledger import store
 from services.ledger.check import check
 from services.ledger.config import Config
+from services.ledger.domain.keys import Keys
 from services.ledger.domain.rules import Rules
 from services.ledger.rpc import LedgerServicer, describe
 from services.ledger.service import Ledger
@@ -32,7 +33,7 @@ from services.runtime.audit import AuditTrail
 from services.runtime.clock import ClockMode, machine_now
 from services.runtime.database import create_pool, transact
 from services.runtime.server import Service
-from tests.conftest import Database, serving
+from tests.conftest import Database, identifier_key, serving
 from tests.integration.test_ledger import reason_of
 from tests.till import all_lots
 
@@ -208,6 +209,7 @@ async def shop(
         pool=pool,
         rules=Rules.only(programme),
         installation=await transact(pool, lambda c: store.create(c, PARTITIONS, mode)),
+        keys=Keys(bytes(32)),
         lanes=1,
         clock=made.tick,
     )
@@ -612,6 +614,7 @@ async def test_the_check_rebuilds_the_journal_and_names_what_differs(
         database_url=database.dsn("loyalty_ledger"),
         programme=rules,
         token_file=token_file,
+        identifier_key_file=identifier_key(folder),
         clock=ClockMode.SIMULATED,
     )
     async with shop(database, folder, simulated=True) as made:

@@ -38,7 +38,7 @@ from services.runtime.channels import open_channel
 from services.runtime.clock import ClockMode
 from services.tiers.app import build as build_tiers
 from services.tiers.config import Config as TiersConfig
-from tests.conftest import PROGRAMMES, SECRET, Database, fresh_database, serving
+from tests.conftest import PROGRAMMES, SECRET, Database, fresh_database, identifier_key, serving
 from tests.histories import staged
 from tests.made_history import CLIMBER, open_days, write_history
 from tests.mail_server import LocalMailServer, mail_server
@@ -88,7 +88,12 @@ class Platform:
         return await outcome_of(self.rewards, self.services)
 
     async def start_ledger(self, stack: contextlib.AsyncExitStack) -> None:
-        config = LedgerConfig(**self._common("ledger"), clock=ClockMode.SIMULATED, lanes=self.lanes)
+        config = LedgerConfig(
+            **self._common("ledger"),
+            identifier_key_file=identifier_key(self.folder),
+            clock=ClockMode.SIMULATED,
+            lanes=self.lanes,
+        )
         await stack.enter_async_context(serving(await build_ledger(config, stack), config.listen))
 
     async def start_tiers(self) -> None:

@@ -29,7 +29,7 @@ from services.runtime.database import (
     loss_told,
     transact,
 )
-from tests.conftest import PROGRAMMES, Database, serving
+from tests.conftest import PROGRAMMES, Database, identifier_key, serving
 
 WRONG = "SELECT $1::bigint"
 
@@ -118,6 +118,7 @@ async def test_why_a_service_is_not_available_is_in_its_log(
         database_url=database.dsn("loyalty_ledger"),
         programme=PROGRAMMES / "tiered-365.yaml",
         token_file=token_file,
+        identifier_key_file=identifier_key(folder),
         clock=ClockMode.REAL,
     )
     async with contextlib.AsyncExitStack() as stack:

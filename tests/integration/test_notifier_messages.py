@@ -16,7 +16,6 @@ import pytest_asyncio
 
 from services import programme as programmes
 from services.cli.postgres import Cluster
-from services.notifier import worker as worker_module
 from services.notifier.channels.email import Composer, EmailChannel, MailServer
 from services.notifier.consumer import Consumer
 from services.notifier.domain.campaigns import Rewards
@@ -26,14 +25,19 @@ from services.notifier.domain.coupons import CouponState
 from services.notifier.domain.deliveries import DeliveryState, Outcome, Verdict, settle
 from services.notifier.domain.feeds import Batch, Cursor, TierChange
 from services.notifier.domain.programmes import Programmes
+from services.notifier.domain.suppressions import AddressHashes
 from services.notifier.errors import CursorMovedError, MemberUnknownError, PageTokenError, RequestIdReusedError
+from services.notifier.gate import Gate
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.progress import Progress
 from services.notifier.service import ContactService, CouponService, DeliveryPage, MessageService
+from services.notifier.service.campaign_engine import CampaignEngine
+from services.notifier.service.issuing import CouponMaker
 from services.notifier.store import QUERIES, Installation, Store, Transaction
 from services.notifier.tiers_client import TiersClient
 from services.notifier.vault import MasterKey, Vault
 from services.notifier.worker import LEASE, Worker
+from services.programme.messages import EMAIL
 from services.runtime.channels import open_channel
 from services.runtime.database import create_pool
 from services.runtime.status import NotCaughtUpError
@@ -68,27 +72,60 @@ class Desk:
 
     def start(self, ledger: LedgerClient, tiers: TiersClient) -> None:
         codes = CouponCodes(key=VAULT.coupon_key, partitions=PARTITIONS)
+        rewards = Rewards(programmes=Programmes(PROGRAMME), codes=codes, delivery_key=VAULT.delivery_key)
         self.worker = self.new_worker()
         self.consumer = Consumer(
             ledger=ledger,
             tiers=tiers,
             store=self.store,
-            rewards=Rewards(programmes=Programmes(PROGRAMME), codes=codes, delivery_key=VAULT.delivery_key),
+            rewards=rewards,
+            engine=CampaignEngine(
+                rewards=rewards,
+                programmes=Programmes(PROGRAMME),
+                vault=VAULT,
+                partitions=PARTITIONS,
+                simulated=True,
+                machine_now=lambda: self.now,
+                messages_queued=self.worker.wake,
+                points_owed=lambda: None,
+            ),
             programmes=Programmes(PROGRAMME),
             partitions=PARTITIONS,
             simulated=True,
             progress=self.progress,
-            messages_queued=self.worker.wake,
-            machine_now=lambda: self.now,
+            time_passed=lambda: None,
         )
 
         async def exists(member_id: str) -> bool:
             return member_id in self.members
 
         self.messages = MessageService(
-            store=self.store, page_key=VAULT.page_key, progress=self.progress, partitions=PARTITIONS
+            store=self.store,
+            page_key=VAULT.page_key,
+            request_key=VAULT.request_key,
+            progress=self.progress,
+            partitions=PARTITIONS,
+            messages_queued=self.worker.wake,
+            machine_now=lambda: self.now,
         )
-        self.coupons = CouponService(store=self.store, codes=codes, business_now=lambda: self.business_now)
+
+        async def tier_of(member_id: str) -> str:
+            raise AssertionError(f"nobody asks for the tier of {member_id}")
+
+        self.coupons = CouponService(
+            store=self.store,
+            codes=codes,
+            maker=CouponMaker(codes=codes, partitions=PARTITIONS),
+            progress=self.progress,
+            partitions=PARTITIONS,
+            request_key=VAULT.request_key,
+            page_key=VAULT.page_key,
+            tier_of=tier_of,
+            member_exists=exists,
+            money=PROGRAMME.format_money,
+            machine_now=lambda: self.now,
+            business_now=lambda: self.business_now,
+        )
         self.contacts = ContactService(
             store=self.store,
             vault=VAULT,
@@ -103,9 +140,20 @@ class Desk:
         composer = Composer(programmes=Programmes(PROGRAMME), mail_from="Shop <shop@example.com>")
         server = MailServer(host="127.0.0.1", port=self.mail.port, greeting="example.com")
         channel = EmailChannel(composer=composer, server=server, machine_now=lambda: self.now)
+        gate = Gate(
+            vault=VAULT,
+            programmes=Programmes(PROGRAMME),
+            addresses=AddressHashes(key=VAULT.key_for("addresses"), partitions=PARTITIONS),
+            business_now=lambda: self.business_now,
+        )
         return Worker(
-            store=self.store, vault=VAULT, channel=channel, machine_now=lambda: self.now, random=lambda: 0.0
-        )  # fmt: skip
+            store=self.store,
+            gate=gate,
+            channels={EMAIL: channel},
+            machine_now=lambda: self.now,
+            business_now=lambda: self.business_now,
+            random=lambda: 0.0,
+        )
 
     async def contact(self, member_id: str, email: str, name: str = "", request_id: str = "c-1") -> bool:
         self.members.add(member_id)
@@ -398,7 +446,7 @@ async def test_two_workers_at_once_send_every_message_once(desk: Desk) -> None:
 async def test_a_worker_that_is_stopped_ends_what_it_began_and_gives_the_rest_back(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "_SENDERS", 1)
+    monkeypatch.setattr(EmailChannel, "senders", 1)
     for number in range(20):
         await desk.contact(f"m-{number}", f"m{number}@example.com")
         await desk.reach(f"m-{number}")

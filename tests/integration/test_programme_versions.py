@@ -20,6 +20,7 @@ from loyalty.ledger.v1 import ledger_service_pb2 as pb
 
 from services.ledger import service, store
 from services.ledger.domain.events import Author
+from services.ledger.domain.keys import Keys
 from services.ledger.domain.rules import Rules
 from services.ledger.service import Ledger
 from services.programme import parse
@@ -367,7 +368,15 @@ async def test_a_version_that_was_stored_and_told_to_nobody_is_told_at_the_next_
         installation = await transact(pool, lambda c: store.create(c, 16, ClockMode.SIMULATED))
         stored = await transact(pool, store.read_versions)
         # Its lanes do not run: it stores, and can tell nobody.
-        dead = Ledger(dsn=dsn, pool=pool, rules=Rules(stored), installation=installation, lanes=1, clock=machine_now)
+        dead = Ledger(
+            dsn=dsn,
+            pool=pool,
+            rules=Rules(stored),
+            installation=installation,
+            keys=Keys(bytes(32)),
+            lanes=1,
+            clock=machine_now,
+        )
         request = pb.ApplyProgrammeRequest(request_id="apply", document=document(points=2), from_time=stamp(SWITCH))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):

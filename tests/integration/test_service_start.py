@@ -17,7 +17,7 @@ from loyalty.tiers.v1 import tier_service_pb2, tier_service_pb2_grpc
 from services.ledger.app import build as build_ledger
 from services.ledger.config import Config as LedgerConfig
 from services.runtime.clock import ClockMode
-from tests.conftest import PROGRAMMES, ROOT, Database, serving
+from tests.conftest import PROGRAMMES, ROOT, Database, identifier_key, serving
 
 
 def ledger(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -40,6 +40,7 @@ def environment(database: Database, folder: Path, token_file: Path) -> dict[str,
         "DATABASE_URL": database.dsn("loyalty_ledger"),
         "PROGRAMME": str(PROGRAMMES / "tiered-365.yaml"),
         "TOKEN_FILE": str(token_file),
+        "IDENTIFIER_KEY_FILE": str(identifier_key(folder)),
         "CLOCK": "simulated",
     }
 
@@ -96,6 +97,7 @@ async def test_what_the_contract_does_not_give_to_a_service_is_open_to_nobody(
         database_url=database.dsn("loyalty_ledger"),
         programme=PROGRAMMES / "tiered-365.yaml",
         token_file=token_file,
+        identifier_key_file=identifier_key(folder),
         clock=ClockMode.REAL,
     )
     async with contextlib.AsyncExitStack() as stack:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable
+from datetime import UTC, timedelta
 from typing import Any
 
 import asyncpg
@@ -15,7 +16,7 @@ from loyalty.tiers.v1 import tier_service_pb2 as pb
 
 from services.runtime.clock import ClockMode, machine_now
 from tests.conftest import PROGRAMMES, Database, StartLedger
-from tests.tiers_desk import SECONDS, CheckTiers, Desk, OpenShop, StartTiers, Till, at, refused
+from tests.tiers_desk import SECONDS, CheckTiers, Desk, OpenShop, StartTiers, Till, at, info_of, refused
 
 DOCUMENT = (PROGRAMMES / "tiered-365.yaml").read_text()
 VALID = DOCUMENT.replace(
@@ -35,6 +36,13 @@ async def reasons(desk: Desk) -> list[tuple[str, int, int]]:
         (pb.ChangeReason.Name(one.reason)[14:], one.to_tier_number, one.to_benefits_tier_number)
         for one in await desk.changes()
     ]
+
+
+async def first_difference(call: Awaitable[Any]) -> str:
+    """The field that a refused call names."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return info_of(caught.value).metadata["field"]
 
 
 async def opened(open_shop: OpenShop, document: str = DOCUMENT) -> tuple[Till, Desk]:
@@ -94,7 +102,12 @@ async def test_an_override_lasts_until_it_is_cleared_and_another_takes_its_place
     assert (await desk.clear("m-1")).replayed
     # Another request has nothing left to end.
     assert (await desk.clear("m-1", "clear-2")).standing.tier == "Green"
-    assert await reasons(desk) == [("MOVEMENT", 2, 2), ("OVERRIDE", 4, 4), ("OVERRIDE", 1, 1), ("OVERRIDE", 2, 2)]
+    assert await reasons(desk) == [
+        ("MOVEMENT", 2, 2),
+        ("OVERRIDE", 4, 4),
+        ("OVERRIDE", 1, 1),
+        ("OVERRIDE_ENDED", 2, 2),
+    ]
 
 
 async def test_an_override_of_the_benefits_leaves_the_tier(open_shop: OpenShop) -> None:
@@ -116,6 +129,12 @@ async def test_the_same_request_is_carried_out_once_and_another_under_its_id_is_
     again = await desk.override("m-1", 4, causal_token=token)
     assert (first.replayed, again.replayed, again.standing) == (False, True, first.standing)
     assert await refused(desk.override("m-1", 3)) == REUSED
+    for other, field in (
+        (desk.override("m-1", 3), "tier_number"),
+        (desk.override("m-1", 4, end=at("2030-01-01T00:00")), "end_time"),
+        (desk.clear("m-1", "override-1"), "the method"),
+    ):
+        assert await first_difference(other) == field
     assert await refused(desk.override("m-1", 4, reason="another")) == REUSED
     assert await refused(desk.override("m-1", 4, scope=pb.OVERRIDE_SCOPE_BENEFITS)) == REUSED
     assert await refused(desk.override("m-1", 4, end=at("2030-01-01T00:00"))) == REUSED
@@ -163,13 +182,14 @@ async def test_what_cannot_be_decided_says_why(open_shop: OpenShop) -> None:
 
 
 async def test_how_it_was_known_before_a_decision_is_without_it(open_shop: OpenShop) -> None:
-    _, desk = await opened(open_shop)
-    before = datetime.now(UTC)
+    till, desk = await opened(open_shop)
+    before = BOUGHT + HOUR
+    await desk.count(await till.advance(before + TICK))
     await desk.override("m-1", 4)
     assert (await desk.standing("m-1")).tier == "Golden"
     known = await desk.standing("m-1", known=before)
     assert (known.tier, known.HasField("override")) == ("Green", False)
-    assert (await desk.standing("m-1", known=datetime.now(UTC))).tier == "Golden"
+    assert (await desk.standing("m-1", known=before + TICK)).tier == "Golden"
 
 
 async def test_a_late_purchase_changes_what_automation_says_beneath_an_override(open_shop: OpenShop) -> None:

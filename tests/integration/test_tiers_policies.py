@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -10,6 +11,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.tiers.v1 import tier_service_pb2 as pb
 from loyalty.type.v1.money_pb2 import Money
 
+from services.runtime.database import Connection
+from services.tiers import store
+from services.tiers.domain.facts import MemberKey
+from services.tiers.domain.track import Agenda, MemberState
 from tests.tiers_desk import SECONDS, Desk, OpenShop, at, reason_of, refused, stamp
 
 SHOP = """
@@ -522,8 +527,8 @@ async def test_a_late_purchase_cancels_a_downgrade_by_a_change_that_names_it(ope
     await till.enroll("m-1", DAY)
     await till.buy("m-1", 30_000, BOUGHT)
     due, now = at("2025-01-31T10:00"), at("2025-02-10T00:00")
+    known = now - TICK
     await desk.count(await till.advance(now))
-    known = datetime.now(UTC)
     between = at("2025-02-01T00:00")
     assert (await desk.standing("m-1", time=between)).tier == "White"
     token = await till.buy("m-1", 30_000, at("2025-01-20T10:00"))
@@ -541,8 +546,11 @@ async def test_a_late_purchase_cancels_a_downgrade_by_a_change_that_names_it(ope
         (3, "Green", 2, now),
     ]
     assert changes[2].reason == pb.CHANGE_REASON_CORRECTED
-    before = desk.standing("m-1", known=datetime(2020, 1, 1, tzinfo=UTC))
+    before = desk.standing("m-1", known=DAY - TICK)
     assert await refused(before) == (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN")
+    # What ran ahead of the clock was known from when it happened.
+    assert (await desk.standing("m-1", time=BOUGHT, known=BOUGHT - TICK)).tier == "White"
+    assert (await desk.standing("m-1", time=BOUGHT, known=BOUGHT)).tier == "Green"
     # The pages of what was known then are of then.
     first, lines = await desk.explained("m-1", size=1, at_time=at("2025-01-25T00:00"), known_at_time=known)
     assert [line.amount.minor_units for line in lines if line.counted] == [30_000]
@@ -570,7 +578,8 @@ async def test_an_explanation_names_every_line_and_why_it_does_not_count_and_the
     last = at("2025-03-10T00:00")
     await till.advance(last)
     await till.buy("m-1", 35_000, last - timedelta(days=60), "ripe")
-    token = await till.buy("m-1", 45_000, last + HOUR, "fresh")
+    await till.buy("m-1", 45_000, last + HOUR, "fresh")
+    token = await till.give_back("m-1", 700, last + HOUR, exchange_id="swap")
     first, lines = await desk.explained("m-1", token, size=2)
     reasons = [
         (line.purchase_id, line.amount.minor_units, pb.NotCountedReason.Name(line.not_counted_reason)[19:])
@@ -584,6 +593,7 @@ async def test_an_explanation_names_every_line_and_why_it_does_not_count_and_the
         ("gone", -500, "OUTSIDE_WINDOW"),
         ("ripe", 35_000, "UNSPECIFIED"),
         ("fresh", 45_000, "UNSPECIFIED"),
+        ("", -700, "EXCHANGE_WAITS"),
     ]
     assert {name for _, _, name in reasons} >= {name.removeprefix("NOT_COUNTED_REASON_") for name in NOT_COUNTED}
     assert (
@@ -597,12 +607,14 @@ async def test_an_explanation_names_every_line_and_why_it_does_not_count_and_the
         "RETURN",
         "PURCHASE",
         "PURCHASE",
+        "RETURN",
     ]
-    fresh = lines[-1]
+    ripe, fresh, waiting = lines[-3:]
     assert when(fresh.end_time) == at("2026-03-10T01:00")
     assert when(fresh.matures_time) == at("2025-04-09T00:00")
-    assert not lines[-2].HasField("matures_time")
+    assert not ripe.HasField("matures_time")
     assert not lines[0].HasField("end_time")
+    assert not waiting.HasField("end_time")
     assert [(one.tier, one.reached_from.minor_units, one.kept_from.minor_units) for one in first.thresholds] == [
         ("White", 0, 0),
         ("Green", 30_000, 30_000),
@@ -750,10 +762,18 @@ async def test_members_are_counted_and_listed_by_market(open_shop: OpenShop) -> 
     assert await listed(market="nowhere") == []
     assert len(await listed()) == 6
     assert await listed(market="us", tier_numbers=[3]) == ["us-0"]
+    # 300 cents are no 300 groszy: what is missing is asked of one market.
+    per_field = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert await refused(desk.listed(token, missing_at_most=300)) == per_field
+    assert await refused(desk.listed(token, missing_at_most=300, tier_numbers=[1])) == per_field
+    assert set(await listed(missing_at_most=100_000, market="us")) < {"us-0", "us-1", "us-2"}
+    assert set(await listed(missing_at_most=100_000, market="-")) == {"home-0", "home-1", "home-2"}
     assert await listed(tier_numbers=[1, 3]) == ["home-1", "home-2", "us-0"]
 
 
-async def test_an_audience_is_who_loses_a_tier_soon_or_has_nearly_reached_one(open_shop: OpenShop) -> None:
+async def test_an_audience_is_who_loses_a_tier_soon_or_has_nearly_reached_one(
+    open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     till, desk = await open_shop(rolling())
     await till.advance(DAY)
     for number, amount in enumerate((29_000, 25_000, 30_000, 99_000, 200_000)):
@@ -790,3 +810,36 @@ async def test_an_audience_is_who_loses_a_tier_soon_or_has_nearly_reached_one(op
         if not page_token:
             break
     assert found == ["m-2", "m-3", "m-4"]
+    # Whoever has nothing due by then, or another tier, is not looked at any closer.
+    looked_at: list[int] = []
+    read_agendas = store.read_agendas
+
+    async def counted(
+        connection: Connection, horizons: Sequence[tuple[MemberKey, MemberState, datetime]]
+    ) -> dict[MemberKey, Agenda]:
+        looked_at.append(len(horizons))
+        return await read_agendas(connection, horizons)
+
+    monkeypatch.setattr(store, "read_agendas", counted)
+    assert list(await listed(losing_within_days=5)) == ["m-2"]
+    assert list(await listed(tier_numbers=[4])) == ["m-4"]
+    assert looked_at == [1, 1]
+
+
+async def test_since_when_a_member_of_many_purchases_holds_its_tier_is_right_after_something_late(
+    open_shop: OpenShop,
+) -> None:
+    till, desk = await open_shop(rolling())
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    instants = [BOUGHT + number * HOUR / 20 for number in range(110)]
+    for instant in instants:
+        token = await till.buy("m-1", 300, instant)
+    # The hundredth purchase of 3.00 reaches the level from 300.00.
+    assert when((await desk.standing("m-1", token)).since_time) == instants[99]
+    token = await till.buy("m-1", 600, BOUGHT - HOUR)
+    for _ in range(2):
+        assert when((await desk.standing("m-1", token)).since_time) == instants[97]
+    token = await till.buy("m-1", 300, instants[-1] + HOUR)
+    standing = await desk.standing("m-1", token)
+    assert (when(standing.since_time), standing.balance.minor_units) == (instants[97], 33_900)

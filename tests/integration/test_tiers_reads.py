@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -114,7 +113,7 @@ async def test_a_standing_is_told_again_until_the_member_moves(pool: asyncpg.Poo
     await tiers.take_in(before)
     first = await tiers.standing("m", None)
     later = first.at_time + timedelta(hours=1)
-    assert await tiers.standing("m", later) == replace(first, at_time=later)
+    assert await tiers.standing("m", later) == first._replace(at_time=later)
     gone = START + timedelta(days=400)
     assert await tiers.standing("m", gone) == await from_history(pool, "m", gone)
     await tiers.take_in([last])

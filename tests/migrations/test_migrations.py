@@ -109,7 +109,9 @@ async def test_every_named_query_prepares_for_the_role_of_its_service(database: 
 def test_every_named_query_is_used(service: str) -> None:
     queries = queries_of(service)
     code = "\n".join(path.read_text() for path in (ROOT / "services" / service).rglob("*.py"))
-    assert {name for name in queries if not re.search(rf'["\']{name}["\']', code)} == set()
+    unnamed = {name for name in queries if not re.search(rf'["\']{name}["\']', code)}
+    # The notifier's list of what it keeps of people names these: tests/integration/test_notifier_privacy.py.
+    assert {name for name in unnamed if not name.startswith(("export_", "erase_"))} == set()
 
 
 @pytest.mark.parametrize("service", SERVICES)

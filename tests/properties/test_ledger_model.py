@@ -18,7 +18,7 @@ from services.ledger.domain.catching_up import catch_up
 from services.ledger.domain.commands import Line, LineKind
 from services.ledger.domain.decide import Now, decide
 from services.ledger.domain.encoding import decode_body, encode_body
-from services.ledger.domain.events import Account, EntryKind, Event, LineReturn
+from services.ledger.domain.events import Account, EntryKind, Event, LineReturn, PointsPayment
 from services.ledger.domain.state import (
     Known,
     Member,
@@ -28,10 +28,11 @@ from services.ledger.domain.state import (
     evolve_member,
     evolve_purchase,
     evolve_redemption,
+    redemption_of,
 )
 from services.ledger.errors import RejectedError
 from services.programme import Programme, Versions, parse
-from tests.ledger_model import Bonus, Bought, Key, Model, Rules, day_begins, draw_order
+from tests.ledger_model import Bonus, Bought, Key, Model, Rules, day_begins, draw_order, goods_of
 from tests.ledger_rules import as_of
 
 DAY = timedelta(days=1)
@@ -115,8 +116,9 @@ class Figures:
     redeemed: int
     adjusted: int
     expired: int
-    # Of each purchase: what came back in money, goods and points, and whether it was voided.
-    purchases: Mapping[str, tuple[int, int, int, bool]]
+    # Of each purchase: what came back in all, of goods, and of what it gave; of what points paid, in points and money;
+    # and whether it was voided.
+    purchases: Mapping[str, tuple[int, int, int, int, int, bool]]
 
 
 class Subject(Protocol):
@@ -154,9 +156,12 @@ class Kept:
 
     def about(self, command: commands.MemberCommand) -> Known:
         purchase_id = getattr(command, "purchase_id", "")
+        purchase, payment = self.purchases.get(purchase_id), getattr(command, "points_payment", None)
+        payment = payment or (purchase and purchase.points_payment)
+        redemption = payment.redemption_id if payment else getattr(command, "redemption_id", "")
         return self.known._replace(
-            purchase=self.purchases.get(purchase_id),
-            redemption=self.redemptions.get(getattr(command, "redemption_id", "")),
+            purchase=purchase,
+            redemption=self.redemptions.get(redemption),
             bought=self.details.get(purchase_id),
         )
 
@@ -211,15 +216,24 @@ class Kept:
         )
 
 
-def redemption_of(event: Event) -> str:
-    """The redemption that an event makes or gives back of."""
-    match event.kind:
-        case EntryKind.POINTS_REDEEMED | EntryKind.HOLD_CAPTURED:
-            return event.request_id
-        case EntryKind.REDEMPTION_REVERSED:
-            return event.reference
-        case _:
-            return ""
+def check_payments(kept: Kept) -> None:
+    """What paid comes back, never more, all of it with all of the purchase; and nothing pays twice."""
+    paid: Counter[str] = Counter()
+    for bought in kept.purchases.values():
+        if (payment := bought.points_payment) is None:
+            continue
+        assert 0 <= bought.payment_points_returned <= payment.points
+        assert 0 <= bought.payment_amount_returned <= payment.amount
+        if bought.returned == bought.amount:
+            assert (bought.payment_points_returned, bought.payment_amount_returned) == payment[1:]
+        paid[payment.redemption_id] += payment.points - bought.payment_points_returned
+    for name, redemption in kept.redemptions.items():
+        assert redemption.paid == paid[name]
+        assert redemption.unused >= 0
+    for event in kept.events:
+        if event.kind in (EntryKind.RETURN_RECORDED, EntryKind.PURCHASE_VOIDED):
+            refund = event.amount - (event.points_payment.amount if event.points_payment else 0)
+            assert 0 <= (event.goods_paid or 0) <= refund
 
 
 class Domain:
@@ -247,7 +261,7 @@ class Domain:
         self._kept[command.member_id] = kept
         kept.keep(decision.known, decision.events, getattr(command, "purchase_id", ""))
         # A return that waited is answered again, under its own request id, when its purchase comes.
-        answer = next(event for event in decision.events if event.request_id == command.request_id)
+        answer = next(event for event in reversed(decision.events) if event.request_id == command.request_id)
         return answer.reason if answer.kind is EntryKind.REQUEST_REFUSED else answer.kind.value
 
     def change(self, now: datetime, rules: Rules) -> None:
@@ -278,7 +292,14 @@ class Domain:
             adjusted=kept.posted[Account.ADJUSTED],
             expired=kept.posted[Account.EXPIRED] + sum(event.posted(Account.EXPIRED) for event in past),
             purchases={
-                name: (bought.returned, bought.returned_goods, bought.returned_points, bought.voided)
+                name: (
+                    bought.returned,
+                    bought.returned_goods,
+                    bought.returned_points,
+                    bought.payment_points_returned,
+                    bought.payment_amount_returned,
+                    bought.voided,
+                )
                 for name, bought in kept.purchases.items()
                 if bought.arrived
             },
@@ -288,6 +309,7 @@ class Domain:
         assert kept.rebuilt == kept.known
         assert kept.rebuilt_purchases == kept.purchases
         assert kept.rebuilt_redemptions == kept.redemptions
+        check_payments(kept)
         # Events may run a little ahead of the clock; at an instant after all of them nothing is left out.
         horizon = max(now, *[event.occurred_time for event in kept.events])
         assert as_of(self._programme, kept.events, horizon) == catch_up(self._versions, kept.member(), horizon)[1]
@@ -425,6 +447,24 @@ class LedgerBesideItsModel(RuleBasedStateMachine):
         purchase = data.draw(st.sampled_from([*waiting, *waiting, new, new, *self.bought(member)[:1]]), "purchase")
         fields = movement(*receipt, purchase, store, self.money(data, member))
         self.send(commands.RecordPurchase, member, self.about_now(data), **fields)
+
+    @precondition(lambda self: any(model.redemptions for model in self.models.values()))
+    @rule(data=st.data(), member=anyone, receipt=receipts())
+    def a_purchase_that_points_pay_in_part(
+        self, data: st.DataObject, member: str, receipt: tuple[int, tuple[Line, ...]]
+    ) -> None:
+        redemptions = self.models[member].redemptions
+        unused = [name for name, spent in redemptions.items() if spent.unused()]
+        name = self.one_of(data, unused or redemptions, "redemption")
+        left = redemptions[name].unused() if name in redemptions else 0
+        points = data.draw(st.sampled_from([left, left, left // 2, left // 3, left + 1]), "points") or 1
+        goods = goods_of(*receipt)
+        cents = data.draw(st.sampled_from([goods, goods // 2, goods // 7, min(points, goods), goods + 1]), "cents") or 1
+        waiting = [name for name, bought in self.models[member].purchases.items() if bought.waiting]
+        purchase = data.draw(st.sampled_from([*waiting, f"p{self.requests}"]), "purchase")
+        fields = movement(*receipt, purchase, "s1", self.money(data, member))
+        payment = PointsPayment(name, points, cents)
+        self.send(commands.RecordPurchase, member, self.about_now(data), **fields, points_payment=payment)
 
     def money_of(self, data: st.DataObject, member: str, bought: Bought | None) -> str:
         """Mostly the currency of the purchase."""
@@ -677,7 +717,14 @@ def figures_of(model: Model) -> Figures:
         adjusted=model.adjusted,
         expired=model.expired,
         purchases={
-            name: (bought.returned, bought.returned_goods, sum(given.taken for given in bought.given), bought.voided)
+            name: (
+                bought.returned,
+                bought.returned_goods,
+                sum(given.taken for given in bought.given),
+                bought.paid_back.points,
+                bought.paid_back.cents,
+                bought.voided,
+            )
             for name, bought in model.purchases.items()
             if bought.amount
         },

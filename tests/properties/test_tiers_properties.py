@@ -172,6 +172,8 @@ class Moment:
     choice: int
     passes: bool
     """Whether time is let pass up to here first."""
+    exchange: str = ""
+    """The exchange that a purchase or a return is one side of."""
 
 
 moments = st.builds(
@@ -183,6 +185,7 @@ moments = st.builds(
     amount=st.sampled_from([1, 5, 9, 10, 11, 20, 25, 40]),
     choice=st.integers(0, 7),
     passes=st.booleans(),
+    exchange=st.sampled_from(["", "", "", "x", "y"]),
 )
 many_moments = st.lists(moments, max_size=16)
 JOINING = 8
@@ -225,6 +228,8 @@ def heard(moments: Sequence[Moment]) -> list[Fact]:
                     scope=Scope.TIER if moment.amount > 10 else Scope.BENEFITS,
                     until_time=noon(day + moment.choice) if moment.choice else None,
                 )
+        if kind in (FactKind.PURCHASE, FactKind.RETURN):
+            fact = fact._replace(exchange_id=moment.exchange)
         if kind in (FactKind.CONFIRMED, FactKind.OVERRIDE_SET, FactKind.OVERRIDE_CLEARED):
             fact = fact._replace(ledger_offset=0, number=number)
         facts.append(fact)
@@ -374,8 +379,8 @@ class Life:
         self.changes.extend(stepped.changes)
         if stepped.redrawn is not None:
             self.movements = list(stepped.redrawn)
-        elif stepped.movement is not None:
-            self.movements.append(stepped.movement)
+        else:
+            self.movements.extend(stepped.movements)
 
 
 def lives(versions: Versions, facts: Sequence[Fact], moments: Sequence[Moment]) -> Iterator[Life]:
@@ -402,7 +407,7 @@ def assert_is_evaluated(life: Life) -> None:
     # A state that something late was added to says so: since when the tier is held, the history is asked.
     exact = life.since_is_known and not life.state.carried.mended
     if expected is not None and found is not None and not exact:
-        found = replace(found, since_time=expected.since_time)
+        found = found._replace(since_time=expected.since_time)
     assert found == expected
 
 
@@ -517,7 +522,7 @@ class Tables:
         agendas = {}
         for key, horizon in until.items():
             state = self.states[key]
-            if state.next_due is not None and state.next_due <= horizon:
+            if state.next_due is not None and (state.next_due <= horizon or not state.waits_for_movements_alone):
                 agendas[key] = self._agenda(key, horizon)
         return Known(states={key: self.states[key] for key in until}, agendas=agendas, histories={}, purchases={})
 
@@ -575,6 +580,7 @@ def log_of(partition: int, members: Sequence[Sequence[Moment]]) -> list[LedgerEn
                 amount=fact.total,
                 goods_paid=fact.goods_paid,
                 purchase_id=fact.purchase_id,
+                exchange_id=fact.exchange_id,
                 rules=(("base", fact.points), *fact.bonuses),
                 name=fact.name,
                 effective_time=fact.start_time,

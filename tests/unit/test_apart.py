@@ -47,6 +47,7 @@ def test_secrets_are_made_once_and_each_part_gets_its_own(tmp_path: Path) -> Non
     assert len(set(certificates.values())) == 3
     assert "loyalty_tiers" in (tmp_path / "tiers" / "pgpass").read_text()
     assert not (tmp_path / "tiers" / "master-key").exists()
+    assert [path.parent.name for path in tmp_path.glob("*/identifier-key")] in (["keys", "ledger"], ["ledger", "keys"])
     handout.ready()
     assert {name: (tmp_path / name / "certificate.pem").read_text() for name in certificates} == certificates
 

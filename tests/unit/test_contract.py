@@ -84,6 +84,9 @@ def test_a_till_may_not_list_members_read_contacts_or_change_what_it_does_not_se
     assert refused == {
         *("AdjustPoints", "AwardPoints", "SetEarningClass", "SetTierOverride", "ClearTierOverride"),
         *("ListStandings", "CountStandings", "SetContact", "ListDeliveries"),
+        *("IssueCoupon", "ImportCodes", "VoidCoupon"),
+        *("ListCampaigns", "PreviewCampaign", "PauseCampaign", "ResumeCampaign", "RecordFeedback", "UpdateSegment"),
+        "EraseMember",
         *("ApplyProgramme", "PreviewProgramme", "AdvanceClock", "GetLiability", "ListPartitions"),
         *("StreamEntries", "StreamTierChanges"),
     }

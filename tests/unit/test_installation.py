@@ -20,12 +20,23 @@ def test_a_new_folder_gets_everything_and_an_existing_one_keeps_it(tmp_path: Pat
     made = open_or_create(folder, clock=ClockMode.SIMULATED)
     assert made.programme.read_bytes() == DEFAULT_PROGRAMME.read_bytes()
     assert len(base64.b64decode(made.master_key_file.read_text())) == 32
+    assert len(base64.b64decode(made.identifier_key_file.read_text())) == 32
     secret = made.token_keys.first_token()
     assert len(secret) >= 32
     again = open_or_create(folder, clock=ClockMode.REAL)
     assert again == made
     assert again.clock is ClockMode.SIMULATED
     assert again.token_keys.first_token() == secret
+
+
+def test_a_folder_of_an_earlier_release_gets_a_key_for_identifiers_once(tmp_path: Path) -> None:
+    made = open_or_create(tmp_path / "shop")
+    made.identifier_key_file.unlink()
+    made.ready()
+    key = made.identifier_key_file.read_text()
+    made.ready()
+    assert len(base64.b64decode(made.identifier_key_file.read_text())) == 32
+    assert made.identifier_key_file.read_text() == key
 
 
 def test_secrets_are_for_the_owner_alone(tmp_path: Path) -> None:

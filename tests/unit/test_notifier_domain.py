@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email import message_from_bytes
 from email.policy import default as DEFAULT_POLICY
 from pathlib import Path
@@ -21,7 +21,7 @@ from services.ledger.domain import encoding
 from services.notifier.channels.email import Composer
 from services.notifier.domain.campaigns import Letter, Rewards
 from services.notifier.domain.codes import ALPHABET, CouponCodes, check_character
-from services.notifier.domain.contacts import Contact, partition_of
+from services.notifier.domain.contacts import Contact, birthday_digest, partition_of
 from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.deliveries import (
     MAX_ATTEMPTS,
@@ -44,7 +44,7 @@ from services.notifier.errors import (
     VersionsAwaitedError,
 )
 from services.notifier.ledger_client import lines_of
-from services.notifier.store import Installation
+from services.notifier.store import Installation, SealedContact
 from services.notifier.tiers_client import change_of
 from services.notifier.vault import MasterKey, Vault, read_master_keys
 from services.programme import SINCE_EVER, Metric, Offer, OfferKind, Version, Versions
@@ -375,24 +375,66 @@ def vault_of(letter: bytes) -> Vault:
 
 def test_a_contact_opens_with_its_own_key_for_its_own_member_alone() -> None:
     vault = vault_of(b"m")
-    contact = Contact(name="Zoë", email="zoe@example.com")
+    contact = Contact(
+        name="Zoë",
+        email="zoe@example.com",
+        phone="+48601234567",
+        language="pl",
+        time_zone="Europe/Warsaw",
+        birth_date=date(1990, 5, 17),
+        demographics={"city": "Łódź"},
+    )
     key = vault.new_member_key()
     wrapped = vault.wrap("m-1", key)
-    name, email = vault.seal_contact("m-1", key, contact)
+    name, email, details = vault.seal_contact("m-1", key, contact)
     assert name is not None
     assert email is not None
-    assert vault.open_contact("m-1", wrapped, name, email) == contact
+    sealed = SealedContact(
+        partition=0, member_id="m-1", wrapped_key=wrapped, name=name, email=email, details=details
+    )  # fmt: skip
+    assert vault.open_contact(sealed) == contact
     for broken in (
-        lambda: vault.open_contact("m-2", wrapped, name, email),
-        lambda: vault.open_contact("m-1", wrapped, email, name),
-        lambda: vault.open_contact("m-1", wrapped, name, email[:-1]),
-        lambda: vault.open_contact("m-1", b"", name, email),
-        lambda: vault_of(b"n").open_contact("m-1", wrapped, name, email),
+        lambda: vault.open_contact(replace(sealed, member_id="m-2")),
+        lambda: vault.open_contact(replace(sealed, name=email, email=name)),
+        lambda: vault.open_contact(replace(sealed, email=email[:-1])),
+        lambda: vault.open_contact(replace(sealed, details=name)),
+        lambda: vault.open_contact(replace(sealed, wrapped_key=b"")),
+        lambda: vault.open_contact(replace(sealed, wrapped_key=None)),
+        lambda: vault_of(b"n").open_contact(sealed),
     ):
         with pytest.raises(SealError):
             broken()
-    assert vault.seal_contact("m-1", key, contact) != (name, email)
-    assert "zoe" not in repr(contact)
+    assert vault.seal_contact("m-1", key, contact) != (name, email, details)
+    for told in ("zoe", "Zoë", "Łódź", "1990"):
+        assert told not in repr(contact)
+        assert all(told.encode() not in part for part in (name, email, details or b""))
+
+
+def test_a_contact_without_details_keeps_the_digest_it_ever_had() -> None:
+    contact = Contact(name="Zoë", email="zoe@example.com")
+    assert contact.digest(b"k") == keyed_digest(b"k", "contact", "Zoë", "zoe@example.com")
+    assert replace(contact, phone="+48601234567").digest(b"k") != contact.digest(b"k")
+
+
+@pytest.mark.parametrize(
+    ("contact", "field"),
+    [
+        (Contact(time_zone="Europe/Atlantis"), "contact.time_zone"),
+        (Contact(time_zone="../etc/passwd"), "contact.time_zone"),
+        (Contact(birth_date=date(1899, 12, 31)), "contact.birth_date"),
+        (Contact(birth_date=date(2026, 1, 2)), "contact.birth_date"),
+    ],
+)
+def test_a_contact_with_a_zone_or_a_birth_that_cannot_be_is_refused(contact: Contact, field: str) -> None:
+    with pytest.raises(ContactError) as refused:
+        contact.check(date(2026, 1, 1))
+    assert refused.value.field == field
+
+
+def test_a_birthday_on_29_february_is_found_on_the_28th() -> None:
+    assert birthday_digest(b"k", date(2000, 2, 29)) == birthday_digest(b"k", date(2026, 2, 28))
+    days = {birthday_digest(b"k", date(2000, 1, 1) + timedelta(days=day)) for day in range(366)}
+    assert len(days) == 365
 
 
 def test_what_codes_and_ids_are_made_with_stays_when_the_master_key_changes() -> None:

@@ -525,7 +525,7 @@ def test_the_demo_says_all_it_means() -> None:
     assert DEMO.earning.class_multipliers_bp == {"white": 10_000, "green": 12_500, "silver": 15_000, "golden": 20_000}
     assert [level.discount_bp for level in DEMO.tiers.levels] == [0, 500, 800, 1000]
     assert [campaign.tiers for campaign in DEMO.campaigns] == [("green",), ("silver",), ("golden",)]
-    assert [(c.coupon.discount_bp, c.coupon.discount_minor_units) for c in DEMO.campaigns] == [
+    assert [(c.coupon.offer.percent_bp, c.coupon.offer.amount) for c in DEMO.campaigns] == [
         (500, None), (None, 10_00), (1500, None),
     ]  # fmt: skip
     assert DEMO.expiry == Expiry(policy=ExpiryPolicy.AFTER, period=Window(years=1))
@@ -654,8 +654,8 @@ def problems(text: str) -> list[str]:
 
 
 KEYS = (
-    "programme, currency, time_zone, earning, expiry, redemption, returns, adjustments, back_dating, liability, "
-    "tiers, rates, markets, campaigns"
+    "programme, currency, time_zone, earning, expiry, redemption, returns, adjustments, support, checkout, "
+    "back_dating, liability, tiers, rates, markets, rewards, messages, campaigns, surveys, badges"
 )
 WINDOW = 'days such as "P365D", months such as "P18M" or years such as "P1Y", at most 100 years'
 TIER_WINDOW = f"{WINDOW}; or calendar_year, calendar_half, calendar_quarter, anniversary or lifetime"
@@ -762,11 +762,13 @@ WRONG = {
     ),
     "a coupon with two discounts": (
         'discount_amount: "10.00"\n      discount_percent: "5"', 'discount_amount: "10.00"',
-        ["shop.yaml:33: campaigns[1].coupon: two discounts; keep discount_percent or discount_amount"],
+        ["shop.yaml:33: campaigns[1].coupon: "
+         "gives two things; keep one of discount_percent, discount_amount"],
     ),
     "a coupon without discount": (
         "", '      discount_amount: "10.00"\n',
-        ["shop.yaml:33: campaigns[1].coupon: no discount; add discount_percent or discount_amount"],
+        ["shop.yaml:33: campaigns[1].coupon: gives nothing; add one of discount_percent, discount_amount, free_product, "
+         "free_shipping, gift_card, upgrade, early_access, digital_content, experience"],
     ),
     "an unknown level": (
         "tiers: [gren]", "tiers: [green]",
@@ -1210,7 +1212,10 @@ VALUES = dict.fromkeys(VARIABLES, "")
 
 
 def test_a_message_is_filled_in() -> None:
-    message = render(DEMO.campaigns[0].message, VALUES | {"tier": "Green", "discount": "5 %", "code": "GREEN-7QX4"})
+    action = DEMO.campaigns[0].variants[0].actions.message
+    assert action is not None
+    words = DEMO.messages.words(action, "pl")
+    message = render(words, VALUES | {"tier": "Green", "discount": "5 %", "code": "GREEN-7QX4"})
     assert message.subject == "You are Green now: 5 % off your next purchase"
     assert "Hello there,\n" in message.text
     assert "\n    GREEN-7QX4\n" in message.text

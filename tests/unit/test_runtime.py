@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,35 @@ def test_a_full_disk_does_not_fail_the_work_that_is_logged() -> None:
     outlet = Outlet(FullDisk())
     outlet.write("an event")
     outlet.flush()
+
+
+CALL_LINES = """
+import structlog
+from services.runtime.logging import call_answered, configure
+
+configure("ledger", {level!r})
+method, principal = "/loyalty.ledger.v1.LedgerService/GetBalance", 'till-"7'
+call_answered(method, principal, 0.125)
+log = structlog.get_logger()
+log.info("rpc_finished", method=method, code="OK", principal=principal, duration_ms=0.125)
+"""
+
+
+def lines_of_calls(level: str) -> list[dict[str, object]]:
+    code = CALL_LINES.format(level=level)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def test_the_line_of_a_call_that_was_answered_is_as_any_other_line_would_be() -> None:
+    quick, other = lines_of_calls("info")
+    times = [datetime.strptime(str(line.pop("timestamp")), "%Y-%m-%dT%H:%M:%S.%f%z") for line in (quick, other)]
+    assert quick == other
+    assert times[0] <= times[1]
+
+
+def test_a_call_that_was_answered_has_no_line_where_warnings_alone_are_logged() -> None:
+    assert lines_of_calls("warning") == []
 
 
 LOGGING = """

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from loyalty.ledger.v1 import entry_pb2
 
 from services.programme import Metric, Rejoining
-from services.tiers.domain.facts import NotCounted
+from services.tiers.domain.facts import FactKind, NotCounted
+from services.tiers.domain.feed import EntryKind
 from services.tiers.domain.track import Reason
 from services.tiers.errors import NotEnrolledError
+from services.tiers.ledger_client import entry_of
 from tests.tiers_rules import JOINED, MICROSECOND, Member, level, local, moves, policy
 
 PAID = local("2024-02-01T10:00")
@@ -111,6 +114,24 @@ def test_nobody_is_told_of_changes_while_the_member_is_away() -> None:
     member.buys(300_00, PAID)
     member.resigns(LEFT)
     assert moves(member.live(local("2026-01-01T00:00"))) == [(1, 2, PAID)]
+
+
+def test_an_erased_member_has_left_and_nobody_is_told_of_it_again() -> None:
+    entry = entry_pb2.Entry(
+        kind=entry_pb2.ENTRY_KIND_MEMBER_ERASED, partition=3, offset=7, member_id="m", reason="asked"
+    )
+    entry.occurred_time.FromDatetime(LEFT)
+    heard = entry_of(entry)
+    assert (heard.kind, heard.fact_kind, heard.occurred_time) == (EntryKind.FACT, FactKind.RESIGNED, LEFT)
+    member = Member()
+    member.buys(300_00, PAID)
+    # It may have left by itself before.
+    member.resigns(LEFT - timedelta(days=2))
+    member.resigns(LEFT)
+    assert moves(member.live(local("2026-01-01T00:00"))) == [(1, 2, PAID)]
+    with pytest.raises(NotEnrolledError):
+        member.standing(LEFT + timedelta(days=1))
+    assert member.tier(LEFT - timedelta(days=3)) == "Green"
 
 
 def test_what_changed_while_the_member_was_away_is_told_when_it_comes_back() -> None:

@@ -76,6 +76,38 @@ def test_staff_may_clear_an_override_before_its_end() -> None:
     assert moves(member.live(END)) == [(1, 4, GIVEN), (4, 1, cleared)]
 
 
+def test_what_was_held_before_a_lower_override_is_given_back_and_not_reached_again() -> None:
+    for cleared in (True, False):
+        member = Member()
+        member.buys(1000_00, GIVEN)
+        member.is_given("white", GIVEN + MICROSECOND, until=END)
+        member.is_given("green", GIVEN + 2 * MICROSECOND, until=END)
+        if cleared:
+            member.is_given_nothing(END)
+        change = member.live(END)[-1]
+        assert (change.from_tier_number, change.to_tier_number, change.reason) == (2, 3, Reason.OVERRIDE_ENDED)
+
+
+def test_what_was_earned_beneath_an_override_is_reached_when_that_is_over() -> None:
+    for cleared in (True, False):
+        member = Member()
+        member.buys(300_00, GIVEN)
+        member.is_given("white", GIVEN + MICROSECOND, until=END)
+        member.buys(700_00, GIVEN + timedelta(days=1))
+        if cleared:
+            member.is_given_nothing(END - MICROSECOND)
+        change = member.live(END)[-1]
+        assert (change.from_tier_number, change.to_tier_number, change.reason) == (1, 3, Reason.OVERRIDE)
+
+
+def test_what_is_heard_of_late_was_there_before_an_override() -> None:
+    member = Member()
+    member.is_given("white", GIVEN)
+    member.buys(300_00, GIVEN - timedelta(days=1), known=GIVEN + timedelta(days=1))
+    member.is_given_nothing(END)
+    assert member.live(END)[-1].reason is Reason.OVERRIDE_ENDED
+
+
 def test_a_later_override_takes_the_place_of_the_one_before() -> None:
     member = Member()
     member.is_given("golden", GIVEN)

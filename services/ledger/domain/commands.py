@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from services.ledger.domain.events import LineReturn
+from services.ledger.domain.events import LineReturn, PointsPayment
 from services.ledger.domain.rules import StoredVersion
 
 # Member ids that the ledger makes: UUIDv5 in this namespace of caller and request id (DESIGN §4).
@@ -75,6 +75,29 @@ class RejoinMember(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinkIdentifier(Command):
+    """An identifier leads to a member from now on. `digest` is all that is known of its value."""
+
+    kind: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlinkIdentifier(Command):
+    """An identifier leads to its member no more. `reason`: an UnlinkReason."""
+
+    digest: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseMember(Command):
+    """A member is forgotten, for good."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Movement(Command):
     """What purchases and returns have in common; `lines` may be empty."""
 
@@ -90,7 +113,9 @@ class Movement(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordPurchase(Movement):
-    """A member bought something. `purchase_id` is never empty."""
+    """A member bought something. `purchase_id` is never empty; `amount` and `lines` count what points paid, too."""
+
+    points_payment: PointsPayment | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +287,9 @@ MemberCommand = (
     EnrollMember
     | ResignMember
     | RejoinMember
+    | LinkIdentifier
+    | UnlinkIdentifier
+    | EraseMember
     | RecordPurchase
     | RecordReturn
     | VoidPurchase

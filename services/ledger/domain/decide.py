@@ -18,8 +18,10 @@ from services.ledger.domain.commands import (
     AwardPoints,
     CaptureHold,
     EnrollMember,
+    EraseMember,
     ExtendHold,
     HoldPoints,
+    LinkIdentifier,
     MemberCommand,
     RecordActivity,
     RecordMembershipFee,
@@ -31,13 +33,16 @@ from services.ledger.domain.commands import (
     ResignMember,
     ReverseRedemption,
     SetEarningClass,
+    UnlinkIdentifier,
     VoidPurchase,
 )
 from services.ledger.domain.earning import checked_goods, class_at, exchange_at, rules_of
 from services.ledger.domain.events import Account, Author, EntryKind, Event, Flag, Posting, RulePoints
+from services.ledger.domain.identifiers import link, unlink
 from services.ledger.domain.lots import Lot, active, becoming_available, granted_lot
 from services.ledger.domain.making import answer, refuse
-from services.ledger.domain.membership import record_activity, record_fee, rejoin, resign
+from services.ledger.domain.membership import erase, record_activity, record_fee, rejoin, resign
+from services.ledger.domain.paying import check_payment, why_not_paid
 from services.ledger.domain.redeeming import capture, extend, hold, redeem, release, reverse
 from services.ledger.domain.returns import detail_of, linked_return, record_return, void
 from services.ledger.domain.rules import StoredVersion
@@ -104,7 +109,10 @@ def decide(versions: Versions, now: Now, known: Known, command: MemberCommand) -
     caught_up = known
     for event in past:
         caught_up = caught_up.after(event)
-    events = _events(versions, now, caught_up, command, occurred, instant)
+    if known.member.erased_time is not None:
+        events = _of_erased(known.member, command, occurred)
+    else:
+        events = _events(versions, now, caught_up, command, occurred, instant)
     if not events:
         return Decision(events=(), known=known)
     return _settled(versions, instant, caught_up, past, events)
@@ -185,9 +193,9 @@ def _events(
         case RecordMembershipFee():
             return [record_fee(programme, member, command, occurred, **_marks(programme, now, occurred))]
         case RecordReturn():
-            return [record_return(programme, known, command, occurred, **_marks(programme, now, occurred))]
+            return record_return(versions, known, command, occurred, instant, **_marks(programme, now, occurred))
         case VoidPurchase():
-            return [void(programme, known, command, occurred, instant, **_marks(programme, now, occurred))]
+            return void(versions, known, command, occurred, instant, **_marks(programme, now, occurred))
         case AwardPoints():
             marks = _marks(programme, now, occurred)
             return [award(programme, member, known.purchase, command, occurred, **marks)]
@@ -207,6 +215,19 @@ def _events(
             return [extend(member, command, instant)]
         case SetEarningClass():
             return _set_class(versions, member, command, occurred)
+        case LinkIdentifier():
+            return link(member, known.identifier, known.identifiers, command, instant)
+        case UnlinkIdentifier():
+            return unlink(member, known.identifiers, command, instant)
+        case EraseMember():
+            return [erase(member, command, instant)]
+
+
+def _of_erased(member: Member, command: MemberCommand, occurred: datetime) -> list[Event]:
+    """Nothing is written of a member that was erased; to erase it again, or to class it, changes nothing."""
+    if isinstance(command, EraseMember | SetEarningClass):
+        return []
+    return [refuse(command, member, Refusal.MEMBER_ERASED, occurred)]
 
 
 def _marks(programme: Programme, now: Now, occurred: datetime) -> dict[str, Any]:
@@ -248,13 +269,18 @@ def _purchase(
     programme = versions.at(occurred)
     exchange_at(programme, member, command.currency, occurred)
     goods = checked_goods(command)
+    if goods is None:
+        goods = command.amount
+    paid = goods - check_payment(command, goods)
     if purchase is not None and purchase.arrived:
         yield refuse(command, member, Refusal.PURCHASE_EXISTS, occurred)
         return
     if member.away(occurred):
         yield refuse(command, member, Refusal.MEMBER_RESIGNED, occurred)
         return
-    paid = command.amount if goods is None else goods
+    if command.points_payment is not None and (why_not := why_not_paid(known.redemption, command.points_payment)):
+        yield refuse(command, member, why_not, occurred)
+        return
     earning_class = class_at(programme, member, occurred)
     rules = rules_of(programme, member, command, paid, occurred, earning_class)
     bought = answer(
@@ -271,6 +297,7 @@ def _purchase(
         earning_class=earning_class,
         channel=command.channel,
         exchange_id=command.exchange_id,
+        points_payment=command.points_payment,
         detail=detail_of(command),
         **marks,
     )
@@ -279,9 +306,9 @@ def _purchase(
         return
     known = known._replace(bought={"lines": command.lines}).after(bought)
     for waiting in purchase.waiting:
-        event = linked_return(versions.at(waiting.occurred_time), known, waiting)
-        known = known.after(event)
-        yield event
+        for event in linked_return(versions, known, waiting, instant):
+            known = known.after(event)
+            yield event
 
 
 def _granted(programme: Programme, member: Member, points: int, occurred: datetime, instant: datetime) -> list[Posting]:

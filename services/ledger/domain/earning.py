@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from services.ledger.domain.commands import LineKind, Movement
+from services.ledger.domain.commands import LineKind, Movement, RecordPurchase
 from services.ledger.domain.events import Exchange, RulePoints
+from services.ledger.domain.paying import by_line
 from services.ledger.domain.state import Member
 from services.ledger.errors import AmountNotPositiveError, CurrencyMismatchError, LinesDoNotAddUpError
 from services.programme.currencies import MINOR_UNIT_DIGITS
@@ -50,9 +51,12 @@ def points_at(rule: RulePoints, base: int) -> int:
 
 
 def rules_of(
-    programme: Programme, member: Member, command: Movement, goods: int, occurred: datetime, earning_class: str
+    programme: Programme, member: Member, command: RecordPurchase, goods: int, occurred: datetime, earning_class: str
 ) -> tuple[RulePoints, ...]:
-    """Points for a purchase, floored once per rule; what happened up to the joining time earns nothing (R19)."""
+    """Points for a purchase, floored once per rule; what happened up to the joining time earns nothing (R19).
+
+    `goods` is without what points paid.
+    """
     if (nothing := earns_nothing(member, occurred)) is not None:
         return (nothing,)
     earning = programme.earning
@@ -162,7 +166,7 @@ def _money(minor_units: int, currency: str) -> str:
 
 
 def _bonuses(
-    programme: Programme, member: Member, command: Movement, base: int, occurred: datetime, rate: _Rate
+    programme: Programme, member: Member, command: RecordPurchase, base: int, occurred: datetime, rate: _Rate
 ) -> Iterator[RulePoints]:
     day, worth = programme.local_day(occurred), _at_home(rate.exchange, base)
     for bonus in programme.earning.bonuses:
@@ -183,10 +187,13 @@ def _bonuses(
             yield rate.rule(bonus.id, base, extra)
         elif lines := _lines_of(bonus, command):
             counted = sum(command.lines[number - 1].amount for number in lines)
+            if programme.earning.base is Base.GOODS_PAID and command.points_payment is not None:
+                paid = by_line(command.points_payment.amount, command.lines)
+                counted -= sum(paid[number - 1] for number in lines)
             yield rate.rule(bonus.id, counted, extra, lines)
 
 
-def _lines_of(bonus: Bonus, command: Movement) -> tuple[int, ...]:
+def _lines_of(bonus: Bonus, command: RecordPurchase) -> tuple[int, ...]:
     """The numbers, from 1, of the goods that a bonus counts."""
     return tuple(
         [

@@ -30,6 +30,7 @@ from services.ledger.domain.events import (
     LineReturn,
     LotKey,
     PointsAfter,
+    PointsPayment,
     Posting,
     RulePoints,
 )
@@ -112,6 +113,8 @@ def encode_body(event: Event) -> str:
         body["flags"] = [flag.value for flag in event.flags]
     if event.market:
         body["market"] = event.market
+    if event.points_payment is not None:
+        body["points_payment"] = event.points_payment
     return _dump(body)
 
 
@@ -246,6 +249,10 @@ def _decode_flags(encoded: Sequence[str]) -> tuple[Flag, ...]:
     return tuple([Flag(flag) for flag in encoded])
 
 
+def _decode_points_payment(encoded: Sequence[Any]) -> PointsPayment:
+    return PointsPayment(*encoded)
+
+
 # Keys of a body: the field of the event, and how it is read where it is no number or text.
 _FIELDS: Mapping[str, tuple[str, Callable[[Any], Any] | None]] = {
     "currency": ("currency", None),
@@ -271,4 +278,5 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], Any] | None]] = {
     "exchange": ("exchange_id", None),
     "flags": ("flags", _decode_flags),
     "market": ("market", None),
+    "points_payment": ("points_payment", _decode_points_payment),
 }

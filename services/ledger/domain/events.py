@@ -44,6 +44,9 @@ class EntryKind(enum.StrEnum):
     ACTIVITY_RECORDED = "ACTIVITY_RECORDED"
     MEMBERSHIP_FEE_RECORDED = "MEMBERSHIP_FEE_RECORDED"
     PROGRAMME_APPLIED = "PROGRAMME_APPLIED"
+    IDENTIFIER_LINKED = "IDENTIFIER_LINKED"
+    IDENTIFIER_UNLINKED = "IDENTIFIER_UNLINKED"
+    MEMBER_ERASED = "MEMBER_ERASED"
 
 
 class Account(enum.StrEnum):
@@ -113,11 +116,29 @@ class Flag(enum.StrEnum):
     RESTORES_EXPIRED = "RESTORES_EXPIRED"
 
 
+class UnlinkReason(enum.StrEnum):
+    """Why an identifier leads to its member no more."""
+
+    LOST = "lost"
+    STOLEN = "stolen"
+    REPLACED = "replaced"
+    OTHER = "other"
+
+
 class LineReturn(NamedTuple):
     """What came back of one line of a purchase: its number (from 1), and pieces and minor units of it."""
 
     number: int
     quantity: int
+    amount: int
+
+
+class PointsPayment(NamedTuple):
+    """What points paid of a purchase, or what of that came back: points of a redemption, and what they had paid."""
+
+    # Empty in a quote: nothing is redeemed yet.
+    redemption_id: str
+    points: int
     amount: int
 
 
@@ -173,7 +194,8 @@ class Event(NamedTuple):
     purchase_id: str = ""
     currency: str = ""
     amount: int = 0
-    # Goods among the amount; None where that is not known (a return that waits and named no lines).
+    # Goods among the amount, without what points paid of them; None where that is not known (a return that waits and
+    # named no lines). Of a return that waits: with it, for only the purchase can tell.
     goods_paid: int | None = None
     postings: tuple[Posting, ...] = ()
     rules: tuple[RulePoints, ...] = ()
@@ -186,7 +208,8 @@ class Event(NamedTuple):
     sequence: int = 0
     reason: str = ""
     channel: str = ""
-    # The request id of the hold, redemption or adjustment that it is about; the name of an activity; a fee's plan.
+    # The request id of the hold, redemption or adjustment that it is about; the name of an activity; a fee's plan; the
+    # kind of an identifier.
     reference: str = ""
     # Of a hold: what it still holds, and when it runs out. Of a fee: when what it paid for ends.
     hold_left: int = 0
@@ -200,6 +223,9 @@ class Event(NamedTuple):
     flags: tuple[Flag, ...] = ()
     # Of a member that joined: its home market; empty for the programme's own.
     market: str = ""
+    # Of a purchase what points paid; of a return or void what of that it gave back. The points themselves go back by
+    # the REDEMPTION_REVERSED before it.
+    points_payment: PointsPayment | None = None
     # Who it is by; None: whoever sent the command.
     author: Author | None = None
     # Erasable: kept beside the entry, which holds only a commitment to it.

@@ -1,14 +1,21 @@
-"""Membership itself: leaving and coming back, what a member does beside buying, and what it pays for a membership."""
+"""Membership itself: leaving, coming back and being forgotten; what a member does beside buying, and what it pays for a
+membership."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from services.ledger.domain.commands import RecordActivity, RecordMembershipFee, RejoinMember, ResignMember
+from services.ledger.domain.commands import (
+    EraseMember,
+    RecordActivity,
+    RecordMembershipFee,
+    RejoinMember,
+    ResignMember,
+)
 from services.ledger.domain.earning import earns_nothing, exchange_at
 from services.ledger.domain.events import Account, EntryKind, Event, Posting, RulePoints
-from services.ledger.domain.lots import Lot, becoming_available, granted_lot
+from services.ledger.domain.lots import Lot, becoming_available, granted_lot, postings
 from services.ledger.domain.making import answer, forgettable, refuse
 from services.ledger.domain.state import Member
 from services.ledger.errors import AmountNotPositiveError, FeePeriodError, Refusal
@@ -31,6 +38,20 @@ def rejoin(member: Member, command: RejoinMember, occurred: datetime, **marks: A
     if occurred < member.resigned_time:
         return refuse(command, member, Refusal.MEMBERSHIP_CHANGED_LATER, occurred)
     return answer(command, EntryKind.MEMBER_REJOINED, member, occurred, channel=command.channel, **marks)
+
+
+def erase(member: Member, command: EraseMember, now: datetime) -> Event:
+    """A member is forgotten: its points lapse wherever they lie, and its debt is written off."""
+    lots = [
+        (Account.PENDING, list(member.pending)),
+        (Account.AVAILABLE, list(member.lots)),
+        *[(Account.HELD, list(hold.lots)) for hold in member.holds],
+    ]
+    legs = [leg for account, parts in lots for leg in postings(account, parts, -1)]
+    legs += [leg for _, parts in lots for leg in postings(Account.EXPIRED, parts)]
+    if member.debt:
+        legs += [Posting(Account.DEBT, -member.debt), Posting(Account.ADJUSTED, member.debt)]
+    return answer(command, EntryKind.MEMBER_ERASED, member, now, postings=legs, reason=command.reason)
 
 
 def record_activity(

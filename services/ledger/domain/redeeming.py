@@ -50,26 +50,34 @@ def redeem(programme: Programme, member: Member, command: RedeemPoints, now: dat
 def reverse(
     programme: Programme, member: Member, redemption: Redemption | None, command: ReverseRedemption, now: datetime
 ) -> Event:
-    """Points go back into the lots they came from, those drawn last first; debt is paid by them first."""
+    """Points go back into the lots they came from. Those that paid for a purchase come back with that alone."""
     if redemption is None:
         return refuse(command, member, Refusal.REDEMPTION_UNKNOWN, now)
-    left = redemption.points - redemption.reversed
-    points = command.points or left
-    if not 0 < points <= left:
-        return refuse(command, member, Refusal.REVERSAL_EXCEEDS_REDEMPTION, now)
-    # What became debt had no lot: where that debt was paid since, its points come as if granted today.
-    sequence = (*redemption.parts, Lot(granted_lot(programme, now), redemption.debt))[::-1]
-    given = drawn(_beyond(sequence, redemption.reversed), points)
+    points = command.points or redemption.unused
+    if not 0 < points <= redemption.unused:
+        paid = redemption.paid and points <= redemption.unused + redemption.paid
+        refusal = Refusal.REDEMPTION_PAID_PURCHASE if paid else Refusal.REVERSAL_EXCEEDS_REDEMPTION
+        return refuse(command, member, refusal, now)
     return answer(
         command,
         EntryKind.REDEMPTION_REVERSED,
         member,
         now,
-        postings=[*becoming_available(member.debt, given), Posting(Account.REDEEMED, -points)],
+        postings=giving_back(programme, member, redemption, points, now),
         reference=redemption.redemption_id,
         reason=command.reason,
         detail=forgettable(note=command.note),
     )
+
+
+def giving_back(
+    programme: Programme, member: Member, redemption: Redemption, points: int, now: datetime
+) -> list[Posting]:
+    """The postings that give points of a redemption back to their lots, those drawn last first; debt is paid first."""
+    # What became debt had no lot: where that debt was paid since, its points come as if granted today.
+    sequence = (*redemption.parts, Lot(granted_lot(programme, now), redemption.debt))[::-1]
+    given = drawn(_beyond(sequence, redemption.reversed), points)
+    return [*becoming_available(member.debt, given), Posting(Account.REDEEMED, -points)]
 
 
 def hold(programme: Programme, member: Member, command: HoldPoints, now: datetime) -> Event:

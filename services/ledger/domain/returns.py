@@ -16,14 +16,17 @@ from services.ledger.domain.events import (
     Event,
     LineReturn,
     LotKey,
+    PointsPayment,
     Posting,
     RulePoints,
 )
 from services.ledger.domain.lots import active, postings, total
 from services.ledger.domain.making import answer, bounded, make, refuse, refused
+from services.ledger.domain.paying import by_line, give_back, share_of
 from services.ledger.domain.state import Grant, Known, Member, Purchase, WaitingReturn
 from services.ledger.errors import LinesDoNotAddUpError, Refusal
 from services.programme.model import Base, Programme, Shortfall
+from services.programme.versions import Versions
 
 MAX_WAITING_RETURNS: Final = 100
 # How long after it happened a till may still send a void: a claimed day alone would undo any purchase.
@@ -34,12 +37,35 @@ class _Back(NamedTuple):
     """What comes back of a purchase now. Lines that were free come back for an amount of 0."""
 
     amount: int
+    # Without what points had paid of them.
     goods: int
     lines: tuple[LineReturn, ...]
+    # What points had paid of each of the lines.
+    paid: tuple[int, ...] = ()
+    # What points had paid of all that comes back.
+    points_payment: PointsPayment | None = None
 
 
-def record_return(programme: Programme, known: Known, command: RecordReturn, occurred: datetime, **marks: Any) -> Event:
-    """A return: unlinked, of a known purchase, or of one that has not arrived and is waited for."""
+class _Named(NamedTuple):
+    """Lines of a purchase that come back, with what their quantities are worth."""
+
+    lines: tuple[LineReturn, ...]
+    # Goods among them.
+    goods: int
+    # What points had paid of each.
+    paid: tuple[int, ...]
+    # The points that had paid them.
+    points: int
+
+
+def record_return(
+    versions: Versions, known: Known, command: RecordReturn, occurred: datetime, instant: datetime, **marks: Any
+) -> list[Event]:
+    """A return: unlinked, of a known purchase, or of one that has not arrived and is waited for.
+
+    Its event comes last; before it, at `instant`, those that give back the points that had paid.
+    """
+    programme = versions.at(occurred)
     member, purchase = known.member, known.purchase
     assert member is not None
     if command.returned_lines and not command.amount:
@@ -53,7 +79,7 @@ def record_return(programme: Programme, known: Known, command: RecordReturn, occ
     if not command.purchase_id:
         if command.returned_lines:
             raise LinesDoNotAddUpError("returned_lines name lines of a purchase; purchase_id says of which")
-        return _unlinked(programme, member, command, goods, occurred, marks)
+        return [_unlinked(programme, member, command, goods, occurred, marks)]
     waiting = WaitingReturn(
         request_id=command.request_id,
         occurred_time=occurred,
@@ -67,50 +93,57 @@ def record_return(programme: Programme, known: Known, command: RecordReturn, occ
         currency=currency,
     )
     if purchase is not None and purchase.arrived:
-        event = linked_return(programme, known, waiting, **marks)
+        *given, event = linked_return(versions, known, waiting, instant, **marks)
         if event.kind is EntryKind.RETURN_RECORDED:
             event = event._replace(detail=detail_of(command))
-        return event
+        return [*given, event]
     if purchase is not None and len(purchase.waiting) >= MAX_WAITING_RETURNS:
-        return refuse(command, member, Refusal.TOO_MANY_WAITING_RETURNS, occurred)
-    return answer(
-        command,
-        EntryKind.RETURN_WAITING,
-        member,
-        occurred,
-        purchase_id=command.purchase_id,
-        currency=currency,
-        amount=command.amount,
-        goods_paid=goods,
-        reason=command.reason,
-        channel=command.channel,
-        returned_lines=command.returned_lines,
-        exchange_id=command.exchange_id,
-        author=waiting.author,
-        detail=detail_of(command),
-        **marks,
-    )
+        return [refuse(command, member, Refusal.TOO_MANY_WAITING_RETURNS, occurred)]
+    return [
+        answer(
+            command,
+            EntryKind.RETURN_WAITING,
+            member,
+            occurred,
+            purchase_id=command.purchase_id,
+            currency=currency,
+            amount=command.amount,
+            goods_paid=goods,
+            reason=command.reason,
+            channel=command.channel,
+            returned_lines=command.returned_lines,
+            exchange_id=command.exchange_id,
+            author=waiting.author,
+            detail=detail_of(command),
+            **marks,
+        )
+    ]
 
 
-def linked_return(programme: Programme, known: Known, waiting: WaitingReturn, **marks: Any) -> Event:
-    """A return of a known purchase, or its refusal."""
+def linked_return(
+    versions: Versions, known: Known, waiting: WaitingReturn, instant: datetime, **marks: Any
+) -> list[Event]:
+    """A return of a known purchase, or its refusal; before it what gives back the points that had paid."""
     member, purchase = known.member, known.purchase
     assert member is not None
     assert purchase is not None
     back = _what_comes_back(purchase, waiting, known.bought)
     if isinstance(back, Refusal):
-        return refused(
-            member,
-            back,
-            waiting.occurred_time,
-            request_id=waiting.request_id,
-            purchase_id=purchase.purchase_id,
-            author=waiting.author,
-        )
-    return _taken_back(
-        programme,
+        return [
+            refused(
+                member,
+                back,
+                waiting.occurred_time,
+                request_id=waiting.request_id,
+                purchase_id=purchase.purchase_id,
+                author=waiting.author,
+            )
+        ]
+    return _brought_back(
+        versions,
         known,
         back,
+        instant,
         kind=EntryKind.RETURN_RECORDED,
         occurred=waiting.occurred_time,
         request_id=waiting.request_id,
@@ -124,20 +157,24 @@ def linked_return(programme: Programme, known: Known, waiting: WaitingReturn, **
 
 
 def void(
-    programme: Programme, known: Known, command: VoidPurchase, occurred: datetime, now: datetime, **marks: Any
-) -> Event:
-    """A purchase is undone whole, in its own store and while its own local day lasts (§12.4)."""
+    versions: Versions, known: Known, command: VoidPurchase, occurred: datetime, now: datetime, **marks: Any
+) -> list[Event]:
+    """A purchase is undone whole, in its own store and while its own local day lasts (§12.4).
+
+    Its event comes last; before it, at `now`, those that give back the points that had paid.
+    """
     member, purchase = known.member, known.purchase
     assert member is not None
-    refusal = _why_not_void(programme, known, command, occurred, now)
+    refusal = _why_not_void(versions.at(occurred), known, command, occurred, now)
     if refusal is not None:
-        return refuse(command, member, refusal, occurred)
+        return [refuse(command, member, refusal, occurred)]
     assert purchase is not None
-    rest = _Back(purchase.amount - purchase.returned, purchase.goods_paid - purchase.returned_goods, ())
-    return _taken_back(
-        programme,
+    goods = purchase.goods_paid + purchase.paid_by_points
+    return _brought_back(
+        versions,
         known,
-        rest,
+        _back(purchase, purchase.amount - purchase.returned, goods),
+        now,
         kind=EntryKind.PURCHASE_VOIDED,
         occurred=occurred,
         request_id=command.request_id,
@@ -220,44 +257,57 @@ def _what_comes_back(purchase: Purchase, waiting: WaitingReturn, bought: Mapping
         return Refusal.PURCHASE_VOIDED
     if waiting.amount and waiting.currency != purchase.currency:
         return Refusal.RETURN_CURRENCY_DIFFERS
-    lines: tuple[LineReturn, ...] = ()
     amount, goods = waiting.amount, waiting.goods
+    named: _Named | None = None
     if waiting.lines:
         if bought is None:
             return Refusal.DETAIL_ERASED
         resolved = _resolved(purchase, waiting.lines, bought.get("lines", ()))
         if isinstance(resolved, Refusal):
             return resolved
-        lines, goods = resolved
-        sum_of_lines = sum(line.amount for line in lines)
+        named, goods = resolved, resolved.goods
+        sum_of_lines = sum(line.amount for line in named.lines)
         if amount and amount != sum_of_lines:
             return Refusal.RETURNED_LINES_DIFFER
         amount = sum_of_lines
     returned = purchase.returned + amount
     if returned > purchase.amount:
         return Refusal.RETURN_EXCEEDS_PURCHASE
-    if returned == purchase.amount:
-        goods_back = purchase.goods_paid
-    elif goods is None:
-        # No lines: goods come back in proportion, counted over all returns so far, so that nothing is lost.
-        goods_back = purchase.goods_paid * returned // purchase.amount
-    else:
-        goods_back = purchase.returned_goods + goods
-    goods = max(min(goods_back, purchase.goods_paid) - purchase.returned_goods, 0)
-    return _Back(amount, goods, lines)
+    before = purchase.returned_goods + purchase.payment_amount_returned
+    whole = purchase.goods_paid + purchase.paid_by_points
+    # No lines: goods come back in proportion, counted over all returns so far, so that nothing is lost.
+    goods_back = whole * returned // purchase.amount if goods is None else before + goods
+    # Whatever the caller calls goods: they are no more than what comes back, and what is left of them is no more than
+    # what is left of all.
+    goods_back = max(min(goods_back, before + amount, whole), whole - (purchase.amount - returned), before)
+    return _back(purchase, amount, goods_back, named)
 
 
-def _resolved(
-    purchase: Purchase, wanted: Sequence[LineReturn], bought: Sequence[Sequence[Any]]
-) -> tuple[tuple[LineReturn, ...], int] | Refusal:
-    """The lines with the amounts that their quantities are worth, and the goods among them."""
+def _back(purchase: Purchase, amount: int, goods: int, named: _Named | None = None) -> _Back:
+    """What comes back with so many goods in all, at their full value, and what points had paid of it."""
+    payment = purchase.points_payment
+    lines, paid = (named.lines, named.paid) if named is not None else ((), ())
+    if payment is None:
+        return _Back(amount, goods - purchase.returned_goods, lines, paid)
+    share = share_of(payment, purchase, goods, (named.points, sum(named.paid)) if named is not None else None)
+    before = purchase.returned_goods + purchase.payment_amount_returned
+    told = share if share.points or share.amount else None
+    return _Back(amount, goods - before - share.amount, lines, paid, told)
+
+
+def _resolved(purchase: Purchase, wanted: Sequence[LineReturn], bought: Sequence[Sequence[Any]]) -> _Named | Refusal:
+    """The lines that are named, with the amounts that their quantities are worth."""
     before = {line.number: line for line in purchase.returned_lines}
+    payment = purchase.points_payment or PointsPayment("", 0, 0)
+    all_lines = [Line(*line) for line in bought]
+    all_paid, all_points = by_line(payment.amount, all_lines), by_line(payment.points, all_lines)
     resolved: list[LineReturn] = []
-    goods = 0
+    paid: list[int] = []
+    goods = points = 0
     for number, quantity, amount in wanted:
         if not 0 < number <= len(bought):
             return Refusal.LINE_UNKNOWN
-        line = Line(*bought[number - 1])
+        line = all_lines[number - 1]
         known = before.get(number, LineReturn(number, 0, 0))
         if quantity:
             # What its pieces so far are worth, so that the last piece is worth exactly the rest.
@@ -269,7 +319,49 @@ def _resolved(
         resolved.append(LineReturn(number, quantity, amount))
         if LineKind(line.kind) is LineKind.GOODS:
             goods += amount
-    return tuple(resolved), goods
+        paid.append(_part(all_paid[number - 1], line, known, now))
+        points += _part(all_points[number - 1], line, known, now)
+    return _Named(tuple(resolved), goods, tuple(paid), points)
+
+
+def _part(share: int, line: Line, before: LineReturn, now: LineReturn) -> int:
+    """What of a line's share goes with what comes back of it now; its last part is what is left."""
+    return share * now.amount // line.amount - share * before.amount // line.amount if line.amount else 0
+
+
+def _brought_back(
+    versions: Versions, known: Known, back: _Back, instant: datetime, *, occurred: datetime, **more: Any
+) -> list[Event]:
+    """The events of a linked return: points that had paid are given back first, so that they may be taken."""
+    assert known.member is not None
+    assert known.purchase is not None
+    given: list[Event] = []
+    now = known
+    if back.points_payment is not None:
+        given, now = give_back(
+            versions,
+            known,
+            back.points_payment,
+            instant,
+            purchase_id=known.purchase.purchase_id,
+            request_id=more["request_id"],
+            reason=more["reason"],
+            author=more.get("author"),
+        )
+    event = _taken_back(versions.at(occurred), now, back, occurred=occurred, **more)
+    if event.kind is EntryKind.REQUEST_REFUSED:
+        # Nothing is given back for what does not come back.
+        return [
+            refused(
+                known.member,
+                Refusal(event.reason),
+                occurred,
+                request_id=event.request_id,
+                purchase_id=event.purchase_id,
+                author=event.author,
+            )
+        ]
+    return [*given, event]
 
 
 def _taken_back(
@@ -312,6 +404,7 @@ def _taken_back(
         goods_paid=back.goods,
         rules=tuple(rules),
         returned_lines=back.lines,
+        points_payment=back.points_payment,
         **more,
     )
     return bounded(member, event)
@@ -326,7 +419,12 @@ def _rule_back(purchase: Purchase, grant: Grant, back: _Back) -> RulePoints:
         if returned == purchase.amount:
             now = rule.base
         elif back.lines:
-            now = before + sum(line.amount for line in back.lines if line.number in rule.lines)
+            counted = [
+                (line.amount, paid)
+                for line, paid in zip(back.lines, back.paid, strict=True)
+                if line.number in rule.lines
+            ]
+            now = before + sum(amount if _counts_all(purchase) else amount - paid for amount, paid in counted)
         else:
             now = max(rule.base * returned // purchase.amount, before)
         now = min(now, rule.base)
@@ -344,6 +442,11 @@ def _rule_back(purchase: Purchase, grant: Grant, back: _Back) -> RulePoints:
         remaining = rule.points * (purchase.amount - returned) // (purchase.amount - grant.since)
     taken = max(rule.points - remaining - grant.taken, 0)
     return rule._replace(points=-taken, base=now - before if rule.base else 0)
+
+
+def _counts_all(purchase: Purchase) -> bool:
+    """Whether the rules of a purchase count what points paid, too (§12.1): the first of them is the base rule."""
+    return purchase.grants[0].rule.base == purchase.amount
 
 
 class _Taking:

@@ -17,7 +17,9 @@ from services.ledger.domain.events import (
     Flag,
     LineReturn,
     LotKey,
+    PointsPayment,
     RulePoints,
+    UnlinkReason,
 )
 from services.ledger.domain.lots import Lot, Lots, Parts, total
 from services.programme.model import SUSPENDED
@@ -93,6 +95,8 @@ class Member(NamedTuple):
     # The home market; empty for the programme's own.
     market: str = ""
     absences: tuple[Absence, ...] = ()
+    # When it was erased; None where it was not.
+    erased_time: datetime | None = None
 
     @property
     def available(self) -> int:
@@ -184,6 +188,16 @@ class Purchase(NamedTuple):
     returned_lines: tuple[LineReturn, ...] = ()
     voided: bool = False
     waiting: tuple[WaitingReturn, ...] = ()
+    # What points paid of it; `goods_paid` and `returned_goods` are without that.
+    points_payment: PointsPayment | None = None
+    # What of that its returns gave back, in points and in money.
+    payment_points_returned: int = 0
+    payment_amount_returned: int = 0
+
+    @property
+    def paid_by_points(self) -> int:
+        """What of the amount points paid."""
+        return self.points_payment.amount if self.points_payment is not None else 0
 
     @property
     def arrived(self) -> bool:
@@ -204,12 +218,32 @@ class Redemption:
     parts: Parts
     debt: int = 0
     reversed: int = 0
+    # Points that paid for purchases, less those that their returns gave back.
+    paid: int = 0
 
     @property
     def points(self) -> int:
         """Points redeemed in all."""
         return total(self.parts) + self.debt
 
+    @property
+    def unused(self) -> int:
+        """Points that were not given back and paid for no purchase."""
+        return self.points - self.reversed - self.paid
+
+
+class Identifier(NamedTuple):
+    """An identifier, of the member that it leads to; a blocked one, of the member that it led to."""
+
+    digest: bytes
+    kind: str
+    member_id: str
+    # Why it is blocked; empty where it is not.
+    blocked: str = ""
+
+
+# Those of a member, by digest.
+Identifiers = Mapping[bytes, Identifier]
 
 # Points of each lot that lapsed, less those set against a return or restored since.
 LapsedLots = Mapping[LotKey, int]
@@ -227,8 +261,15 @@ def evolve_member(member: Member | None, event: Event) -> Member:
         )
     assert member is not None, "a member joins before anything else happens to it"
     match event.kind:
-        case EntryKind.REQUEST_REFUSED | EntryKind.MEMBERSHIP_FEE_RECORDED:
+        case (
+            EntryKind.REQUEST_REFUSED
+            | EntryKind.MEMBERSHIP_FEE_RECORDED
+            | EntryKind.IDENTIFIER_LINKED
+            | EntryKind.IDENTIFIER_UNLINKED
+        ):
             return member
+        case EntryKind.MEMBER_ERASED:
+            return _erased(member, event.occurred_time)
         case EntryKind.MEMBER_RESIGNED:
             return member._replace(absences=(*member.absences, Absence(event.occurred_time)))
         case EntryKind.MEMBER_REJOINED:
@@ -260,6 +301,14 @@ def evolve_member(member: Member | None, event: Event) -> Member:
         case EntryKind.ADJUSTMENT_DECLINED:
             return member._replace(awaited=_still_awaited(member.awaited, event))
     return _posted(member, event)
+
+
+def _erased(member: Member, time: datetime) -> Member:
+    """The member without points and debt, and away for good."""
+    left = member.absences if member.resigned_time is not None else (*member.absences, Absence(time))
+    return member._replace(
+        pending=Lots.EMPTY, lots=Lots.EMPTY, holds=(), debt=0, awaited=(), absences=left, erased_time=time
+    )
 
 
 def _still_awaited(awaited: tuple[AwaitedAdjustment, ...], event: Event) -> tuple[AwaitedAdjustment, ...]:
@@ -337,6 +386,7 @@ def _posted(member: Member, event: Event) -> Member:
         version=member.version,
         market=member.market,
         absences=member.absences,
+        erased_time=member.erased_time,
     )
 
 
@@ -365,6 +415,7 @@ def evolve_purchase(purchase: Purchase | None, event: Event) -> Purchase | None:
                 goods_paid=event.goods_paid or 0,
                 grants=tuple([Grant(rule, lot) for rule in event.rules]),
                 waiting=purchase.waiting if purchase is not None else (),
+                points_payment=event.points_payment,
             )
         case EntryKind.POINTS_AWARDED if purchase is not None:
             lot = _lot_of(event)
@@ -388,6 +439,7 @@ def evolve_purchase(purchase: Purchase | None, event: Event) -> Purchase | None:
             return known._replace(waiting=(*known.waiting, waiting))
         case EntryKind.RETURN_RECORDED | EntryKind.PURCHASE_VOIDED:
             assert purchase is not None, "what comes back was bought"
+            given_back = event.points_payment or PointsPayment("", 0, 0)
             return purchase._replace(
                 grants=_taken(purchase, event),
                 returned=purchase.returned + event.amount,
@@ -395,6 +447,8 @@ def evolve_purchase(purchase: Purchase | None, event: Event) -> Purchase | None:
                 returned_lines=_with_lines(purchase.returned_lines, event.returned_lines),
                 voided=event.kind is EntryKind.PURCHASE_VOIDED,
                 waiting=_without(purchase.waiting, event.request_id),
+                payment_points_returned=purchase.payment_points_returned + given_back.points,
+                payment_amount_returned=purchase.payment_amount_returned + given_back.amount,
             )
         case EntryKind.REQUEST_REFUSED if purchase is not None:
             return purchase._replace(waiting=_without(purchase.waiting, event.request_id))
@@ -431,8 +485,21 @@ def _without(waiting: tuple[WaitingReturn, ...], request_id: str) -> tuple[Waiti
     return tuple([one for one in waiting if one.request_id != request_id])
 
 
+def redemption_of(event: Event) -> str:
+    """The redemption that an event makes, pays with or gives back of; empty for any other event."""
+    match event.kind:
+        case EntryKind.POINTS_REDEEMED | EntryKind.HOLD_CAPTURED:
+            return event.request_id
+        case EntryKind.REDEMPTION_REVERSED:
+            return event.reference
+        case EntryKind.PURCHASE_RECORDED if event.points_payment is not None:
+            return event.points_payment.redemption_id
+        case _:
+            return ""
+
+
 def evolve_redemption(redemption: Redemption | None, event: Event) -> Redemption | None:
-    """The redemption that an event makes or gives back of; any other event leaves it as it is."""
+    """The redemption that an event makes, pays with or gives back of; any other event leaves it as it is."""
     match event.kind:
         case EntryKind.POINTS_REDEEMED | EntryKind.HOLD_CAPTURED:
             return Redemption(
@@ -448,7 +515,12 @@ def evolve_redemption(redemption: Redemption | None, event: Event) -> Redemption
             )
         case EntryKind.REDEMPTION_REVERSED:
             assert redemption is not None, "what is given back was redeemed"
-            return replace(redemption, reversed=redemption.reversed - event.posted(Account.REDEEMED))
+            given = -event.posted(Account.REDEEMED)
+            # What names a purchase gives back what paid for it.
+            paid = redemption.paid - given if event.purchase_id else redemption.paid
+            return replace(redemption, reversed=redemption.reversed + given, paid=paid)
+        case EntryKind.PURCHASE_RECORDED if redemption is not None and event.points_payment is not None:
+            return replace(redemption, paid=redemption.paid + event.points_payment.points)
         case _:
             return redemption
 
@@ -464,6 +536,22 @@ def evolve_lapsed(lapsed: LapsedLots, event: Event) -> LapsedLots:
     return after
 
 
+_OF_IDENTIFIERS = (EntryKind.IDENTIFIER_LINKED, EntryKind.IDENTIFIER_UNLINKED)
+
+
+def evolve_identifiers(own: Identifiers, event: Event) -> Identifiers:
+    """The identifiers of a member after an event, which tells them by its detail: they are forgotten with it."""
+    if event.kind is EntryKind.MEMBER_ERASED:
+        return {}
+    if event.kind not in _OF_IDENTIFIERS or event.detail is None:
+        return own
+    digest = bytes.fromhex(event.detail["identifier"])
+    if event.kind is EntryKind.IDENTIFIER_UNLINKED and event.reason == UnlinkReason.OTHER:
+        return {one: known for one, known in own.items() if one != digest}
+    # What was linked has no reason; any other reason than that blocks it, for good.
+    return {**own, digest: Identifier(digest, event.reference, event.member_id, event.reason)}
+
+
 class Known(NamedTuple):
     """All that a command needs to be decided, and what becomes of it."""
 
@@ -473,6 +561,9 @@ class Known(NamedTuple):
     lapsed: LapsedLots = MappingProxyType({})
     # The detail of the purchase (its lines, its store); None where it was erased.
     bought: Mapping[str, Any] | None = None
+    # Of a command that is about an identifier: what is known of it; and all that its member has or had.
+    identifier: Identifier | None = None
+    identifiers: Identifiers = MappingProxyType({})
 
     def after(self, event: Event) -> Known:
         """What is known after an event."""
@@ -480,4 +571,12 @@ class Known(NamedTuple):
         lapsed = evolve_lapsed(self.lapsed, event)
         purchase = evolve_purchase(self.purchase, event) if event.purchase_id else self.purchase
         redemption = evolve_redemption(self.redemption, event)
-        return Known(member=member, purchase=purchase, redemption=redemption, lapsed=lapsed, bought=self.bought)
+        return Known(
+            member=member,
+            purchase=purchase,
+            redemption=redemption,
+            lapsed=lapsed,
+            bought=self.bought,
+            identifier=self.identifier,
+            identifiers=evolve_identifiers(self.identifiers, event),
+        )

@@ -36,6 +36,12 @@ class AsOf:
         for event in events:
             if event.occurred_time > self._at or (self._member is None and event.kind is not EntryKind.MEMBER_JOINED):
                 continue
+            if event.kind is EntryKind.MEMBER_ERASED:
+                # Whatever there was then.
+                for sums in self._sums.values():
+                    sums.clear()
+                self._member = evolve_member(self._member, event)
+                continue
             for account, points, lot in event.postings:
                 if account in _SUMMED:
                     self._sums[account][lot] += points

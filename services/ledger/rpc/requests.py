@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
 from google.protobuf.message import Message
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
+from loyalty.ledger.v1 import member_pb2
 
 from services.ledger.domain import commands
-from services.ledger.domain.events import LineReturn
+from services.ledger.domain.events import LineReturn, PointsPayment
+from services.ledger.domain.keys import Keys
 from services.ledger.rpc.times import read_span, read_time
+from services.runtime import messages
 from services.runtime.identity import Caller
 from services.runtime.status import InvalidFieldError
 
@@ -38,14 +42,7 @@ def first_difference(kept: bytes, sent: bytes) -> str:
     if kept_name != sent_name:
         return "the method"
     request_class = getattr(pb, f"{sent_name.decode()}Request")
-    before, now = (
-        {field.name: value for field, value in request_class.FromString(content).ListFields()}
-        for content in (kept_content, sent_content)
-    )
-    for field in request_class.DESCRIPTOR.fields:
-        if before.get(field.name) != now.get(field.name):
-            return str(field.name)
-    return "an unknown field"
+    return messages.first_difference(request_class.FromString(kept_content), request_class.FromString(sent_content))
 
 
 def _common(name: bytes, request: Any, caller: Caller) -> dict[str, Any]:
@@ -107,8 +104,28 @@ def _movement(name: bytes, request: Any, caller: Caller) -> dict[str, Any]:
 
 def _record_purchase(request: pb.RecordPurchaseRequest, caller: Caller) -> commands.RecordPurchase:
     return commands.RecordPurchase(
-        **_movement(b"RecordPurchase", request, caller), purchase_id=request.purchase_id or request.request_id
+        **_movement(b"RecordPurchase", request, caller),
+        purchase_id=request.purchase_id or request.request_id,
+        points_payment=_points_payment(request, quoted=False),
     )
+
+
+def _points_payment(request: Any, *, quoted: bool) -> PointsPayment | None:
+    """What points pay of a purchase; InvalidFieldError where something is missing. A quote names no redemption."""
+    if not request.HasField("points_payment"):
+        return None
+    payment = request.points_payment
+    if not quoted and not payment.redemption_id:
+        raise InvalidFieldError(
+            "points_payment.redemption_id", "must say whose points paid: redeem or capture them first"
+        )
+    if not payment.points:
+        raise InvalidFieldError("points_payment.points", "must be more than zero")
+    if payment.amount.minor_units <= 0:
+        raise InvalidFieldError("points_payment.amount.minor_units", "must be more than zero")
+    if payment.amount.currency_code != request.amount.currency_code:
+        raise InvalidFieldError("points_payment.amount.currency_code", "must be that of the amount")
+    return PointsPayment("" if quoted else payment.redemption_id, payment.points, payment.amount.minor_units)
 
 
 def quoted_purchase(request: pb.QuotePurchaseRequest, caller: Caller) -> commands.RecordPurchase:
@@ -127,6 +144,7 @@ def quoted_purchase(request: pb.QuotePurchaseRequest, caller: Caller) -> command
         store_id=request.store_id,
         receipt_number="",
         channel=request.channel,
+        points_payment=_points_payment(request, quoted=True),
     )
 
 
@@ -285,6 +303,63 @@ def _set_earning_class(request: pb.SetEarningClassRequest, caller: Caller) -> co
         effective_time=effective_time,
         sequence=request.sequence,
     )
+
+
+_IDENTIFIER_KINDS = {
+    member_pb2.IDENTIFIER_KIND_CARD: "card",
+    member_pb2.IDENTIFIER_KIND_PHONE: "phone",
+    member_pb2.IDENTIFIER_KIND_EXTERNAL: "external",
+}
+_PHONE = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+
+
+def digest_of(identifier: member_pb2.Identifier, keys: Keys) -> bytes:
+    """All that the ledger is to know of an identifier; its value goes no further."""
+    kind = _IDENTIFIER_KINDS[identifier.kind]
+    if kind == "phone" and not _PHONE.fullmatch(identifier.value):
+        raise InvalidFieldError("identifier.value", "a phone number is written as +48600100200: +, country, number")
+    return keys.identifier(kind, identifier.value)
+
+
+def link_identifier(request: pb.LinkIdentifierRequest, caller: Caller, keys: Keys) -> commands.LinkIdentifier:
+    """The command of a LinkIdentifier request."""
+    digest = digest_of(request.identifier, keys)
+    return commands.LinkIdentifier(
+        **_common(b"LinkIdentifier", _without_value(request, digest), caller),
+        occurred_time=None,
+        kind=_IDENTIFIER_KINDS[request.identifier.kind],
+        digest=digest,
+    )
+
+
+def unlink_identifier(request: pb.UnlinkIdentifierRequest, caller: Caller, keys: Keys) -> commands.UnlinkIdentifier:
+    """The command of an UnlinkIdentifier request."""
+    if request.HasField("identifier") == bool(request.identifier_id):
+        raise InvalidFieldError("identifier", "must be there, or identifier_id in its place")
+    if request.identifier_id:
+        digest = bytes.fromhex(request.identifier_id)
+    else:
+        digest = digest_of(request.identifier, keys)
+        request = _without_value(request, digest)
+    return commands.UnlinkIdentifier(
+        **_common(b"UnlinkIdentifier", request, caller),
+        occurred_time=None,
+        digest=digest,
+        reason=pb.UnlinkReason.Name(request.reason).removeprefix("UNLINK_REASON_").lower(),
+    )
+
+
+def _without_value(request: Any, digest: bytes) -> Any:
+    """The request as it is kept: its identifier stands there by its digest."""
+    kept = type(request)()
+    kept.CopyFrom(request)
+    kept.identifier.value = digest.hex()
+    return kept
+
+
+def erase_member(request: pb.EraseMemberRequest, caller: Caller) -> commands.EraseMember:
+    """The command of an EraseMember request."""
+    return commands.EraseMember(**_common(b"EraseMember", request, caller), occurred_time=None, reason=request.reason)
 
 
 # Each write, by its name in a batch: how its request becomes a command. InvalidFieldError where a field breaks a rule

@@ -21,6 +21,7 @@ from services.ledger.domain.events import (
     Flag,
     LineReturn,
     PointsAfter,
+    PointsPayment,
     RulePoints,
 )
 from services.ledger.domain.listing import ListedLot
@@ -101,6 +102,10 @@ class Messages:
             case "record_return":
                 waits = event.kind is EntryKind.RETURN_WAITING
                 response.state = pb.RETURN_STATE_WAITING if waits else pb.RETURN_STATE_RECORDED
+                if not waits:
+                    _refund(response, event)
+            case "void_purchase":
+                _refund(response, event)
             case "redeem_points":
                 response.redemption_id = event.request_id
             case "capture_hold":
@@ -139,6 +144,9 @@ class Messages:
         if member.resigned_time is not None:
             message.status = member_pb2.MEMBER_STATUS_RESIGNED
             set_time(message.resigned_time, member.resigned_time)
+        if member.erased_time is not None:
+            message.status = member_pb2.MEMBER_STATUS_ERASED
+            set_time(message.erased_time, member.erased_time)
         if member.rejoined_time is not None:
             set_time(message.rejoined_time, member.rejoined_time)
         message.channel = member.channel
@@ -192,6 +200,11 @@ class Messages:
         ):
             money.currency_code = purchase.currency
             money.minor_units = amount
+        if purchase.points_payment is not None:
+            _points_payment(message.points_payment, purchase.points_payment, purchase.currency)
+            message.payment_points_returned = purchase.payment_points_returned
+            message.payment_amount_returned.currency_code = purchase.currency
+            message.payment_amount_returned.minor_units = purchase.payment_amount_returned
         back = {line.number: line for line in purchase.returned_lines}
         for number, values in enumerate(listed.detail.get("lines", ()), start=1):
             line, returned = Line(*values), back.get(number, LineReturn(number, 0, 0))
@@ -263,6 +276,8 @@ class Messages:
         message.exchange_id = event.exchange_id
         message.requested_points = event.requested_points
         message.market = event.market
+        if event.points_payment is not None:
+            _points_payment(message.points_payment, event.points_payment, event.currency)
 
     def listed_entry(self, message: entry_pb2.Entry, listed: ListedEntry) -> None:
         """One entry with what can be forgotten of it."""
@@ -276,11 +291,27 @@ class Messages:
             message.detail.receipt_number = detail.get("receipt_number", "")
             message.detail.note = detail.get("note", "")
             message.detail.activity_reference = detail.get("activity_reference", "")
+            message.detail.identifier_id = detail.get("identifier", "")
 
 
 def _rules(messages: Any, rules: Iterable[RulePoints], currency: str) -> None:
     for rule in rules:
         messages.add(rule=rule.rule, points=rule.points, reason=explain(rule, currency))
+
+
+def _points_payment(message: entry_pb2.PointsPayment, payment: PointsPayment, currency: str) -> None:
+    message.redemption_id = payment.redemption_id
+    message.points = payment.points
+    message.amount.currency_code = currency
+    message.amount.minor_units = payment.amount
+
+
+def _refund(response: Any, event: Event) -> None:
+    """What a till hands out for what came back, and the points that had paid for it."""
+    given_back = event.points_payment or PointsPayment("", 0, 0)
+    response.refund_amount.currency_code = event.currency
+    response.refund_amount.minor_units = event.amount - given_back.amount
+    response.points_returned = given_back.points
 
 
 def _hold(message: lot_pb2.Hold, event: Event) -> None:

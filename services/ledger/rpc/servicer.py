@@ -11,12 +11,21 @@ from loyalty.ledger.v1 import ledger_service_pb2_grpc
 
 from services.ledger.domain import commands
 from services.ledger.domain.events import Author, Entry
+from services.ledger.domain.state import Member
 from services.ledger.rpc.liability import get_liability
 from services.ledger.rpc.recording import Recorder
-from services.ledger.rpc.requests import WRITES, canonical, quoted_purchase
+from services.ledger.rpc.requests import (
+    WRITES,
+    canonical,
+    digest_of,
+    erase_member,
+    link_identifier,
+    quoted_purchase,
+    unlink_identifier,
+)
 from services.ledger.rpc.responses import RESPONSES, Messages, entry_kind
 from services.ledger.rpc.times import read_time, set_time
-from services.ledger.service import Ledger
+from services.ledger.service import Answer, Ledger
 from services.ledger.store import EntryFilter
 from services.runtime.causality import format_token
 from services.runtime.clock import ClockMode, MachineClock
@@ -53,6 +62,42 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
     async def RejoinMember(self, request: Any, context: Any) -> Any:
         """Records that a member came back."""
         return await self._record("rejoin_member", request)
+
+    async def LinkIdentifier(self, request: Any, context: Any) -> Any:
+        """Makes an identifier lead to a member."""
+        command = link_identifier(request, current_caller.get(), self._ledger.keys)
+        return self._identified(pb.LinkIdentifierResponse(), command.digest, await self._ledger.identify(command))
+
+    async def UnlinkIdentifier(self, request: Any, context: Any) -> Any:
+        """Makes an identifier lead to its member no more."""
+        command = unlink_identifier(request, current_caller.get(), self._ledger.keys)
+        return self._identified(pb.UnlinkIdentifierResponse(), command.digest, await self._ledger.identify(command))
+
+    def _identified(self, response: Any, digest: bytes, answer: Answer) -> Any:
+        response.identifier_id = digest.hex()
+        response.applied = answer.entry is not None
+        response.replayed = answer.replayed
+        if answer.entry is not None:
+            response.causal_token = format_token({answer.entry.partition: answer.last_offset})
+        return response
+
+    async def LookupMember(self, request: Any, context: Any) -> Any:
+        """Finds the member that an identifier leads to."""
+        member = await self._ledger.lookup(digest_of(request.identifier, self._ledger.keys))
+        response = pb.LookupMemberResponse()
+        await self._fill_member(response.member, member)
+        return response
+
+    async def EraseMember(self, request: Any, context: Any) -> Any:
+        """Erases a member."""
+        answer = await self._ledger.erase(erase_member(request, current_caller.get()))
+        entry = answer.entry
+        assert entry is not None, "an entry says so, this time's or an earlier one's"
+        response = pb.EraseMemberResponse(
+            causal_token=format_token({entry.partition: entry.offset}), replayed=answer.replayed
+        )
+        set_time(response.erased_time, entry.event.occurred_time)
+        return response
 
     async def RecordPurchase(self, request: Any, context: Any) -> Any:
         """Records a purchase."""
@@ -135,9 +180,12 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         """Reads one member."""
         member = await self._ledger.member(request.member_id)
         response = pb.GetMemberResponse()
-        self._messages.member(response.member, member)
-        response.member.earning_class = member.earning_class(await self._business_time(request.member_id))
+        await self._fill_member(response.member, member)
         return response
+
+    async def _fill_member(self, message: Any, member: Member) -> None:
+        self._messages.member(message, member)
+        message.earning_class = member.earning_class(await self._business_time(member.member_id))
 
     async def GetBalance(self, request: Any, context: Any) -> Any:
         """Reads a member's points."""

@@ -14,7 +14,9 @@ _Code = grpc.StatusCode
 _REFUSAL_CODES = {
     errors.Refusal.MEMBER_EXISTS: _Code.ALREADY_EXISTS,
     errors.Refusal.PURCHASE_EXISTS: _Code.ALREADY_EXISTS,
+    errors.Refusal.IDENTIFIER_TAKEN: _Code.ALREADY_EXISTS,
     errors.Refusal.PURCHASE_UNKNOWN: _Code.NOT_FOUND,
+    errors.Refusal.IDENTIFIER_UNKNOWN: _Code.NOT_FOUND,
     errors.Refusal.REDEMPTION_UNKNOWN: _Code.NOT_FOUND,
     errors.Refusal.HOLD_UNKNOWN: _Code.NOT_FOUND,
     errors.Refusal.ADJUSTMENT_UNKNOWN: _Code.NOT_FOUND,
@@ -24,11 +26,17 @@ _REJECTIONS: dict[type[errors.LedgerError], tuple[grpc.StatusCode, str, str]] = 
     errors.MemberUnknownError: (_Code.NOT_FOUND, "MEMBER_UNKNOWN", ""),
     errors.NotEnrolledError: (_Code.FAILED_PRECONDITION, "NOT_ENROLLED", ""),
     errors.PurchaseUnknownError: (_Code.NOT_FOUND, "PURCHASE_UNKNOWN", ""),
+    errors.IdentifierUnknownError: (_Code.NOT_FOUND, "IDENTIFIER_UNKNOWN", ""),
     errors.MarketUnknownError: (_Code.INVALID_ARGUMENT, "MARKET_UNKNOWN", "market"),
     errors.CurrencyMismatchError: (_Code.INVALID_ARGUMENT, "CURRENCY_MISMATCH", "amount.currency_code"),
     errors.AmountNotPositiveError: (_Code.INVALID_ARGUMENT, "INVALID_FIELD", "amount.minor_units"),
     errors.FeePeriodError: (_Code.INVALID_ARGUMENT, "INVALID_FIELD", "end_time"),
     errors.LinesDoNotAddUpError: (_Code.INVALID_ARGUMENT, "LINES_DO_NOT_ADD_UP", "lines"),
+    errors.PaymentExceedsGoodsError: (
+        _Code.INVALID_ARGUMENT,
+        "PAYMENT_EXCEEDS_GOODS",
+        "points_payment.amount.minor_units",
+    ),
     errors.OccurredInFutureError: (_Code.INVALID_ARGUMENT, "OCCURRED_IN_FUTURE", "occurred_time"),
     errors.OccurredTooEarlyError: (_Code.INVALID_ARGUMENT, "OCCURRED_TOO_EARLY", "occurred_time"),
     errors.BatchSpansPartitionsError: (_Code.INVALID_ARGUMENT, "BATCH_SPANS_PARTITIONS", "writes"),
@@ -67,12 +75,17 @@ def describe(error: BaseException) -> ErrorStatus | None:
             metadata=metadata,
         )
     if isinstance(error, errors.RequestIdReusedError):
-        field = first_difference(error.kept, error.sent)
+        message, metadata = str(error), {}
+        if error.kept is not None:
+            metadata["field"] = first_difference(error.kept, error.sent)
+            message += f" (first difference: {metadata['field']})"
+        return ErrorStatus(code=_Code.ALREADY_EXISTS, reason="REQUEST_ID_REUSED", message=message, metadata=metadata)
+    if isinstance(error, errors.IdentifierBlockedError):
         return ErrorStatus(
-            code=_Code.ALREADY_EXISTS,
-            reason="REQUEST_ID_REUSED",
-            message=f"{error} (first difference: {field})",
-            metadata={"field": field},
+            code=_Code.FAILED_PRECONDITION,
+            reason="IDENTIFIER_BLOCKED",
+            message=str(error),
+            metadata={"blocked": error.blocked},
         )
     if isinstance(error, errors.ProgrammeInvalidError):
         return ErrorStatus(

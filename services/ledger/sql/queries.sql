@@ -36,7 +36,7 @@ FROM ledger.partitions WHERE partition = $1::integer;
 -- Some members.
 SELECT m.partition, m.member_id, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
        m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.version,
-       m.market, m.absences, m.pending, m.available
+       m.market, m.absences, m.erased_time, m.pending, m.available
 FROM unnest($1::integer[], $2::text[]) AS named (partition, member_id)
 JOIN ledger.members m USING (partition, member_id);
 
@@ -45,12 +45,13 @@ JOIN ledger.members m USING (partition, member_id);
 -- entry that answers it, and the purchase it names. One statement: the way there and back costs more than what it reads.
 SELECT m.partition IS NOT NULL AS member_known, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
        m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.version,
-       m.market, m.absences, m.pending, m.available,
-       r.request, r.last_offset, l.body AS last_body,
+       m.market, m.absences, m.erased_time, m.pending, m.available,
+       r.request, length(r.salt) = 0 AS request_forgotten, r.last_offset, l.body AS last_body,
        e.partition, e.entry_offset, e.kind, e.member_id, e.request_id, e.principal, e.on_behalf_of, e.occurred_time,
        e.recorded_time, e.programme_version, e.purchase_id, e.body, e.detail_commitment, e.request_hash, e.hash,
        p.purchase_id AS bought_id, p.occurred_time AS bought_time, p.currency, p.amount, p.goods_paid, p.grants,
-       p.returned, p.returned_goods, p.returned_lines, p.voided, p.waiting, p.entry_offset AS bought_offset
+       p.returned, p.returned_goods, p.returned_lines, p.voided, p.waiting, p.points_payment,
+       p.entry_offset AS bought_offset
 FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
     AS named (partition, member_id, request_id, purchase_id, place)
 LEFT JOIN ledger.members m ON m.partition = named.partition AND m.member_id = named.member_id
@@ -72,7 +73,7 @@ LEFT JOIN ledger.entry_details d ON d.partition = p.partition AND d.entry_offset
 
 -- name: read_redemptions
 -- The redemptions that a batch names.
-SELECT r.member_id, r.redemption_id, r.parts, r.debt, r.reversed
+SELECT r.member_id, r.redemption_id, r.parts, r.debt, r.reversed, r.paid
 FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_id, redemption_id)
 JOIN ledger.redemptions r USING (partition, member_id, redemption_id);
 
@@ -87,38 +88,39 @@ JOIN ledger.lapsed_lots l USING (partition, member_id);
 INSERT INTO ledger.members (
     partition, member_id, joined_time, channel, pending, available, held, debt, earned, redeemed, purchases,
     activity_time, pending_lots, lots, holds, adjusted_day, adjusted, awaited, classes, due_time,
-    version, market, absences)
+    version, market, absences, erased_time)
 SELECT * FROM unnest(
     $1::integer[], $2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
     $9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[], $13::text[], $14::text[], $15::json[],
     $16::date[], $17::bigint[], $18::json[], $19::json[], $20::timestamptz[], $21::integer[],
-    $22::text[], $23::json[])
+    $22::text[], $23::json[], $24::timestamptz[])
 ON CONFLICT (partition, member_id) DO UPDATE
 SET pending = excluded.pending, available = excluded.available, held = excluded.held, debt = excluded.debt,
     earned = excluded.earned, redeemed = excluded.redeemed, purchases = excluded.purchases,
     activity_time = excluded.activity_time, pending_lots = excluded.pending_lots, lots = excluded.lots,
     holds = excluded.holds, adjusted_day = excluded.adjusted_day, adjusted = excluded.adjusted,
     awaited = excluded.awaited, classes = excluded.classes, due_time = excluded.due_time,
-    version = excluded.version, absences = excluded.absences;
+    version = excluded.version, absences = excluded.absences, erased_time = excluded.erased_time;
 
 -- name: update_purchases
 -- Writes purchases that were known before as they stand after a batch.
 UPDATE ledger.purchases p
 SET occurred_time = n.occurred_time, amount = n.amount, goods_paid = n.goods_paid, grants = n.grants,
     returned = n.returned, returned_goods = n.returned_goods, returned_lines = n.returned_lines,
-    voided = n.voided, waiting = n.waiting, entry_offset = n.entry_offset, currency = n.currency
+    voided = n.voided, waiting = n.waiting, entry_offset = n.entry_offset, currency = n.currency,
+    points_payment = n.points_payment
 FROM unnest(
     $1::integer[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::json[], $8::bigint[],
-    $9::bigint[], $10::json[], $11::boolean[], $12::json[], $13::bigint[], $14::text[])
+    $9::bigint[], $10::json[], $11::boolean[], $12::json[], $13::bigint[], $14::text[], $15::json[])
     AS n (partition, member_id, purchase_id, occurred_time, amount, goods_paid, grants, returned, returned_goods,
-          returned_lines, voided, waiting, entry_offset, currency)
+          returned_lines, voided, waiting, entry_offset, currency, points_payment)
 WHERE p.partition = n.partition AND p.member_id = n.member_id AND p.purchase_id = n.purchase_id;
 
 -- name: upsert_redemptions
 -- Writes redemptions as they stand after a batch.
-INSERT INTO ledger.redemptions (partition, member_id, redemption_id, parts, debt, reversed)
-SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
-ON CONFLICT (partition, member_id, redemption_id) DO UPDATE SET reversed = excluded.reversed;
+INSERT INTO ledger.redemptions (partition, member_id, redemption_id, parts, debt, reversed, paid)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])
+ON CONFLICT (partition, member_id, redemption_id) DO UPDATE SET reversed = excluded.reversed, paid = excluded.paid;
 
 -- name: upsert_lapsed_lots
 -- Adds what lapsed in a batch, or was set against returns (negative), to what lapsed before. An upsert would have the
@@ -248,18 +250,18 @@ FROM ledger.requests WHERE partition = $1::integer;
 -- All members of one partition.
 SELECT m.partition, m.member_id, m.joined_time, m.channel, m.debt, m.earned, m.redeemed, m.purchases,
        m.activity_time, m.pending_lots, m.lots, m.holds, m.adjusted_day, m.adjusted, m.awaited, m.classes, m.version,
-       m.market, m.absences, m.pending, m.available, m.held, m.due_time
+       m.market, m.absences, m.erased_time, m.pending, m.available, m.held, m.due_time
 FROM ledger.members m WHERE m.partition = $1::integer;
 
 -- name: read_purchases_for_check
 -- All purchases of one partition.
 SELECT member_id, purchase_id, occurred_time, currency, amount, goods_paid, grants, returned, returned_goods,
-       returned_lines, voided, waiting, entry_offset
+       returned_lines, voided, waiting, points_payment, entry_offset
 FROM ledger.purchases WHERE partition = $1::integer;
 
 -- name: read_redemptions_for_check
 -- All redemptions of one partition.
-SELECT member_id, redemption_id, parts, debt, reversed FROM ledger.redemptions WHERE partition = $1::integer;
+SELECT member_id, redemption_id, parts, debt, reversed, paid FROM ledger.redemptions WHERE partition = $1::integer;
 
 -- name: read_lapsed_lots_for_check
 -- All lapsed lots of one partition.
@@ -421,3 +423,74 @@ WHERE m.partition = $1::integer AND m.member_id = n.member_id AND m.due_time IS 
 -- Moves on how far the due times of a partition are reckoned.
 UPDATE ledger.partitions SET due_versions = $2::integer, reckoned_versions = $3::integer, reckoned_member_id = $4::text
 WHERE partition = $1::integer;
+
+-- name: create_identifier_key
+-- Notes which key identifiers are kept by, the first time only.
+INSERT INTO ledger.identifier_key (fingerprint) VALUES ($1::bytea)
+ON CONFLICT DO NOTHING;
+
+-- name: read_identifier_key
+-- Which key identifiers are kept by.
+SELECT fingerprint FROM ledger.identifier_key;
+
+-- name: read_identifier
+-- One identifier.
+SELECT digest, kind, member_id, blocked FROM ledger.identifiers
+WHERE partition = $1::integer AND digest = $2::bytea;
+
+-- name: read_member_identifiers
+-- The identifiers of one member.
+SELECT digest, kind, member_id, blocked FROM ledger.member_identifiers
+WHERE partition = $1::integer AND member_id = $2::text;
+
+-- name: upsert_identifiers
+-- Writes identifiers as they are now.
+INSERT INTO ledger.identifiers (partition, digest, kind, member_id, blocked)
+SELECT * FROM unnest($1::integer[], $2::bytea[], $3::text[], $4::text[], $5::text[])
+ON CONFLICT (partition, digest) DO UPDATE SET blocked = excluded.blocked;
+
+-- name: delete_identifiers
+-- Forgets identifiers.
+DELETE FROM ledger.identifiers i
+USING unnest($1::integer[], $2::bytea[]) AS gone (partition, digest)
+WHERE i.partition = gone.partition AND i.digest = gone.digest;
+
+-- name: upsert_member_identifiers
+-- Writes identifiers of members as they are now.
+INSERT INTO ledger.member_identifiers (partition, member_id, digest, kind, blocked)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::bytea[], $4::text[], $5::text[])
+ON CONFLICT (partition, member_id, digest) DO UPDATE SET blocked = excluded.blocked;
+
+-- name: delete_member_identifiers
+-- Forgets identifiers of members.
+DELETE FROM ledger.member_identifiers i
+USING unnest($1::integer[], $2::text[], $3::bytea[]) AS gone (partition, member_id, digest)
+WHERE i.partition = gone.partition AND i.member_id = gone.member_id AND i.digest = gone.digest;
+
+-- name: erase_details
+-- Forgets what can be forgotten of a member's entries.
+DELETE FROM ledger.entry_details d
+USING ledger.entries e
+WHERE e.partition = $1::integer AND e.member_id = $2::text
+    AND d.partition = $1::integer AND d.entry_offset = e.entry_offset;
+
+-- name: list_requests
+-- Some requests of a member that are not forgotten.
+SELECT request_id, request FROM ledger.requests
+WHERE partition = $1::integer AND member_id = $2::text AND length(salt) > 0
+LIMIT $3::integer;
+
+-- name: forget_requests
+-- Puts a digest into the place of some requests of a member.
+UPDATE ledger.requests r
+SET request = n.digest, salt = ''
+FROM unnest($3::text[], $4::bytea[]) AS n (request_id, digest)
+WHERE r.partition = $1::integer AND r.member_id = $2::text AND r.request_id = n.request_id;
+
+-- name: read_identifiers_for_check
+-- All identifiers.
+SELECT partition, digest, kind, member_id, blocked FROM ledger.identifiers;
+
+-- name: read_member_identifiers_for_check
+-- The identifiers of all members of one partition.
+SELECT member_id, digest, kind, blocked FROM ledger.member_identifiers WHERE partition = $1::integer;

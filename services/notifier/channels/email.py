@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import re
+import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
+from pathlib import Path
 from typing import Any, Final
 
 import aiosmtplib
 
+from services.notifier.channels.adapter import Addressee
+from services.notifier.channels.words import Words
 from services.notifier.domain.contacts import Contact
 from services.notifier.domain.deliveries import DueDelivery, Outcome, Verdict
 from services.notifier.domain.programmes import Programmes
-from services.notifier.errors import ContactError, InstallationError, MailServerError, VersionsAwaitedError
-from services.programme import Metric, Offer, Programme, format_percent, render
+from services.notifier.errors import ContactError, InstallationError, MailServerError
+from services.notifier.links import Refusal, UnsubscribeLinks
+from services.programme.messages import EMAIL, Consent
 from services.runtime.clock import MachineClock
 
 # One server's connections; more would only wait for each other.
@@ -33,6 +39,9 @@ _OPEN_SECONDS: Final = 15.0
 _SEND_SECONDS: Final = 30.0
 # Servers drop a connection that says nothing for some minutes; one as old as this is not trusted with a message.
 _IDLE_SECONDS: Final = 20.0
+_LEASED: Final = 200
+# No mailbox, no domain, no such address, moved, takes no mail at all, disabled (RFC 3463, RFC 7505).
+_NO_SUCH_ADDRESS: Final = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
 _ENHANCED_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
 
 
@@ -51,40 +60,24 @@ class Mail:
 class Composer:
     """Writes the e-mails of a programme, from one sender."""
 
-    def __init__(self, *, programmes: Programmes, mail_from: str) -> None:
+    def __init__(self, *, programmes: Programmes, mail_from: str, links: UnsubscribeLinks | None = None) -> None:
         """`mail_from` is an address, or a name and an address: `Shop <shop@example.com>`; else InstallationError."""
         self._programmes = programmes
+        self._words = Words(programmes)
+        self._links = links
         self._from, self._sender = _sender(mail_from)
 
     def compose(self, due: DueDelivery, contact: Contact, now: datetime) -> Mail:
-        """The e-mail of a message, in the words of its campaign, as they were when its coupon was issued.
+        """The e-mail of a message, in the words of its campaign, as they were when it was made.
 
         Raises ContactError, LookupError (no such campaign), VersionsAwaitedError (none that is known so far).
 
         The Message-ID is the same at every try, so that a receiver can tell a repeated one.
         """
-        coupon, letter = due.coupon, due.letter
-        programme = self._programmes.at(coupon.issued_time)
-        campaign = next((one for one in programme.campaigns if one.id == coupon.campaign_id), None)
-        if campaign is None:
-            raise LookupError if self._programmes.asked else VersionsAwaitedError
-        contact.check()
+        link = self._link(due)
+        words = self._words.write(due, contact, unsubscribe_url=link)
+        contact.check(now.date())
         recipient = contact.address()
-        words = render(
-            campaign.message.within(""),
-            {
-                "member_id": coupon.member_id,
-                "name": contact.name,
-                "tier": str(letter.facts["tier"]),
-                "previous_tier": str(letter.facts["previous_tier"]),
-                "balance": _balance(programme, int(letter.facts["balance"])),
-                "code": coupon.code,
-                "discount": describe_offer(programme, coupon.offer),
-                "valid_until": programme.local_day(coupon.valid_until_time).isoformat(),
-                "currency": programme.currency,
-                "programme": programme.name,
-            },
-        )
         message = EmailMessage(policy=SMTP_POLICY)
         try:
             # A header that was parsed once is taken as it is.
@@ -92,14 +85,29 @@ class Composer:
             message["To"] = recipient
             message["Subject"] = words.subject
             message["Date"] = now
-            message["Message-ID"] = f"<{letter.delivery_id}@{self._sender.domain}>"
+            message["Message-ID"] = f"<{due.delivery_id}@{self._sender.domain}>"
             message["Auto-Submitted"] = "auto-generated"
-            encoding = None if words.text.isascii() else "quoted-printable"
-            message.set_content(words.text, cte=encoding)
+            if link:
+                # RFC 8058: the member's own program unsubscribes, without a page.
+                message["List-Unsubscribe"] = f"<{link}>"
+                message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+            message.set_content(words.text, cte=_encoding(words.text))
+            if words.html:
+                message.add_alternative(words.html, subtype="html", cte=_encoding(words.html))
+                # By chance alone it would be another at every try.
+                message.set_boundary(f"={due.delivery_id}=")
             content = message.as_bytes()
         except (MessageError, ValueError):
             raise ContactError("contact", "the e-mail cannot be written with this name and address") from None
         return Mail(sender=self._sender.addr_spec, recipient=recipient.addr_spec, content=content)
+
+    def _link(self, due: DueDelivery) -> str:
+        """Where the member refuses what this is about; empty where that cannot be refused."""
+        message = due.message
+        topic = self._programmes.at(message.created_time).messages.topic(message.topic)
+        if self._links is None or topic.consent is Consent.ALWAYS:
+            return ""
+        return self._links.link(Refusal(member_id=message.member_id, channel=EMAIL, topic=topic.id))
 
     @property
     def domain(self) -> str:
@@ -107,13 +115,57 @@ class Composer:
         return self._sender.domain
 
 
+class Security(enum.StrEnum):
+    """How the connection to the mail server is kept from others. Certificates are verified wherever there are any."""
+
+    NONE = "none"
+    OFFERED = "offered"
+    """By STARTTLS where the server offers it."""
+    STARTTLS = "starttls"
+    """By STARTTLS, or not at all."""
+    TLS = "tls"
+    """From the first byte on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """By what the mail server knows us. The repr shows nothing."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Login(...)"
+
+
 class MailServer:
     """One SMTP server, over connections that are kept."""
 
-    def __init__(self, *, host: str, port: int, greeting: str) -> None:
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        greeting: str,
+        security: Security = Security.OFFERED,
+        authority: Path | None = None,
+        login: Login | None = None,
+    ) -> None:
+        """`authority`: whose certificates are trusted, where it is not one that everybody trusts. Raises
+        InstallationError where a password would go over the wire for all to read, and for a file without a certificate.
+        """
+        if login is not None and security not in (Security.STARTTLS, Security.TLS):
+            raise InstallationError("a mail server is told a password by starttls or tls alone")
         self._host = host
         self._port = port
         self._greeting = greeting
+        self._security = security
+        self._login = login
+        try:
+            self._tls = ssl.create_default_context(cafile=authority)
+        except (OSError, ssl.SSLError):
+            raise InstallationError(f"the file {authority} holds no certificate") from None
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._idle: list[tuple[float, aiosmtplib.SMTP]] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
 
@@ -163,17 +215,30 @@ class MailServer:
 
     async def _open(self) -> aiosmtplib.SMTP:
         connection = aiosmtplib.SMTP(
-            hostname=self._host, port=self._port, local_hostname=self._greeting, timeout=_SEND_SECONDS
+            hostname=self._host,
+            port=self._port,
+            local_hostname=self._greeting,
+            timeout=_SEND_SECONDS,
+            use_tls=self._security is Security.TLS,
+            start_tls={Security.OFFERED: None, Security.STARTTLS: True}.get(self._security, False),
+            tls_context=self._tls,
         )
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 await connection.connect()
                 await connection.ehlo()
+                if self._login is not None:
+                    await connection.login(self._login.user, self._login.password)
         except aiosmtplib.SMTPResponseException as error:
             connection.close()
             raise MailServerError(f"the mail server turned us away: {error.code}") from None
-        except (aiosmtplib.SMTPException, OSError, TimeoutError):
+        except ssl.SSLError:
             connection.close()
+            raise MailServerError("the mail server's certificate is not one that we trust") from None
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            connection.close()
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise MailServerError("the mail server's certificate is not one that we trust") from None
             raise MailServerError from None
         return connection
 
@@ -181,26 +246,26 @@ class MailServer:
 class EmailChannel:
     """Messages as e-mails over one mail server."""
 
+    leased = _LEASED
+    senders = CONNECTIONS
+
     def __init__(self, *, composer: Composer, server: MailServer, machine_now: MachineClock) -> None:
         self._composer = composer
         self._server = server
         self._machine_now = machine_now
 
-    async def deliver(self, due: DueDelivery, contact: Contact) -> Outcome:
+    def address(self, contact: Contact) -> str:
+        """The e-mail address."""
+        return contact.email
+
+    async def deliver(self, due: DueDelivery, to: Addressee) -> Outcome:
         """Writes and sends one message; raises MailServerError, ContactError, LookupError, before it was sent."""
-        return await self._server.send(self._composer.compose(due, contact, self._machine_now()))
+        assert to.contact is not None
+        return await self._server.send(self._composer.compose(due, to.contact, self._machine_now()))
 
 
-def _balance(programme: Programme, balance: int) -> str:
-    """`1234.00 USD`, or `1,234` where the metric is no money."""
-    return programme.format_money(balance) if programme.tiers.metric is Metric.NET_SPEND else f"{balance:,}"
-
-
-def describe_offer(programme: Programme, offer: Offer) -> str:
-    """What a coupon is worth, for people: `5 %`, `10.00 USD`."""
-    if offer.percent_bp is not None:
-        return format_percent(offer.percent_bp)
-    return programme.format_money(offer.amount) if offer.amount is not None else offer.detail or offer.sku
+def _encoding(text: str) -> str | None:
+    return None if text.isascii() else "quoted-printable"
 
 
 def _goes_on(error: Exception) -> bool:
@@ -214,7 +279,11 @@ def _outcome(error: Exception) -> Outcome:
     """What a failed try means: 5xx is for good, all else may pass."""
     match error:
         case aiosmtplib.SMTPRecipientsRefused():
-            return _reply("the recipient was refused", error.recipients[0])
+            reply = _reply("the recipient was refused", error.recipients[0])
+            unknown = _ENHANCED_CODE.match(error.recipients[0].message)
+            if reply.verdict is Verdict.REFUSED and unknown is not None and unknown.group() in _NO_SUCH_ADDRESS:
+                return replace(reply, suppress=reply.error)
+            return reply
         case aiosmtplib.SMTPSenderRefused():
             return _reply("the sender was refused", error)
         case aiosmtplib.SMTPResponseException():

@@ -1,18 +1,23 @@
-"""Campaigns: what a change of tier gives a member, once and for all (DESIGN §7)."""
+"""Campaigns: what an assignment brings - a coupon, messages - and what a change of tier takes back (DESIGN §7)."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from services.notifier.domain.assignments import Assignment, Claim, cost_of, trigger_of, variant_of
 from services.notifier.domain.codes import CouponCodes
-from services.notifier.domain.coupons import Coupon, MemberKey, RewardKey, change_trigger, digested
-from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.coupons import Coupon, MemberKey, RewardKey
 from services.notifier.domain.feeds import TierChange
+from services.notifier.domain.messages import Outgoing, delivery_id
+from services.notifier.domain.profiles import Occasion, occasion_of
 from services.notifier.domain.programmes import Programmes
-from services.programme.campaigns import Campaign
-from services.programme.model import Programme
+from services.programme.campaigns import Campaign, TriggerKind
+from services.programme.messages import WEBHOOK
+from services.programme.rewards import CouponAction
+
+_CHANGE = "change:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,30 +31,96 @@ class Letter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reward:
-    """A coupon and the message that carries it."""
+    """A coupon and the message that carries it, where one does."""
 
     coupon: Coupon
-    letter: Letter
+    letter: Letter | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gift:
+    """What an assignment brings at once; its points come later."""
+
+    assignment: Assignment
+    coupon: Coupon | None
+    messages: tuple[Outgoing, ...]
+
+
+def plain(campaign: Campaign) -> bool:
+    """Whether changes of tier alone decide what it gives: no audience, no budget, no cap."""
+    return (
+        campaign.trigger.kind is TriggerKind.TIER_REACHED
+        and campaign.audience.all
+        and campaign.budget.unlimited
+        and campaign.cap is None
+    )
 
 
 class Rewards:
-    """Decides what changes of tier give, by the campaigns of the version that holds at the change. Pure: the same every
-    time."""
+    """Decides what is given, by the campaigns of the version that holds at the occasion. Pure: the same every time."""
 
     def __init__(self, *, programmes: Programmes, codes: CouponCodes, delivery_key: bytes) -> None:
         self._programmes = programmes
         self._codes = codes
         self._delivery_key = delivery_key
 
+    def occasions(self, changes: Iterable[TierChange]) -> list[Occasion]:
+        """What these changes of tier may set off."""
+        found = (occasion_of(change, self._programmes.at(change.changed_time)) for change in changes)
+        return [occasion for occasion in found if occasion is not None]
+
+    def claims(self, occasions: Iterable[Occasion]) -> Iterator[Claim]:
+        """The campaigns that occasions set off, in their order; for whom they are is not asked."""
+        for occasion in occasions:
+            programme = self._programmes.at(occasion.time)
+            for campaign in programme.campaigns:
+                if (trigger := trigger_of(campaign, occasion, programme)) is not None:
+                    yield Claim(
+                        programme=programme,
+                        campaign=campaign,
+                        partition=occasion.partition,
+                        member_id=occasion.member_id,
+                        trigger=trigger,
+                        time=occasion.time,
+                        facts=occasion.facts,
+                        purchase_id="" if occasion.purchase is None else occasion.purchase.purchase_id,
+                    )
+
     def decide(self, changes: Iterable[TierChange]) -> list[Reward]:
-        """The rewards of these changes, in order. Only a change upward reaches a tier."""
-        return [
-            self._reward(programme, campaign, change)
-            for change in changes
-            if change.reaches
-            for programme in [self._programmes.at(change.changed_time)]
-            for campaign in _reached(programme, change.to_tier_number)
-        ]
+        """The coupons that plain campaigns give for these changes, in order, each with its message."""
+        rewards = []
+        for claim in self.claims(self.occasions(changes)):
+            variant, in_control = variant_of(claim.campaign, claim.member_id)
+            if plain(claim.campaign) and not in_control:
+                cost = cost_of(claim.programme, variant.actions, claim.time)
+                assignment = Assignment(claim=claim, variant=variant.id, in_control=False, cost=cost)
+                gift = self.gift(assignment)
+                if gift.coupon is not None:
+                    rewards.append(Reward(coupon=gift.coupon, letter=self._letter(gift)))
+        return rewards
+
+    def is_plain(self, coupon: Coupon) -> bool:
+        """Whether changes of tier alone decided on a coupon; also where its campaign is not to be found."""
+        campaign = self._programmes.at(coupon.issued_time).campaign(coupon.campaign_id)
+        return campaign is None or plain(campaign)
+
+    def gift(self, assignment: Assignment) -> Gift:
+        """What an assignment brings: in the control group nothing."""
+        if assignment.in_control:
+            return Gift(assignment=assignment, coupon=None, messages=())
+        actions = assignment.actions
+        coupon = None if actions.coupon is None else self._coupon(assignment, actions.coupon)
+        return Gift(assignment=assignment, coupon=coupon, messages=tuple(_messages(assignment, coupon)))
+
+    def recoded(self, gift: Gift, variant: int) -> Gift:
+        """The gift with its coupon's code in another variant."""
+        assert gift.coupon is not None
+        coupon = replace(gift.coupon, code=self.varied(gift.coupon, variant), variant=variant)
+        return replace(gift, coupon=coupon, messages=tuple(_messages(gift.assignment, coupon)))
+
+    def varied(self, coupon: Coupon, variant: int) -> str:
+        """The code of the coupon's trigger in another variant."""
+        return self._code(coupon.partition, coupon.campaign_id, coupon.member_id, coupon.trigger, coupon.code, variant)
 
     def take_back(self, changes: Iterable[TierChange], held: Iterable[Reward]) -> list[Coupon]:
         """The coupons among those held that these changes, in their order, take back; void, each by the first.
@@ -58,7 +129,7 @@ class Rewards:
         """
         left: dict[MemberKey, list[Reward]] = defaultdict(list)
         for reward in held:
-            if reward.coupon.voided_time is None:
+            if reward.coupon.voided_time is None and reward.coupon.trigger.startswith(_CHANGE):
                 left[reward.coupon.member_key].append(reward)
         taken: dict[RewardKey, Coupon] = {}
         for change in changes:
@@ -76,66 +147,85 @@ class Rewards:
 
     def _reached_by(self, reward: Reward, change: TierChange) -> int:
         """The number, at a change, of the tier that brought a reward; as it was then where the programme has it no
-        more."""
-        tiers, campaign = self._programmes.at(reward.coupon.issued_time).tiers, self._campaign(reward.coupon)
-        name = reward.letter.facts["tier"]
-        level = next(level for level in tiers.levels if level.name == name and level.key in campaign.tiers)
+        more; 0 where it was not brought by reaching one."""
+        then = self._programmes.at(reward.coupon.issued_time)
+        campaign = then.campaign(reward.coupon.campaign_id)
+        if campaign is None or campaign.trigger.kind is not TriggerKind.TIER_REACHED:
+            return 0
+        # Without a message nobody says which of several levels it was: it may have been the lowest.
+        name = None if reward.letter is None else reward.letter.facts["tier"]
+        level = next(level for level in then.tiers.levels if level.key in campaign.tiers and name in (None, level.name))
         return (self._programmes.at(change.changed_time).tiers.find_level(level.key) or level).number
 
-    def varied(self, coupon: Coupon, variant: int) -> str:
-        """The code of the coupon's trigger in another variant."""
+    def _coupon(self, assignment: Assignment, action: CouponAction) -> Coupon:
+        claim = assignment.claim
+        return Coupon(
+            partition=claim.partition,
+            campaign_id=claim.campaign.id,
+            member_id=claim.member_id,
+            trigger=claim.trigger,
+            code=assignment.code or self._code(*claim.key, f"{action.prefix}-", 0),
+            variant=0,
+            offer=action.offer,
+            terms=action.terms,
+            uses=action.uses,
+            issued_time=claim.time,
+            valid_until_time=action.valid.end(claim.time, claim.programme.zone),
+        )
+
+    def _code(self, partition: int, campaign_id: str, member_id: str, trigger: str, code: str, variant: int) -> str:
+        """A code with the prefix of another."""
         return self._codes.make(
-            prefix=self._campaign(coupon).coupon.prefix,
-            partition=coupon.partition,
-            campaign_id=coupon.campaign_id,
-            member_id=coupon.member_id,
-            trigger=coupon.trigger,
+            prefix=code.partition("-")[0],
+            partition=partition,
+            campaign_id=campaign_id,
+            member_id=member_id,
+            trigger=trigger,
             variant=variant,
         )
 
-    def _campaign(self, coupon: Coupon) -> Campaign:
-        campaigns = self._programmes.at(coupon.issued_time).campaigns
-        return next(campaign for campaign in campaigns if campaign.id == coupon.campaign_id)
+    def _letter(self, gift: Gift) -> Letter | None:
+        carrying = (message for message in gift.messages if message.channel != WEBHOOK)
+        message = next(carrying, None)
+        if message is None:
+            return None
+        return Letter(delivery_id=delivery_id(self._delivery_key, message), facts=message.facts)
 
-    def _reward(self, programme: Programme, campaign: Campaign, change: TierChange) -> Reward:
-        trigger, given = change_trigger(change.offset), campaign.coupon
-        code = self._codes.make(
-            prefix=given.prefix,
-            partition=change.partition,
-            campaign_id=campaign.id,
-            member_id=change.member_id,
-            trigger=trigger,
-            variant=0,
-        )
-        coupon = Coupon(
-            partition=change.partition,
-            campaign_id=campaign.id,
-            member_id=change.member_id,
-            trigger=trigger,
-            code=code,
-            variant=0,
-            offer=given.offer,
-            terms=given.terms,
-            issued_time=change.changed_time,
-            valid_until_time=given.valid.end(change.changed_time, programme.zone),
-        )
-        letter = Letter(
-            delivery_id=self._delivery_id(coupon),
-            facts={"tier": change.to_tier, "previous_tier": change.from_tier, "balance": change.balance},
-        )
-        return Reward(coupon=coupon, letter=letter)
 
-    def _delivery_id(self, coupon: Coupon) -> str:
-        """32 hex digits: the partition, so that the id alone finds its row, and what tells nothing of the rest."""
-        what = (coupon.partition, coupon.campaign_id, coupon.member_id, digested(coupon.trigger))
-        return f"{coupon.partition:04x}{keyed_digest(self._delivery_key, 'delivery', *what)[:14].hex()}"
+def _messages(assignment: Assignment, coupon: Coupon | None) -> Iterator[Outgoing]:
+    claim, actions = assignment.claim, assignment.actions
+    common = Outgoing(
+        partition=claim.partition,
+        member_id=claim.member_id,
+        campaign_id=claim.campaign.id,
+        trigger=claim.trigger,
+        created_time=claim.time,
+        variant=assignment.variant,
+        coupon_code="" if coupon is None else coupon.code,
+        facts=_facts(assignment),
+    )
+    if (message := actions.message) is not None:
+        yield replace(common, channel=message.channel, topic=message.topic, urgent=message.urgent)
+    if actions.webhook:
+        yield replace(common, channel=WEBHOOK, topic=actions.webhook)
+
+
+def _facts(assignment: Assignment) -> Mapping[str, str | int]:
+    """What the words may need: of the occasion, and of what is given."""
+    actions, programme = assignment.actions, assignment.claim.programme
+    facts = dict(assignment.claim.facts)
+    if actions.points:
+        facts["points"] = actions.points
+    if actions.badge:
+        facts["badge"] = actions.badge
+    if actions.survey:
+        facts["survey"] = actions.survey
+        survey = programme.survey(actions.survey)
+        if survey is not None and survey.link:
+            facts["survey_link"] = f"{survey.link}{'&' if '?' in survey.link else '?'}survey={survey.id}"
+    return facts
 
 
 def _came_before(coupon: Coupon, change: TierChange) -> bool:
     """Whether it was an earlier change of the partition that gave the coupon."""
-    return int(coupon.trigger.removeprefix("change:")) < change.offset
-
-
-def _reached(programme: Programme, tier_number: int) -> list[Campaign]:
-    key = programme.tiers.level(tier_number).key
-    return [campaign for campaign in programme.campaigns if key in campaign.tiers]
+    return int(coupon.trigger.removeprefix(_CHANGE)) < change.offset

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from services.notifier.domain.campaigns import Letter
 from services.notifier.domain.coupons import Coupon
+from services.notifier.domain.messages import Outgoing
+from services.programme.messages import WEBHOOK
 
-FIRST_RETRY = timedelta(seconds=5)
-LONGEST_RETRY = timedelta(hours=1)
-MAX_ATTEMPTS = 10
+_JITTER: Final = 0.2
+_LONGEST_RETRY_AFTER: Final = timedelta(days=1)
+# Ten tries span about three and a half hours, those of webhooks three days and more.
+_GROWING: Final = tuple(timedelta(seconds=pause) for pause in (5, 15, 45, 135, 405, 1215, 3600, 3600, 3600))
+_OF_WEBHOOKS: Final = (
+    timedelta(seconds=5), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=2), timedelta(hours=5),
+    timedelta(hours=10), timedelta(hours=14), timedelta(hours=20), timedelta(hours=24),
+)  # fmt: skip
+_PAUSES: Final[Mapping[str, tuple[timedelta, ...]]] = {WEBHOOK: _OF_WEBHOOKS}
+MAX_ATTEMPTS: Final = len(_GROWING) + 1
 # What is said of a message whose coupon was void before it was sent.
-TAKEN_BACK = "the coupon was taken back with its tier"
-# 5 s, 15 s, 45 s ... 1 h: ten tries span about three and a half hours.
-_GROWTH = 3
-_JITTER = 0.2
+TAKEN_BACK: Final = "the coupon was taken back with its tier"
 
 # A number from 0 to 1, as random.random gives it.
 Random = Callable[[], float]
@@ -27,8 +33,12 @@ class DeliveryState(enum.StrEnum):
     """Where a message is on its way."""
 
     QUEUED = "queued"
+    HELD = "held"
+    """It waits for the end of quiet hours, or until the member may have another."""
     DELIVERED = "delivered"
     NO_CONTACT = "no_contact"
+    WITHHELD = "withheld"
+    """The member does not want it, or its address is suppressed."""
     DEAD = "dead"
 
 
@@ -36,8 +46,10 @@ class DeliveryState(enum.StrEnum):
 class DueDelivery:
     """A message whose time has come, leased to one worker until `leased_until` (machine time)."""
 
-    coupon: Coupon
-    letter: Letter
+    delivery_id: str
+    message: Outgoing
+    coupon: Coupon | None
+    """The one it carries."""
     attempts: int
     leased_until: datetime
 
@@ -55,6 +67,14 @@ class Delivery:
     created_time: datetime
     delivered_time: datetime | None
     last_error: str
+    channel: str
+    topic: str
+    endpoint_id: str
+    """Of a webhook: where it goes."""
+    held_until: datetime | None
+    """Of one that is held: until when, in business time."""
+    next_attempt_time: datetime | None
+    """Of one that is queued: when it is tried, at the earliest, in machine time."""
 
 
 class Verdict(enum.Enum):
@@ -70,10 +90,17 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The verdict of a try, and why; `error` names no address."""
+    """The verdict of a try, and why; `error` names no address.
+
+    `retry_after`: how long the receiver wants to be left alone. `gone`: the way leads nowhere any more. `suppress`: why
+    the address is not to be written to again; empty where it is not to blame.
+    """
 
     verdict: Verdict
     error: str = ""
+    retry_after: timedelta | None = None
+    gone: bool = False
+    suppress: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +116,17 @@ class Settlement:
     """None leaves the one there is."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """What becomes of a leased message that is not sent, and why; None leaves the reason there is."""
+
+    delivery_id: str
+    state: DeliveryState
+    not_before: datetime
+    held_until: datetime | None = None
+    reason: str | None = None
+
+
 def settle(due: DueDelivery, outcome: Outcome, *, now: datetime, random: Random) -> Settlement:
     """What a try leads to: delivered, queued again for later, or dead after a refusal or too many tries."""
     attempts = due.attempts + 1
@@ -96,9 +134,12 @@ def settle(due: DueDelivery, outcome: Outcome, *, now: datetime, random: Random)
     if outcome.verdict is Verdict.TAKEN:
         state = DeliveryState.DELIVERED
     elif outcome.verdict is Verdict.DEFERRED and attempts < MAX_ATTEMPTS:
-        state, not_before = DeliveryState.QUEUED, now + retry_delay(attempts, random)
+        pause = retry_delay(attempts, random, due.message.channel)
+        if outcome.retry_after is not None:
+            pause = max(pause, min(outcome.retry_after, _LONGEST_RETRY_AFTER))
+        state, not_before = DeliveryState.QUEUED, now + pause
     return Settlement(
-        delivery_id=due.letter.delivery_id,
+        delivery_id=due.delivery_id,
         state=state,
         attempts=attempts,
         not_before=not_before,
@@ -108,9 +149,9 @@ def settle(due: DueDelivery, outcome: Outcome, *, now: datetime, random: Random)
 
 
 def release(due: DueDelivery, *, not_before: datetime, error: str | None) -> Settlement:
-    """Gives a message back untried: what did not reach the mail server counts as no attempt."""
+    """Gives a message back untried: what did not reach the receiver counts as no attempt."""
     return Settlement(
-        delivery_id=due.letter.delivery_id,
+        delivery_id=due.delivery_id,
         state=DeliveryState.QUEUED,
         attempts=due.attempts,
         not_before=not_before,
@@ -119,8 +160,8 @@ def release(due: DueDelivery, *, not_before: datetime, error: str | None) -> Set
     )
 
 
-def retry_delay(attempts: int, random: Random) -> timedelta:
-    """The pause after this many tries (from 1): 5 s, three times as long each, at most an hour; up to a fifth more."""
-    growth: int = _GROWTH ** min(attempts - 1, 20)
-    pause = min(FIRST_RETRY * growth, LONGEST_RETRY)
-    return pause * (1 + _JITTER * random())
+def retry_delay(attempts: int, random: Random, channel: str = "") -> timedelta:
+    """The pause after this many tries (from 1), up to a fifth more: 5 s, three times as long each, at most an hour;
+    webhooks have a schedule of their own, of three days."""
+    pauses = _PAUSES.get(channel, _GROWING)
+    return pauses[min(attempts, len(pauses)) - 1] * (1 + _JITTER * random())

@@ -10,6 +10,7 @@ Changes never wait for entries: so the two streams can hold each other up in no 
 
 from __future__ import annotations
 
+import enum
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,10 +21,46 @@ from services.notifier.errors import FeedError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberJoined:
-    """Someone became a member."""
+    """Someone became a member; with what points, and by which local days they lapse, as for `MemberEvent`."""
 
     member_id: str
     joined_time: datetime
+    market: str = ""
+    available: int = 0
+    lapsing: tuple[tuple[str, int], ...] = ()
+
+
+class Happening(enum.Enum):
+    """What an entry means to campaigns."""
+
+    PURCHASE = enum.auto()
+    VOID = enum.auto()
+    ACTIVITY = enum.auto()
+    """A redemption or an activity: what shows that a member is there."""
+    LEFT = enum.auto()
+    CAME_BACK = enum.auto()
+    OTHER = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberEvent:
+    """An entry about a member that campaigns go by.
+
+    `available`: the points that can be redeemed after it. `lapsing`: by the last local day on which points can be
+    redeemed (as text), how many available ones there are more or fewer.
+    """
+
+    member_id: str
+    happening: Happening
+    occurred_time: datetime
+    available: int
+    lapsing: tuple[tuple[str, int], ...] = ()
+    purchase_id: str = ""
+    goods_minor_units: int = 0
+    currency: str = ""
+    channel: str = ""
+    store: str = ""
+    departments: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +72,13 @@ class ClockAdvanced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgrammeApplied:
-    """Another version of the programme holds from an instant on."""
+    """Another version of the programme holds from an instant on; made known at another."""
 
     version: str
+    announced_time: datetime | None = None
 
 
-Fact = MemberJoined | ClockAdvanced | ProgrammeApplied
+Fact = MemberJoined | ClockAdvanced | ProgrammeApplied | MemberEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

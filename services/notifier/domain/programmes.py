@@ -25,6 +25,16 @@ class Programmes:
         """Whether there is a version of this name."""
         return self._versions.named(version) is not None
 
+    @property
+    def all(self) -> Versions:
+        """All versions that are known."""
+        return self._versions
+
+    @property
+    def newest(self) -> Programme:
+        """The one that holds last."""
+        return self._versions[-1].programme
+
     def at(self, t: datetime) -> Programme:
         """The programme that holds at an instant."""
         return self._versions.at(t)

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import grpc
-from loyalty.notifier.v1 import coupon_pb2_grpc, notifier_service_pb2_grpc
+from loyalty.notifier.v1 import checkout_service_pb2_grpc, coupon_pb2_grpc, notifier_service_pb2_grpc
 
+from services.notifier.rpc.campaigns import CampaignMethods
+from services.notifier.rpc.checkout import CheckoutServicer
 from services.notifier.rpc.contacts import ContactMethods
 from services.notifier.rpc.messages import MessageMethods
+from services.notifier.rpc.preferences import PreferenceMethods
+from services.notifier.rpc.privacy import PrivacyMethods
 from services.notifier.rpc.rewards import RewardServicer
 from services.notifier.rpc.statuses import describe
+from services.notifier.rpc.webhooks import WebhookMethods
 from services.notifier.service import UseCases
 from services.runtime.audit import AuditTrail
 
 __all__ = ["describe", "register"]
 
 
-class NotifierServicer(ContactMethods, MessageMethods, notifier_service_pb2_grpc.NotifierServiceServicer):
+class NotifierServicer(
+    CampaignMethods,
+    ContactMethods,
+    MessageMethods,
+    PrivacyMethods,
+    PreferenceMethods,
+    WebhookMethods,
+    notifier_service_pb2_grpc.NotifierServiceServicer,
+):
     """loyalty.notifier.v1.NotifierService."""
 
 
@@ -25,3 +38,5 @@ def register(server: grpc.aio.Server, do: UseCases, *, audit: AuditTrail, curren
     notifier_service_pb2_grpc.add_NotifierServiceServicer_to_server(notifier, server)
     rewards = RewardServicer(do, audit=audit, currency=currency)
     coupon_pb2_grpc.add_RewardServiceServicer_to_server(rewards, server)
+    checkouts = CheckoutServicer(do, audit=audit, currency=currency)
+    checkout_service_pb2_grpc.add_CheckoutServiceServicer_to_server(checkouts, server)

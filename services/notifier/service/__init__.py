@@ -4,17 +4,47 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.notifier.domain.guesses import Guesses
+from services.notifier.service.campaigns import CampaignService
+from services.notifier.service.checkout import CheckoutService
 from services.notifier.service.contacts import ContactService
 from services.notifier.service.coupons import CouponService
+from services.notifier.service.members import MemberService
 from services.notifier.service.messages import DeliveryPage, MessageService
+from services.notifier.service.preferences import PreferenceService
+from services.notifier.service.privacy import PrivacyService
+from services.notifier.service.rewards import RewardService
+from services.notifier.service.sales import Sales
+from services.notifier.service.webhooks import WebhookService
 
-__all__ = ["ContactService", "CouponService", "DeliveryPage", "MessageService", "UseCases"]
+__all__ = [
+    "CheckoutService",
+    "ContactService",
+    "CouponService",
+    "DeliveryPage",
+    "MemberService",
+    "MessageService",
+    "PreferenceService",
+    "PrivacyService",
+    "RewardService",
+    "Sales",
+    "UseCases",
+    "WebhookService",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseCases:
     """All that the RPCs can do."""
 
+    campaigns: CampaignService
     contacts: ContactService
+    members: MemberService
     messages: MessageService
+    preferences: PreferenceService
+    webhooks: WebhookService
+    privacy: PrivacyService
     coupons: CouponService
+    rewards: RewardService
+    guesses: Guesses
+    checkouts: CheckoutService

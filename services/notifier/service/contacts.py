@@ -6,8 +6,8 @@ import hmac
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from services.notifier.domain.contacts import Contact, partition_of
-from services.notifier.errors import MemberUnknownError, RequestIdReusedError
+from services.notifier.domain.contacts import Contact, birthday_digest, partition_of
+from services.notifier.errors import MemberErasedError, MemberUnknownError, RequestIdReusedError
 from services.notifier.store import ContactRequest, SealedContact, Store, Transaction
 from services.notifier.vault import Vault
 from services.runtime.clock import MachineClock
@@ -44,7 +44,9 @@ class ContactService:
         An empty e-mail removes the address known so far. Messages that found no contact are queued again where their
         coupons are still valid. Raises MemberUnknownError, RequestIdReusedError, ContactError, PeerError.
         """
-        contact.check()
+        now, business_now = self._machine_now(), self._business_now()
+        # Nobody is born after today, wherever a simulated clock stands.
+        contact.check(now.date())
         partition = partition_of(member_id, self._partitions)
         digest = contact.digest(self._vault.request_key)
 
@@ -52,12 +54,13 @@ class ContactService:
             return await transaction.find_contact_request(partition, member_id, request_id)
 
         before = await self._store.read(look)
+        if before.erased:
+            raise MemberErasedError
         if before.content_digest is not None:
             return _replayed(before.content_digest, digest)
         # The ledger knows a new member before our feed does.
         if not before.known and not await self._member_exists(member_id):
             raise MemberUnknownError
-        now = self._machine_now()
 
         async def put(transaction: Transaction) -> tuple[bool, int]:
             await transaction.share_partition(partition)
@@ -70,20 +73,29 @@ class ContactService:
             if wrapped is None:
                 new = self._vault.wrap(member_id, self._vault.new_member_key())
                 wrapped = await transaction.keep_member_key(partition, member_id, new)
-            name, email = self._vault.seal_contact(member_id, self._vault.unwrap(member_id, wrapped), contact)
+            name, email, details = self._vault.seal_contact(member_id, self._vault.unwrap(member_id, wrapped), contact)
             sealed = SealedContact(
-                partition=partition, member_id=member_id, wrapped_key=wrapped, name=name, email=email
+                partition=partition,
+                member_id=member_id,
+                wrapped_key=wrapped,
+                name=name,
+                email=email,
+                details=details,
             )
-            await transaction.put_contact(sealed, now)
+            await transaction.put_contact(sealed, self._birthday(contact), now, business_now)
             if email is None:
                 return False, 0
-            queued = await transaction.queue_again(partition, member_id, business_now=self._business_now(), now=now)
+            queued = await transaction.queue_again(partition, member_id, business_now=business_now, now=now)
             return False, queued
 
         replayed, queued = await self._store.transact(put)
         if queued:
             self._messages_queued()
         return replayed
+
+    def _birthday(self, contact: Contact) -> bytes | None:
+        born = contact.birth_date
+        return None if born is None else birthday_digest(self._vault.request_key, born)
 
 
 def _replayed(kept: bytes, sent: bytes) -> bool:

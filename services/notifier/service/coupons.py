@@ -2,31 +2,477 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
 
 from services.notifier.domain.codes import CouponCodes
+from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import Coupon, CouponState
-from services.notifier.errors import CouponUnknownError
+from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.pools import CodeProblem, PoolCode, ProblemLine, against_kept, folded, read_lines
+from services.notifier.domain.uses import (
+    Money,
+    Now,
+    Redeem,
+    Refusal,
+    Release,
+    Reserve,
+    UseCommand,
+    UseContext,
+    Uses,
+    why_not,
+    worth,
+)
+from services.notifier.errors import (
+    CouponUnknownError,
+    MemberUnknownError,
+    OfferError,
+    PageTokenError,
+    RefusedError,
+    RequestIdReusedError,
+)
+from services.notifier.progress import Progress
+from services.notifier.service.issuing import CodeTakenError, CouponMaker
+from services.notifier.service.uses import TierAskedError, UsedCoupon, UseDesk
 from services.notifier.store import Store, Transaction
+from services.notifier.store.coupons import CouponPlace
+from services.notifier.store.uses import CouponRequest
+from services.programme.rewards import Offer, Terms
+from services.runtime.clock import MachineClock, microseconds, moment
+
+DEFAULT_PAGE: Final = 50
+DEFAULT_RESERVATION: Final = timedelta(minutes=10)
+
+_FIRST = CouponPlace(issued_time=datetime.max.replace(tzinfo=UTC), code="~")
+_TAG_BYTES = 6
+# A coupon that another request makes at the same moment is found at the next try.
+_TRIES = 3
+
+T = TypeVar("T")
+
+# The key of the tier whose benefits a member has, empty for none; raises PeerError.
+TierOf = Callable[[str], Awaitable[str]]
+# Whether the ledger has a member; raises PeerError.
+MemberExists = Callable[[str], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CouponPage:
+    """Coupons with their states, those issued last first; the token of the next page is empty on the last."""
+
+    coupons: Sequence[tuple[Coupon, CouponState]]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a coupon can be used: why not, and a sentence for the cashier either way."""
+
+    coupon: Coupon
+    state: CouponState
+    refusal: Refusal | None
+    sentence: str
 
 
 class CouponService:
-    """Reads coupons."""
+    """Issues coupons and takes them. `request_key` stands in for what requests said, `page_key` binds page tokens to
+    the installation."""
 
-    def __init__(self, *, store: Store, codes: CouponCodes, business_now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        codes: CouponCodes,
+        maker: CouponMaker,
+        progress: Progress,
+        partitions: int,
+        request_key: bytes,
+        page_key: bytes,
+        tier_of: TierOf,
+        member_exists: MemberExists,
+        money: Money,
+        machine_now: MachineClock,
+        business_now: Callable[[], datetime],
+    ) -> None:
         self._store = store
         self._codes = codes
+        self._partitions = partitions
+        self._request_key = request_key
+        self._page_key = page_key
+        self._tier_of = tier_of
+        self._member_exists = member_exists
+        self._money = money
+        self._machine_now = machine_now
         self._business_now = business_now
+        self._maker = maker
+        self._progress = progress
+        self._desk = UseDesk(store=store, machine_now=machine_now, business_now=business_now, money=money)
+
+    # Reading
 
     async def get_coupon(self, code: str) -> tuple[Coupon, CouponState]:
         """The coupon with this code, however it was typed in, and its state now. Raises CouponUnknownError."""
-        partition, printed = self._codes.read(code)
+        coupon, reserved = await self._found(code, self._read)
+        return coupon, coupon.state_at(self._business_now(), reserved)
 
-        async def read(transaction: Transaction) -> Coupon | None:
-            return await transaction.find_coupon(partition, printed)
+    async def list_coupons(
+        self,
+        *,
+        member_id: str,
+        usable: bool,
+        page_size: int,
+        page_token: str,
+        after: Mapping[int, int],
+        wait_seconds: float,
+    ) -> CouponPage:
+        """A page of a member's coupons, those issued last first, once the entries up to `after` are handled.
 
-        coupon = await self._store.read(read)
-        if coupon is None:
+        A `page_size` of 0 is 50. Raises PageTokenError, CausalTokenAheadError, NotCaughtUpError.
+        """
+        size = page_size or DEFAULT_PAGE
+        place = self._read_place(page_token, member_id, usable) if page_token else _FIRST
+        await self._progress.reach(after, within_seconds=wait_seconds)
+        key = (partition_of(member_id, self._partitions), member_id)
+        now = self._now()
+
+        async def read(transaction: Transaction) -> list[tuple[Coupon, int]]:
+            return await transaction.list_coupons(
+                key, place, size + 1, usable=usable, business_now=now.business, machine_now=now.machine
+            )
+
+        found = await self._store.read(read)
+        shown = found[:size]
+        token = ""
+        if len(found) > size:
+            last = shown[-1][0]
+            place = CouponPlace(issued_time=last.issued_time, code=last.code)
+            token = self._place_token(place, member_id, usable)
+        coupons = [(coupon, coupon.state_at(now.business, reserved)) for coupon, reserved in shown]
+        return CouponPage(coupons=coupons, next_page_token=token)
+
+    async def validate(self, code: str, context: UseContext) -> Verdict:
+        """Whether a coupon can be used there and now. Raises CouponUnknownError, PeerError."""
+
+        async def look(partition: int, printed: str) -> tuple[Coupon, int, Uses]:
+            coupon, reserved = await self._read(partition, printed)
+
+            async def read(transaction: Transaction) -> Uses:
+                of = [(printed, context.member_id)] if coupon.once_per_member and context.member_id else []
+                found = await transaction.find_uses(partition, [printed], self._machine_now(), named=[], members=of)
+                return Uses(found.get(printed, {}))
+
+            return coupon, reserved, await self._store.read(read)
+
+        coupon, reserved, uses = await self._found(code, look)
+        if coupon.terms.tiers and context.tier is None and context.member_id:
+            context = replace(context, tier=await self._tier_of(context.member_id))
+        now = self._now()
+        refusal = why_not(coupon, uses, context, now, self._money)
+        return Verdict(
+            coupon=coupon,
+            state=coupon.state_at(now.business, reserved),
+            refusal=refusal,
+            sentence=refusal.sentence if refusal else worth(coupon.offer, self._money),
+        )
+
+    # Using
+
+    async def reserve(
+        self, *, request_id: str, content: bytes, code: str, context: UseContext, ttl: timedelta, use_id: str = ""
+    ) -> UsedCoupon:
+        """Sets a use of a coupon aside for a time; its id is `use_id`, else that of the request. `content` is what
+        the request said.
+
+        Raises CouponUnknownError, RefusedError, RequestIdReusedError, PeerError, OverloadedError.
+        """
+        command = Reserve(use_id=use_id or request_id, context=context, ttl=ttl)
+        return await self._use(request_id, content, code, command)
+
+    async def redeem(
+        self,
+        *,
+        request_id: str,
+        content: bytes,
+        code: str,
+        context: UseContext,
+        use_id: str = "",
+        occurred_time: datetime | None = None,
+        purchase_id: str = "",
+        offline: bool = False,
+    ) -> UsedCoupon:
+        """Uses a coupon: the use that was reserved, or, where `use_id` is empty, a free one. Raises as `reserve`."""
+        command = Redeem(
+            use_id=use_id or request_id,
+            context=context,
+            occurred_time=occurred_time or self._business_now(),
+            purchase_id=purchase_id,
+            reserved=bool(use_id),
+            offline=offline,
+        )
+        return await self._use(request_id, content, code, command)
+
+    async def release(
+        self, *, request_id: str, content: bytes, code: str, use_id: str, redeemed: bool = False
+    ) -> UsedCoupon:
+        """Gives a use back; one that was redeemed only where `redeemed` says so. Raises as `reserve`."""
+        return await self._use(request_id, content, code, Release(use_id=use_id, redeemed=redeemed))
+
+    async def _use(self, request_id: str, content: bytes, code: str, command: UseCommand) -> UsedCoupon:
+        digest = self._digest(type(command).__name__, content)
+
+        async def ask(partition: int, printed: str) -> UsedCoupon:
+            try:
+                return await self._desk.ask(partition, printed, request_id=request_id, digest=digest, command=command)
+            except TierAskedError:
+                assert not isinstance(command, Release)
+                tier = await self._tier_of(command.context.member_id)
+                knowing = replace(command, context=replace(command.context, tier=tier))
+                return await self._desk.ask(partition, printed, request_id=request_id, digest=digest, command=knowing)
+
+        return await self._found(code, ask)
+
+    # Giving and taking back
+
+    async def issue(
+        self,
+        *,
+        request_id: str,
+        content: bytes,
+        principal: str,
+        member_id: str,
+        offer: Offer,
+        terms: Terms,
+        valid_until_time: datetime,
+        uses: int,
+        once_per_member: bool,
+        prefix: str,
+        pool: str,
+        reason: str,
+    ) -> tuple[Coupon, CouponState, bool]:
+        """A coupon given by hand or by another system, its state now, and whether it was given before.
+
+        Raises MemberUnknownError, OfferError, RefusedError, RequestIdReusedError, PeerError, OverloadedError.
+        """
+        digest = self._digest("issue", content)
+        # Whoever may hold it: then principals must not meet under one id.
+        trigger = f"request:{request_id}" if member_id else f"request:{principal}/{request_id}"
+        partition = partition_of(member_id or trigger, self._partitions)
+        subject = f"issue:{member_id or principal}"
+        over = valid_until_time <= self._business_now()
+        unknown = bool(member_id) and not await self._known(partition, member_id)
+        # An answer that was given stays, whatever has changed since.
+        if (over or unknown) and not await self._answered(partition, subject, request_id):
+            if over:
+                raise OfferError("valid_until_time", "must be later than now")
+            raise MemberUnknownError
+        coupon = Coupon(
+            partition=partition,
+            campaign_id="",
+            member_id=member_id,
+            trigger=trigger,
+            code="",
+            variant=0,
+            offer=offer,
+            terms=terms,
+            uses=uses,
+            once_per_member=once_per_member,
+            reason=reason,
+            issued_by=principal,
+            issued_time=self._business_now(),
+            valid_until_time=valid_until_time,
+        )
+
+        async def work(transaction: Transaction) -> tuple[CouponRequest, Coupon | None]:
+            kept = await transaction.find_coupon_requests(partition, [(subject, request_id)])
+            if kept:
+                return kept[subject, request_id], None
+            made, answer = None, dict[str, Any]()
+            try:
+                made = await self._maker.make(transaction, coupon, prefix=prefix, pool=pool)
+                answer = {"code": made.code}
+            except RefusedError as error:
+                answer = {"reason": error.reason, "sentence": str(error), "facts": error.facts}
+            new = CouponRequest(subject=subject, request_id=request_id, content_digest=digest, answer=answer)
+            if not await transaction.insert_coupon_requests(partition, [new], self._machine_now()):
+                raise CodeTakenError
+            return new, made
+
+        request, made = await self._settled(work)
+        if request.content_digest != digest:
+            raise RequestIdReusedError
+        if "reason" in request.answer:
+            raise RefusedError(request.answer["reason"], request.answer["sentence"], request.answer["facts"])
+        if made is not None:
+            return made, CouponState.ISSUED, False
+        found, reserved = await self._read(partition, request.answer["code"])
+        return found, found.state_at(self._business_now(), reserved), True
+
+    async def void(
+        self, *, request_id: str, content: bytes, code: str, reason: str
+    ) -> tuple[Coupon, CouponState, bool]:
+        """Takes a coupon back, for good; its state now, and whether this request was answered before.
+
+        Raises CouponUnknownError, RefusedError, RequestIdReusedError.
+        """
+        digest = self._digest("void", content)
+
+        async def take_back(partition: int, printed: str) -> tuple[Coupon, CouponState, bool]:
+            async def work(transaction: Transaction) -> tuple[CouponRequest, bool]:
+                coupon = (await transaction.lock_coupons(partition, [printed])).get(printed)
+                if coupon is None:
+                    raise CouponUnknownError
+                kept = await transaction.find_coupon_requests(partition, [(printed, request_id)])
+                if kept:
+                    return kept[printed, request_id], True
+                answer: dict[str, Any] = {"voided": True}
+                if coupon.redeemed >= coupon.uses:
+                    answer = {"reason": "COUPON_REDEEMED", "sentence": "the coupon was used already", "facts": {}}
+                elif coupon.voided_time is None:
+                    now = self._business_now()
+                    await transaction.void_coupon(partition, printed, business_now=now, reason=reason)
+                new = CouponRequest(subject=printed, request_id=request_id, content_digest=digest, answer=answer)
+                await transaction.insert_coupon_requests(partition, [new], self._machine_now())
+                return new, False
+
+            request, replayed = await self._store.transact(work)
+            if request.content_digest != digest:
+                raise RequestIdReusedError
+            if "reason" in request.answer:
+                raise RefusedError(request.answer["reason"], request.answer["sentence"])
+            coupon, reserved = await self._read(partition, printed)
+            return coupon, coupon.state_at(self._business_now(), reserved), replayed
+
+        return await self._found(code, take_back)
+
+    # Pools
+
+    async def import_codes(
+        self, *, request_id: str, content: bytes, pool: str, import_id: str, first_line: int, codes: Sequence[str]
+    ) -> tuple[int, list[ProblemLine]]:
+        """Takes a part of an import in: how many of its codes are in the pool, and the lines that are left out, in
+        their order. Sent again it says the same. Raises RequestIdReusedError."""
+        digest = self._digest("import", content)
+        # Of another pool it is another import, though the file is the same.
+        source = keyed_digest(self._request_key, "pool", pool, import_id)[:8].hex()
+        read, problems = read_lines(codes, import_id=source, first_line=first_line)
+        # In one order, so that two imports of the same codes do not wait for each other.
+        placed = sorted(((self._home(code.folded), code) for code in read), key=lambda one: (one[0], one[1].folded))
+        subject = f"import:{pool}"
+        home = partition_of(subject, self._partitions)
+        made = [(place, code) for code in read if (place := self._made(code)) is not None]
+
+        async def work(transaction: Transaction) -> tuple[int, list[ProblemLine]]:
+            asked = [(subject, request_id)]
+            kept = await transaction.find_coupon_requests(home, asked)
+            new = CouponRequest(subject=subject, request_id=request_id, content_digest=digest, answer={})
+            if not kept and not await transaction.insert_coupon_requests(home, [new], self._machine_now()):
+                kept = await transaction.find_coupon_requests(home, asked)
+            if kept and kept[subject, request_id].content_digest != digest:
+                raise RequestIdReusedError
+            coupons = await transaction.find_codes([place for place, _ in made]) if made else set()
+            taken = {code.folded for place, code in made if place in coupons}
+            free = [(partition, code) for partition, code in placed if code.folded not in taken]
+            found = [
+                ProblemLine(line=code.line, problem=CodeProblem.DUPLICATE) for code in read if code.folded in taken
+            ]
+            fresh = await transaction.insert_pool_codes(pool, source, free) if free else set()
+            old = [(partition, code) for partition, code in free if code.folded not in fresh]
+            if old:
+                there = await transaction.find_pool_codes([(partition, code.folded) for partition, code in old])
+                again, clashes = against_kept((code for _, code in old), there)
+                return len(fresh) + len(again), found + clashes
+            return len(fresh), found
+
+        imported, found = await self._store.transact(work)
+        return imported, sorted(problems + found, key=lambda problem: problem.line)
+
+    # Inside
+
+    def _now(self) -> Now:
+        return Now(business=self._business_now(), machine=self._machine_now())
+
+    def _digest(self, what: str, content: bytes) -> bytes:
+        return keyed_digest(self._request_key, "coupon", what, content)
+
+    def _home(self, known_by: str) -> int:
+        return partition_of(known_by, self._partitions)
+
+    def _made(self, code: PoolCode) -> tuple[int, str] | None:
+        """Where the coupon would be if it was us who made the code."""
+        try:
+            return self._codes.read(code.code)
+        except CouponUnknownError:
+            return None
+
+    async def _read(self, partition: int, printed: str) -> tuple[Coupon, int]:
+        async def read(transaction: Transaction) -> tuple[Coupon, int] | None:
+            return await transaction.read_coupon(partition, printed, self._machine_now())
+
+        found = await self._store.read(read)
+        if found is None:
             raise CouponUnknownError
-        return coupon, coupon.state_at(self._business_now())
+        return found
+
+    async def _found(self, text: str, ask: Callable[[int, str], Awaitable[T]]) -> T:
+        """What `ask` says of the coupon with a code, however it was typed in: a code that was made says where its
+        coupon is, one of a pool is looked up. Raises CouponUnknownError."""
+        try:
+            return await ask(*self._codes.read(text))
+        except CouponUnknownError as error:
+            unknown = error
+        known_by = folded(text)
+
+        async def locate(transaction: Transaction) -> tuple[int, str] | None:
+            return await transaction.locate_pool_code(self._home(known_by), known_by)
+
+        place = await self._store.read(locate)
+        if place is None:
+            raise unknown
+        return await ask(*place)
+
+    async def _answered(self, partition: int, subject: str, request_id: str) -> bool:
+        async def read(transaction: Transaction) -> bool:
+            return bool(await transaction.find_coupon_requests(partition, [(subject, request_id)]))
+
+        return await self._store.read(read)
+
+    async def _known(self, partition: int, member_id: str) -> bool:
+        async def read(transaction: Transaction) -> bool:
+            return await transaction.knows_member(partition, member_id)
+
+        # The ledger knows a new member before our feed does.
+        return await self._store.read(read) or await self._member_exists(member_id)
+
+    async def _settled(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._store.transact(work)
+            except CodeTakenError:
+                continue
+        return await self._store.transact(work)
+
+    def _place_token(self, place: CouponPlace, member_id: str, usable: bool) -> str:
+        content = microseconds(place.issued_time).to_bytes(8, signed=True) + place.code.encode()
+        return base64.urlsafe_b64encode(self._place_tag(content, member_id, usable) + content).decode()
+
+    def _read_place(self, token: str, member_id: str, usable: bool) -> CouponPlace:
+        try:
+            raw = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            raise PageTokenError from None
+        tag, content = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
+        if not hmac.compare_digest(tag, self._place_tag(content, member_id, usable)):
+            raise PageTokenError
+        return CouponPlace(
+            issued_time=moment(int.from_bytes(content[:8], signed=True)),
+            code=content[8:].decode(),
+        )
+
+    def _place_tag(self, content: bytes, member_id: str, usable: bool) -> bytes:
+        """Binds a page token to this installation and to the filter of its list."""
+        return keyed_digest(self._page_key, "coupons", content, member_id, int(usable))[:_TAG_BYTES]

@@ -5,18 +5,25 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from services.notifier.domain.contacts import partition_of
-from services.notifier.domain.deliveries import Delivery, DeliveryState
+from services.notifier.domain.deliveries import TAKEN_BACK, Delivery, DeliveryState
 from services.notifier.domain.digests import keyed_digest
-from services.notifier.errors import PageTokenError
+from services.notifier.domain.messages import partition_of_delivery
+from services.notifier.errors import (
+    DeliveryNotRetryableError,
+    DeliveryUnknownError,
+    EndpointDisabledError,
+    PageTokenError,
+    RequestIdReusedError,
+)
 from services.notifier.progress import Progress
 from services.notifier.store import DeliveryFilter, Place, Store, Transaction
-from services.runtime.clock import microseconds, moment
+from services.runtime.clock import MachineClock, microseconds, moment
 
 DEFAULT_PAGE: Final = 50
 
@@ -36,13 +43,26 @@ class DeliveryPage:
 
 
 class MessageService:
-    """Lists messages. `page_key` binds page tokens to the installation."""
+    """Lists messages, and has them tried again. `page_key` binds page tokens to the installation."""
 
-    def __init__(self, *, store: Store, page_key: bytes, progress: Progress, partitions: int) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        page_key: bytes,
+        request_key: bytes,
+        progress: Progress,
+        partitions: int,
+        messages_queued: Callable[[], None],
+        machine_now: MachineClock,
+    ) -> None:
         self._store = store
         self._page_key = page_key
+        self._request_key = request_key
         self._progress = progress
         self._partitions = partitions
+        self._messages_queued = messages_queued
+        self._machine_now = machine_now
 
     async def list_deliveries(
         self,
@@ -78,6 +98,40 @@ class MessageService:
             last = Place(created_time=shown[-1].created_time, delivery_id=shown[-1].delivery_id)
             token = self._place_token(last, member_id, state)
         return DeliveryPage(deliveries=shown, next_page_token=token, total_size=total)
+
+    async def retry_delivery(self, *, request_id: str, delivery_id: str) -> tuple[str, bool]:
+        """Queues a message that was given up, as if it had never been tried; says whose it is, and whether this request
+        was answered before.
+
+        Raises DeliveryUnknownError, DeliveryNotRetryableError, EndpointDisabledError, RequestIdReusedError.
+        """
+        partition = partition_of_delivery(delivery_id)
+        digest = keyed_digest(self._request_key, "retry", delivery_id)
+        now = self._machine_now()
+
+        async def put(transaction: Transaction) -> tuple[str, bool]:
+            delivery = await transaction.find_delivery(partition, delivery_id)
+            if delivery is None:
+                raise DeliveryUnknownError
+            member_id = delivery.member_id
+            if not await transaction.insert_contact_request(partition, member_id, request_id, digest, now):
+                first = await transaction.find_contact_request(partition, member_id, request_id)
+                if first.content_digest is None or not hmac.compare_digest(first.content_digest, digest):
+                    raise RequestIdReusedError
+                return member_id, True
+            if delivery.last_error == TAKEN_BACK:
+                raise DeliveryNotRetryableError
+            if delivery.endpoint_id:
+                found = await transaction.find_endpoint(delivery.endpoint_id)
+                if found is None or found[2] or found[0].disabled_time is not None:
+                    raise EndpointDisabledError
+            if await transaction.retry_delivery(partition, delivery_id, now) is None:
+                raise DeliveryNotRetryableError
+            return member_id, False
+
+        member_id, replayed = await self._store.transact(put)
+        self._messages_queued()
+        return member_id, replayed
 
     def _place_token(self, place: Place, member_id: str, state: DeliveryState | None) -> str:
         content = microseconds(place.created_time).to_bytes(8, signed=True) + bytes.fromhex(place.delivery_id)

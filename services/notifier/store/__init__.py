@@ -14,18 +14,28 @@ from typing import TypeVar
 
 import asyncpg
 
+from services.notifier.store.campaigns import Campaigns
+from services.notifier.store.checkouts import Checkouts
 from services.notifier.store.contacts import ContactRequest, Contacts, SealedContact, WrappedKey
 from services.notifier.store.coupons import Coupons
 from services.notifier.store.installation import Installation, Installations
 from services.notifier.store.members import Members
 from services.notifier.store.messages import DeliveryFilter, Messages, Place
+from services.notifier.store.pools import Pools
+from services.notifier.store.preferences import Preferences
+from services.notifier.store.privacy import ErasureKept, Grant, Privacy
+from services.notifier.store.rewards import RewardIntents
 from services.notifier.store.table import QUERIES
+from services.notifier.store.uses import Uses
+from services.notifier.store.webhooks import Webhooks
 from services.runtime.database import CONNECT_TIMEOUT_SECONDS, Connection, transact, transact_over
 
 __all__ = [
     "QUERIES",
     "ContactRequest",
     "DeliveryFilter",
+    "ErasureKept",
+    "Grant",
     "Installation",
     "Place",
     "SealedContact",
@@ -71,5 +81,19 @@ class Store:
             return await work(Transaction(connection))
 
 
-class Transaction(Installations, Members, Coupons, Messages, Contacts):
+class Transaction(
+    Installations,
+    Members,
+    Coupons,
+    Uses,
+    Pools,
+    RewardIntents,
+    Checkouts,
+    Messages,
+    Contacts,
+    Campaigns,
+    Privacy,
+    Preferences,
+    Webhooks,
+):
     """One transaction."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.notifier.domain.contacts import CHANGED_BIRTHDAY_COUNTS_AFTER
 from services.notifier.domain.coupons import MemberKey
 from services.notifier.store.table import QUERIES, Table
 
@@ -28,13 +29,15 @@ class SealedContact:
     wrapped_key: bytes | None
     name: bytes | None
     email: bytes | None
+    details: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactRequest:
-    """Whether the member is known, its wrapped key, and the digest of the request where it was answered before."""
+    """Whether the member is known, and erased, its wrapped key, and the digest of the request where it was answered before."""
 
     known: bool
+    erased: bool
     wrapped_key: bytes | None
     content_digest: bytes | None
 
@@ -89,13 +92,30 @@ class Contacts(Table):
             after,
         )
 
-    async def put_contact(self, contact: SealedContact, now: datetime) -> None:
-        """Sets a contact, whole; one without name and e-mail is removed."""
+    async def put_contact(
+        self, contact: SealedContact, birthday: bytes | None, now: datetime, business_now: datetime
+    ) -> None:
+        """Sets a contact, whole; one with nothing in it is removed. `birthday`: what stands for the day; another than
+        the one told before counts 30 days later."""
         place = (contact.partition, contact.member_id)
-        if contact.name is None and contact.email is None:
-            await self._connection.execute(QUERIES["delete_contact"], *place)
-        else:
-            await self._connection.execute(QUERIES["put_contact"], *place, contact.name, contact.email, now)
+        later = business_now + CHANGED_BIRTHDAY_COUNTS_AFTER
+        await self._connection.execute(
+            QUERIES["put_contact"],
+            *place,
+            contact.name,
+            contact.email,
+            now,
+            contact.details,
+            birthday,
+            None if birthday is None else business_now,
+            later,
+        )
+        await self._connection.execute(QUERIES["delete_empty_contact"], *place)
+
+    async def find_birthdays(self, partition: int, birthday: bytes, business_now: datetime) -> list[str]:
+        """The members whose birthday this stands for, as far as it counts by now."""
+        rows = await self._connection.fetch(QUERIES["find_birthdays"], partition, birthday, business_now)
+        return [row["member_id"] for row in rows]
 
     async def check_contacts(self) -> list[SealedContact]:
         """Every contact."""

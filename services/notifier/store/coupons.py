@@ -6,13 +6,35 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from services.notifier.domain.campaigns import Letter, Reward
 from services.notifier.domain.coupons import Coupon, MemberKey, RewardKey
 from services.notifier.domain.deliveries import TAKEN_BACK
 from services.notifier.store.table import QUERIES, Table
 from services.programme.rewards import Offer, OfferKind, Stacking, Terms
+
+# What is said of a message whose coupon was taken back by hand before it was sent.
+VOIDED: Final = "the coupon was taken back"
+# What a coupon may have besides; a statement that has no need of it may leave it out.
+_BESIDES: Final = (
+    "uses",
+    "once_per_member",
+    "reward_id",
+    "reason",
+    "issued_by",
+    "preparing",
+    "redeemed",
+    "void_reason",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CouponPlace:
+    """Where a page of coupons begins: after this one, those issued last first."""
+
+    issued_time: datetime
+    code: str
 
 
 class Coupons(Table):
@@ -32,6 +54,12 @@ class Coupons(Table):
             [_written(coupon.terms) for coupon in coupons],
             [coupon.issued_time for coupon in coupons],
             [coupon.valid_until_time for coupon in coupons],
+            [coupon.uses for coupon in coupons],
+            [coupon.once_per_member for coupon in coupons],
+            [coupon.reward_id for coupon in coupons],
+            [coupon.reason for coupon in coupons],
+            [coupon.issued_by for coupon in coupons],
+            [coupon.preparing for coupon in coupons],
         )
         return {tuple(row) for row in rows}
 
@@ -41,10 +69,13 @@ class Coupons(Table):
         return {tuple(row) for row in await self._connection.fetch(QUERIES["find_coupon_keys"], *columns)}
 
     async def find_rewards(self, keys: Iterable[MemberKey]) -> list[Reward]:
-        """What these members hold: coupons that were not taken back, expired ones too, each with its message."""
+        """What changes of tier gave these members: coupons that were not taken back, expired ones too, each with its
+        message. One that went several ways is there as often."""
         columns = [list(column) for column in zip(*keys, strict=True)]
         rows = await self._connection.fetch(QUERIES["find_rewards"], *columns)
-        return [Reward(coupon=coupon_of(row), letter=letter_of(row)) for row in rows]
+        return [
+            Reward(coupon=coupon_of(row), letter=None if row["delivery_id"] is None else letter_of(row)) for row in rows
+        ]
 
     async def void_coupons(self, coupons: Sequence[Coupon]) -> None:
         """Keeps of coupons that they were taken back, and when and by what; their messages that wait are dead."""
@@ -59,13 +90,48 @@ class Coupons(Table):
             TAKEN_BACK,
         )
 
-    async def find_coupon(self, partition: int, code: str) -> Coupon | None:
-        """The coupon with this code (as printed)."""
-        row = await self._connection.fetchrow(QUERIES["find_coupon"], partition, code)
+    async def read_coupon(self, partition: int, code: str, machine_now: datetime) -> tuple[Coupon, int] | None:
+        """The coupon with this code (as printed), and how many of its uses are reserved; None also while it is being
+        made."""
+        row = await self._connection.fetchrow(QUERIES["read_coupon"], partition, code, machine_now)
+        return None if row is None else (coupon_of(row), row["reserved"])
+
+    async def find_coupon_of(self, key: RewardKey) -> Coupon | None:
+        """The coupon that was given for something, also while it is being made."""
+        row = await self._connection.fetchrow(QUERIES["find_coupon_of"], *key)
         return None if row is None else coupon_of(row)
 
+    async def list_coupons(
+        self,
+        key: MemberKey,
+        after: CouponPlace,
+        limit: int,
+        *,
+        usable: bool,
+        business_now: datetime,
+        machine_now: datetime,
+    ) -> list[tuple[Coupon, int]]:
+        """A page of a member's coupons, those issued last first, each with how many of its uses are reserved."""
+        rows = await self._connection.fetch(
+            QUERIES["list_coupons"], *key, after.issued_time, after.code, usable, business_now, machine_now, limit
+        )
+        return [(coupon_of(row), row["reserved"]) for row in rows]
+
+    async def find_codes(self, places: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+        """Which of these codes coupons have, by their partitions."""
+        columns = [partition for partition, _ in places], [code for _, code in places]
+        return {tuple(row) for row in await self._connection.fetch(QUERIES["find_codes"], *columns)}
+
+    async def publish_coupon(self, partition: int, code: str) -> None:
+        """Makes a coupon that was being made the member's."""
+        await self._connection.execute(QUERIES["publish_coupon"], partition, code)
+
+    async def void_coupon(self, partition: int, code: str, *, business_now: datetime, reason: str) -> None:
+        """Takes a coupon back, for good; its message that waits is dead."""
+        await self._connection.execute(QUERIES["void_coupon"], partition, code, business_now, reason, VOIDED)
+
     async def check_rewards(self) -> dict[RewardKey, tuple[Coupon, Letter | None, datetime | None]]:
-        """Every coupon with its message (None where that is missing) and when the message was made."""
+        """Every coupon that a change of tier gave, with its message (None where there is none) and that one's time."""
         rows = await self._connection.fetch(QUERIES["check_rewards"])
         found: dict[RewardKey, tuple[Coupon, Letter | None, datetime | None]] = {}
         for row in rows:
@@ -90,6 +156,7 @@ def coupon_of(row: Mapping[str, Any]) -> Coupon:
         valid_until_time=row["valid_until_time"],
         voided_time=row["voided_time"],
         voided_by=row["voided_by"],
+        **{name: row[name] for name in _BESIDES if name in row},
     )
 
 

@@ -23,6 +23,10 @@ class Members(Table):
                 [fact.joined_time for _, fact in joined],
             )
 
+    async def knows_member(self, partition: int, member_id: str) -> bool:
+        """Whether there is such a member, as far as the feed has told."""
+        return bool(await self._connection.fetchval(QUERIES["knows_member"], partition, member_id))
+
     async def check_members(self) -> dict[tuple[int, str], datetime]:
         """Every member's joining time, by partition and id."""
         rows = await self._connection.fetch(QUERIES["check_members"])

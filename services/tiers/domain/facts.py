@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from services.programme.model import LinkedReturns, Market, Metric, TierPolicy
+from services.programme.model import Base, LinkedReturns, Market, Metric, TierPolicy
 
 # Business time before anything has been processed.
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,7 +54,8 @@ class Fact(NamedTuple):
     kind: FactKind
     occurred_time: datetime
     recorded_time: datetime
-    """When it became known: the ledger's clock, or this service's."""
+    """When it became known: by the clocks that record; in a simulated installation by the installation's own clock, or
+    when it occurred, where that is later."""
     ledger_offset: int = 0
     """Its entry; 0 for what was decided here."""
     number: int = 0
@@ -75,6 +76,13 @@ class Fact(NamedTuple):
     scope: Scope | None = None
     reason: str = ""
     principal: str = ""
+    exchange_id: str = ""
+    """Of a purchase or a return: the exchange that it is one side of."""
+
+    def known_by(self, clock: datetime) -> Fact:
+        """The fact as a simulated installation hears of it while its clock shows this: what the clocks that record say
+        is of another time."""
+        return self._replace(recorded_time=max(self.occurred_time, clock))
 
     @property
     def place(self) -> tuple[datetime, bool, int, int]:
@@ -107,19 +115,25 @@ class NotCounted(enum.StrEnum):
     BEFORE_REJOINING = "before_rejoining"
     OUTSIDE_WINDOW = "outside_window"
     """It counted, and its time is over."""
+    EXCHANGE_WAITS = "exchange_waits"
+    """It is one side of an exchange whose other side has not come yet."""
 
 
 _BACK = (FactKind.RETURN, FactKind.VOID)
 _OF_MONEY = (FactKind.PURCHASE, *_BACK)
+_SIDES = (FactKind.PURCHASE, FactKind.RETURN)
 MOVING = frozenset({FactKind.JOINED, FactKind.AWARD, FactKind.ACTIVITY, *_OF_MONEY})
 """The kinds that may move a balance, by one metric or another."""
+
+# How long one side of an exchange waits for the other.
+_EXCHANGE_WAITS = timedelta(hours=1)
 
 
 def amount_of(policy: TierPolicy, fact: Fact) -> int:
     """What a fact adds to the balance, in the unit of the metric."""
     match policy.metric:
         case Metric.NET_SPEND if fact.kind in _OF_MONEY:
-            amount = fact.total if policy.base.value == "total" else fact.goods_paid
+            amount = fact.total if policy.base is Base.TOTAL else fact.goods_paid
             return -amount if fact.kind in _BACK else amount
         case Metric.QUALIFYING_POINTS:
             return fact.points + sum([points for rule, points in fact.bonuses if rule in policy.qualifying])
@@ -136,6 +150,25 @@ def basis_time(policy: TierPolicy, fact: Fact) -> datetime:
     if policy.linked_returns is LinkedReturns.PURCHASE_TIME and fact.kind in _BACK and fact.purchase_time:
         return min(fact.purchase_time, fact.occurred_time)
     return fact.occurred_time
+
+
+def waits_for_other_side(policy: TierPolicy, fact: Fact) -> bool:
+    """Whether a fact is a side of an exchange that another side may cancel out: both are judged together (§12.4)."""
+    return (
+        bool(fact.exchange_id) and fact.kind in _SIDES and policy.metric in (Metric.NET_SPEND, Metric.QUALIFYING_POINTS)
+    )
+
+
+def waits_until(fact: Fact) -> datetime:
+    """The first instant at which a side of an exchange counts without the other."""
+    return max(fact.occurred_time, fact.recorded_time) + _EXCHANGE_WAITS
+
+
+def is_other_side(waiting: Fact, fact: Fact) -> bool:
+    """Whether a fact ends another one's waiting: it is the other side of the exchange, or takes that purchase back."""
+    if waiting.exchange_id == fact.exchange_id and fact.kind in _SIDES and fact.kind is not waiting.kind:
+        return True
+    return waiting.kind is FactKind.PURCHASE and fact.kind in _BACK and waiting.purchase_id == fact.purchase_id != ""
 
 
 def counts_from(policy: TierPolicy, fact: Fact, joined_time: datetime, counted_from: datetime) -> bool:

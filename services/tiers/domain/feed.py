@@ -52,6 +52,7 @@ class LedgerEntry(NamedTuple):
     amount: int = 0
     goods_paid: int = 0
     purchase_id: str = ""
+    exchange_id: str = ""
     rules: tuple[tuple[str, int], ...] = ()
     """Points by rule; negative where they are taken back."""
     name: str = ""
@@ -99,6 +100,7 @@ def fact_of(programme: Programme, market: str, entry: LedgerEntry, purchase_time
         name=market if entry.fact_kind is FactKind.JOINED else entry.name,
         start_time=entry.effective_time if entry.fact_kind is FactKind.FEE else None,
         until_time=entry.until_time,
+        exchange_id=entry.exchange_id,
     )
 
 
@@ -277,8 +279,18 @@ def come_back(entries: Iterable[LedgerEntry]) -> set[tuple[int, str, str]]:
     }
 
 
-def take_in(versions: Versions, entries: Iterable[LedgerEntry], cursors: Mapping[int, Cursor], known: Known) -> Effects:
-    """What new entries, in order, do to members. Raises HistoryWantedError, FeedBrokenError."""
+def take_in(
+    versions: Versions,
+    entries: Iterable[LedgerEntry],
+    cursors: Mapping[int, Cursor],
+    known: Known,
+    *,
+    simulated: bool = False,
+) -> Effects:
+    """What new entries, in order, do to members. Raises HistoryWantedError, FeedBrokenError.
+
+    `simulated`: in a simulated installation.
+    """
     log = _ChangeLog(cursors)
     clocks = {partition: cursor.processed_time for partition, cursor in cursors.items()}
     business = {partition: cursor.business_time for partition, cursor in cursors.items()}
@@ -298,7 +310,10 @@ def take_in(versions: Versions, entries: Iterable[LedgerEntry], cursors: Mapping
                 raise FeedBrokenError(f"partition {partition}: entry {entry.offset} is of a member that never joined")
             else:
                 market = state.carried.market
-            for change in members.take(key, facts.read(entry, market), clocks[partition]):
+            fact = facts.read(entry, market)
+            if simulated:
+                fact = fact.known_by(clocks[partition])
+            for change in members.take(key, fact, clocks[partition]):
                 timely = change.cause_offset is None
                 log.append(partition, entry.member_id, change, heads[partition] if timely else entry.offset)
         elif entry.kind is EntryKind.CLOCK:
@@ -328,7 +343,8 @@ def facts_again(
     for entry in entries:
         if entry.kind is not EntryKind.FACT:
             continue
-        fact = facts.read(entry, "")
+        # The older release judged each side of an exchange by itself, and its standings stay so.
+        fact = facts.read(entry, "")._replace(exchange_id="")
         found.append(
             TakenIn(
                 partition=entry.partition,
@@ -455,8 +471,8 @@ class Members:
         if stepped.redrawn is not None:
             self._redrawn[key] = stepped.redrawn
             self._movements.pop(key, None)
-        elif stepped.movement is not None:
-            self._movements.setdefault(key, []).append(stepped.movement)
+        elif stepped.movements:
+            self._movements.setdefault(key, []).extend(stepped.movements)
         return stepped.changes
 
     def effects(self, cursors: Mapping[int, Cursor], changes: Sequence[TierChange]) -> Effects:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -51,8 +51,7 @@ class ToKeep:
     by_time: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(NamedTuple):
     """A member's tier at `at_time`, with everything that explains it. Balances in the unit of the metric."""
 
     at_time: datetime
@@ -145,8 +144,7 @@ def _standing(versions: Versions, track: Track, at_time: datetime) -> Standing:
     spent = cycle.balance if cycle is not None else 0
     # From here on the track is ahead of the instant.
     next_change, pending_time, fall = _look_ahead(track, held_back=held_back)
-    return replace(
-        now,
+    return now._replace(
         next_change=next_change,
         pending_time=pending_time,
         next_fall=fall,
@@ -227,6 +225,9 @@ def explain(versions: Versions, history: History, at_time: datetime) -> Iterator
         if not amount:
             if fact.kind is not FactKind.JOINED:
                 yield Line(fact, 0, NotCounted.OTHER_METRIC, None, None)
+            continue
+        if fact in track.waiting:
+            yield Line(fact, amount, NotCounted.EXCHANGE_WAITS, None, None)
             continue
         if not counts_from(policy, fact, history.joined_time, counted_from):
             early = basis_time(policy, fact) <= history.joined_time

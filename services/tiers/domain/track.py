@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -35,7 +35,10 @@ from services.tiers.domain.facts import (
     Movement,
     Scope,
     counts_from,
+    is_other_side,
     movement_of,
+    waits_for_other_side,
+    waits_until,
 )
 
 # What the number of benefits says where there are none: the account is suspended.
@@ -60,8 +63,9 @@ class Reason(enum.StrEnum):
     PLAN = "plan"
     """A paid membership began or ended."""
     OVERRIDE = "override"
-    """Staff set or cleared an override."""
+    """Staff set an override; or one is over, and what was earned beneath it rises above what was in force before."""
     OVERRIDE_ENDED = "override_ended"
+    """One is over, by time or by staff, and nothing is reached by that."""
     WARNED = "warned"
     """Nothing yet: the account will not be valid for long."""
     SUSPENDED = "suspended"
@@ -81,6 +85,8 @@ class Override(NamedTuple):
     until_time: datetime | None
     reason: str
     principal: str
+    before: str = ""
+    """The key of the level whose benefits automation had in force when it was given."""
 
 
 class Fee(NamedTuple):
@@ -135,6 +141,8 @@ class Carried(NamedTuple):
     """By which version the tier was told last, where that was an older one: who is away is told nothing."""
     mended: bool = False
     """Whether something late was added since the tier changed: since when it is held, the history tells."""
+    waiting: tuple[Fact, ...] = ()
+    """Sides of exchanges whose other side has not come yet: they count together with it, or when they have waited."""
 
 
 PLAIN = Carried()
@@ -171,7 +179,7 @@ class MemberState(NamedTuple):
     def waits_for_movements_alone(self) -> bool:
         """Whether nothing else than a movement that matures or leaves is ever due."""
         carried = self.carried
-        return (carried.cycle, carried.override, carried.validity, carried.fees) == (None, None, None, ())
+        return not (carried.cycle or carried.override or carried.validity or carried.fees or carried.waiting)
 
     @property
     def counted_from(self) -> datetime:
@@ -295,8 +303,8 @@ class Stepped(NamedTuple):
     state: MemberState
     changes: tuple[Change, ...]
     agenda: Agenda
-    movement: Movement | None = None
-    """What the fact adds, where it counts."""
+    movements: tuple[Movement, ...] = ()
+    """What is added: by the fact, where it counts, and by sides of exchanges that count from now on."""
     redrawn: tuple[Movement, ...] | None = None
     """All movements of the member, where another version of the programme weighs them in another way."""
 
@@ -304,9 +312,9 @@ class Stepped(NamedTuple):
 def joined(versions: Versions, fact: Fact) -> Stepped:
     """A member that has just joined: the lowest tier; and what joining itself gave, where that counts."""
     track = Track.begun(versions, fact)
-    movement = track.take(fact)
+    track.take(fact)
     track.settle(Reason.MOVEMENT, fact)
-    return track.stepped(movement)
+    return track.stepped()
 
 
 def step(
@@ -341,17 +349,17 @@ def step(
     corrects = _corrected(passed.state, fact) if passed is not None else 0
     # What it changes of the past is told as one change of now.
     track.silent_before = not_before
-    movement = track.take(fact)
+    track.take(fact)
     track.settle(REASONS[fact.kind], fact, corrects)
     if track.as_of < not_before:
         track.pass_time(not_before)
         track.tell(not_before, REASONS[fact.kind], fact, corrects)
-    if passed is not None and movement is not None:
+    if passed is not None and len(track.added) > len(passed.movements):
         track.mended = True
     if passed is not None and len(track.changes) > len(passed.changes):
         # Since when the tier would have been held, and whether it ever should have been lost, tells the history alone.
         return _hear_late(versions, passed, history, until, fact)
-    stepped = track.stepped(movement)
+    stepped = track.stepped()
     forgets = fact.kind is FactKind.REJOINED and track.policy.rejoining is Rejoining.LATEST
     return stepped._replace(redrawn=()) if forgets else stepped
 
@@ -360,7 +368,7 @@ def _hear_late(versions: Versions, passed: Stepped, history: History | None, unt
     """What is late, after what was due: the standing as the whole history has it."""
     if history is None:
         raise HistoryNeededError
-    redrawn = _redraw(versions, passed.state, history, max(until, passed.state.as_of), fact)
+    redrawn = _redraw(versions, passed, history, max(until, passed.state.as_of), fact)
     return redrawn._replace(changes=(*passed.changes, *redrawn.changes))
 
 
@@ -386,17 +394,22 @@ def replay(versions: Versions, history: History, until: datetime, heard: Fact | 
     return track
 
 
-def _redraw(versions: Versions, state: MemberState, history: History, until: datetime, fact: Fact) -> Stepped:
+def _redraw(versions: Versions, passed: Stepped, history: History, until: datetime, fact: Fact) -> Stepped:
     """The state as the whole history has it, and how it differs from what was told."""
+    state = passed.state
     track = replay(versions, history, until, heard=fact)
     corrects = _corrected(state, fact)
     track.goes_on_from(state, until)
     # A tier that was held before should never have been lost; any other is reached now.
     restored = corrects and track.since_time < fact.occurred_time
     track.tell(until, Reason.CORRECTED if restored else REASONS[fact.kind], fact, corrects)
-    stepped = track.stepped(track.weigh(fact))
-    anew = fact.kind is FactKind.REJOINED
-    return stepped._replace(redrawn=tuple(track.movements())) if anew else stepped
+    stepped = track.stepped()
+    # When a side of an exchange counts depends on others.
+    exchanges = fact.exchange_id or passed.movements or state.carried.waiting or track.waiting
+    if fact.kind is FactKind.REJOINED or exchanges:
+        return stepped._replace(redrawn=tuple(track.movements()))
+    movement = track.weigh(fact)
+    return stepped if movement is None else stepped._replace(movements=(movement,))
 
 
 def _reweigh(
@@ -412,7 +425,10 @@ def _reweigh(
     until = max(event.fact.occurred_time, event.not_before) if isinstance(event, Happened) else event.until
     known = replace(history, facts=[other for other in history.facts if other != fact])
     changes: tuple[Change, ...] = ()
-    if starts > state.as_of:
+    if starts > state.as_of and _says_all(state, known):
+        track = Track.of(versions, state, agenda.copy())
+        track.seen = list(known.facts)
+    elif starts > state.as_of:
         before = starts - _TICK
         passed = step(versions, state, TimePassed(until=before), agenda)
         state, changes = passed.state, passed.changes
@@ -429,11 +445,18 @@ def _reweigh(
     if fact is not None:
         stepped = step(versions, stepped.state, event, stepped.agenda, history)
         changes = (*changes, *stepped.changes)
-        if stepped.redrawn is not None:
-            redrawn = stepped.redrawn
-        elif stepped.movement is not None:
-            redrawn = (*redrawn, stepped.movement)
-    return stepped._replace(changes=changes, redrawn=redrawn)
+        redrawn = (*redrawn, *stepped.movements) if stepped.redrawn is None else stepped.redrawn
+    return stepped._replace(changes=changes, movements=(), redrawn=redrawn)
+
+
+def _says_all(state: MemberState, history: History) -> bool:
+    """Whether a state says all that a replay of its history up to there would, but for the movements.
+
+    It does not say since when something late would have let the tier be held, which facts lie in a cycle, and when
+    sides of exchanges came to count.
+    """
+    carried = state.carried
+    return not (carried.mended or carried.cycle or any(fact.exchange_id for fact in history.facts))
 
 
 def _corrected(told: MemberState, fact: Fact) -> int:
@@ -448,14 +471,23 @@ def _mends(track: Track, fact: Fact) -> bool:
     """Whether something late only adds to a balance that decides alone, or to nothing: then no history is needed."""
     if fact.kind not in MOVING:
         return False
-    return fact.occurred_time < track.joined_time or (not track.policy.remembers and track.validity is None)
+    if fact.occurred_time < track.joined_time:
+        return True
+    waits = waits_for_other_side(track.policy, fact) or track.other_sides(fact)
+    # What was in force before an override, something earlier may change.
+    if waits or track.override is not None:
+        return False
+    return not track.policy.remembers and track.validity is None
 
 
 def _reweighed_from(versions: Versions, state: MemberState, until: datetime) -> datetime | None:
     """From when on, up to an instant, a version weighs movements in another way, or was heard of late; None: never."""
+    later = range(state.version + 1, versions.number_at(max(until, state.as_of)) + 1)
+    if not later:
+        return None
     market = state.carried.market
     way = _weighing(versions[state.version].programme.market(market))
-    for number in range(state.version + 1, versions.number_at(max(until, state.as_of)) + 1):
+    for number in later:
         version = versions[number]
         if version.from_time <= state.as_of or _weighing(version.programme.market(market)) != way:
             return version.from_time
@@ -491,7 +523,7 @@ REASONS = {
     FactKind.REJOINED: Reason.REJOINED,
     FactKind.CONFIRMED: Reason.REVIVED,
     FactKind.OVERRIDE_SET: Reason.OVERRIDE,
-    FactKind.OVERRIDE_CLEARED: Reason.OVERRIDE,
+    FactKind.OVERRIDE_CLEARED: Reason.OVERRIDE_ENDED,
 }
 
 
@@ -528,6 +560,10 @@ class Track:
         self.why: Reason | None = None
         self.told_version = version
         self.mended = False
+        self.waiting: tuple[Fact, ...] = ()
+        # What has been added, and when that which had waited was.
+        self.added: list[Movement] = []
+        self._counted_at: dict[int, datetime] = {}
 
     @classmethod
     def begun(cls, versions: Versions, fact: Fact) -> Track:
@@ -550,7 +586,7 @@ class Track:
         track.counted_from = state.counted_from
         track.tier, track.benefits = track.told = (state.tier_number, state.benefits_number)
         track.since_time, track.sequence = state.since_time, state.sequence
-        track.mended = carried.mended
+        track.mended, track.waiting = carried.mended, carried.waiting
         if carried.told_version is not None:
             track.told_version = carried.told_version
         if track.resigned:
@@ -569,7 +605,7 @@ class Track:
         self._holds_level_back = held_back is AppliesTo.LEVEL
         self._holds_benefits_back = held_back is AppliesTo.BENEFITS
 
-    def stepped(self, movement: Movement | None = None) -> Stepped:
+    def stepped(self) -> Stepped:
         """Where it stands, and what it told on the way."""
         plain_level = self.level == self.told[0]
         carried = Carried(
@@ -585,6 +621,7 @@ class Track:
             validity=self.validity,
             told_version=None if self.told_version == self.version else self.told_version,
             mended=self.mended,
+            waiting=self.waiting,
         )
         state = MemberState(
             joined_time=self.joined_time,
@@ -598,7 +635,7 @@ class Track:
             version=self.version,
             carried=PLAIN if carried == PLAIN else carried,
         )
-        return Stepped(state, tuple(self.changes), self._agenda, movement)
+        return Stepped(state, tuple(self.changes), self._agenda, tuple(self.added))
 
     def goes_on_from(self, state: MemberState, at: datetime) -> None:
         """What was told of a member so far: a replay tells from an instant on how it differs from that, and goes on."""
@@ -606,16 +643,18 @@ class Track:
         self.told = (state.tier_number, state.benefits_number)
         self.told_version = state.version if told_version is None else told_version
         self.sequence, self.silent_before = state.sequence, at
+        self.added = []
 
     # --- time ---
 
     def next_due(self) -> datetime | None:
         """When something is due next, another version of the programme aside."""
-        if self.override is None and self.cycle is None and self.validity is None and not self.fees:
+        if not (self.override or self.cycle or self.validity or self.fees or self.waiting):
             return self._agenda.next()
         instants = [self._agenda.next()]
         if self.override is not None:
             instants.append(self.override.until_time)
+        instants += [waits_until(fact) for fact in self.waiting]
         instants += [fee.start_time if fee.start_time > self.as_of else fee.until_time for fee in self.fees]
         if self.cycle is not None:
             instants.append(self.cycle.end_time)
@@ -656,8 +695,9 @@ class Track:
         """`begins`: another version of the programme does."""
         self.as_of = at
         reason = Reason.WINDOW
+        ended = None
         if self.override is not None and self.override.until_time is not None and self.override.until_time <= at:
-            self.override, reason = None, Reason.OVERRIDE_ENDED
+            ended, self.override, reason = self.override, None, Reason.OVERRIDE_ENDED
         if any(at in (fee.start_time, fee.until_time) for fee in self.fees):
             self.fees, reason = tuple([fee for fee in self.fees if fee.until_time > at]), Reason.PLAN
         if self._agenda.next() == at:
@@ -665,10 +705,18 @@ class Track:
             self.balance += balance
             self.matured += matured
             reason = Reason.MATURED if not balance and matured > 0 else Reason.WINDOW
+        waited = [fact for fact in self.waiting if waits_until(fact) <= at]
+        moved = self._count(waited)
+        if waited:
+            reason = Reason.MOVEMENT
         self._decide()
+        if moved and self.cycle is not None:
+            self._move_in_cycle(self.cycle, moved)
         if self.cycle is not None and self.cycle.end_time <= at:
             reason = Reason.CYCLE_ENDED
             self._end_cycle(self.cycle)
+        if ended is not None and reason is Reason.OVERRIDE_ENDED:
+            reason = self._why_without(ended)
         if begins:
             reason = Reason.PROGRAMME
         if self.validity is not None and not self.validity.suspended:
@@ -736,15 +784,18 @@ class Track:
         """What a fact adds to the balance; None where it does not count."""
         if fact.kind not in MOVING or not counts_from(self.policy, fact, self.joined_time, self.counted_from):
             return None
-        return movement_of(self.market, self.joined_time, fact)
+        movement = movement_of(self.market, self.joined_time, fact)
+        counted_at = self._counted_at.get(fact.ledger_offset)
+        return None if movement is None or (counted_at is not None and movement.end_time <= counted_at) else movement
 
     # --- facts ---
 
-    def take(self, fact: Fact) -> Movement | None:
-        """Takes a fact in, late or in time, and says what it adds to the balance, where it counts."""
-        if self.seen is not None:
-            self.seen.append(fact)
-            self._movements = None
+    def take(self, fact: Fact) -> None:
+        """Takes a fact in, late or in time."""
+        if fact.kind in MOVING:
+            self._move(fact)
+            return
+        self._see([fact])
         at = self.as_of = max(self.as_of, fact.occurred_time)
         self.why = None
         match fact.kind:
@@ -760,31 +811,67 @@ class Track:
             case FactKind.OVERRIDE_SET:
                 assert fact.scope is not None
                 if fact.until_time is None or fact.until_time > at:
-                    self.override = Override(fact.name, fact.scope, fact.until_time, fact.reason, fact.principal)
-            case FactKind.OVERRIDE_CLEARED:
-                self.override = None
+                    given = self.override
+                    before = self.policy.level(self.automatic[1]).key if given is None else given.before
+                    self.override = Override(
+                        fact.name, fact.scope, fact.until_time, fact.reason, fact.principal, before
+                    )
+            case FactKind.OVERRIDE_CLEARED if self.override is not None:
+                ended, self.override = self.override, None
+                self.why = self._why_without(ended)
             case FactKind.CONFIRMED:
                 self._renewing(confirmed=True)
-            case _:
-                return self._move(fact)
-        return None
 
-    def _move(self, fact: Fact) -> Movement | None:
-        if fact.kind is FactKind.PURCHASE and fact.occurred_time > self.joined_time:
-            self._renewing(transactions=1)
-        movement = self.weigh(fact)
-        if movement is None or movement.end_time <= self.as_of:
-            return movement
-        self.balance += movement.amount
-        if self.policy.cool_off is not None and movement.ripens <= self.as_of:
-            self.matured += movement.amount
-        self._agenda.add(movement, self.as_of)
-        if self.cycle is not None:
-            self.cycle = self.cycle._replace(balance=self.cycle.balance + movement.amount)
+    def _see(self, facts: Sequence[Fact]) -> None:
+        if self.seen is not None and facts:
+            self.seen += facts
+            self._movements = None
+
+    def _move(self, fact: Fact) -> None:
+        self.as_of = max(self.as_of, fact.occurred_time)
+        self.why = None
+        others = self.other_sides(fact)
+        is_member = fact.occurred_time >= self.joined_time
+        if is_member and not others and waits_for_other_side(self.policy, fact):
+            self.waiting = (*self.waiting, fact)
+            return
+        moved = self._count([*others, fact])
+        if moved is None:
+            return
         self._decide()
-        if self.cycle is not None:
-            self._move_in_cycle(self.cycle, movement.amount)
-        return movement
+        if moved and self.cycle is not None:
+            self._move_in_cycle(self.cycle, moved)
+
+    def other_sides(self, fact: Fact) -> list[Fact]:
+        """The sides of exchanges that have waited for this fact."""
+        if fact.occurred_time < self.joined_time:
+            return []
+        return [waiting for waiting in self.waiting if is_other_side(waiting, fact)]
+
+    def _count(self, facts: Sequence[Fact]) -> int | None:
+        """Lets facts count from now on; what they add together, None where none of them adds anything now."""
+        moved = None
+        self._see(facts)
+        for fact in facts:
+            if fact in self.waiting:
+                self.waiting = tuple([waiting for waiting in self.waiting if waiting != fact])
+                self._counted_at[fact.ledger_offset] = self.as_of
+            if fact.kind is FactKind.PURCHASE and fact.occurred_time > self.joined_time:
+                self._renewing(transactions=1)
+            movement = self.weigh(fact)
+            if movement is None:
+                continue
+            self.added.append(movement)
+            if movement.end_time <= self.as_of:
+                continue
+            moved = (moved or 0) + movement.amount
+            self.balance += movement.amount
+            if self.policy.cool_off is not None and movement.ripens <= self.as_of:
+                self.matured += movement.amount
+            self._agenda.add(movement, self.as_of)
+            if self.cycle is not None:
+                self.cycle = self.cycle._replace(balance=self.cycle.balance + movement.amount)
+        return moved
 
     def _rejoin(self, at: datetime) -> None:
         self.resigned = False
@@ -795,6 +882,7 @@ class Track:
             self.balance = self.matured = 0
             self.level = self.matured_level = 1
             self.cycle = None
+            self.waiting = ()
             self._agenda = Agenda()
 
     # --- levels ---
@@ -816,7 +904,7 @@ class Track:
     def stays(self, least: int, most: int) -> bool:
         """Whether nothing but movements that leave is due, and none that leave change anything while the balance stays
         within these bounds."""
-        alone = (self.cycle, self.override, self.validity, self.fees) == (None, None, None, ())
+        alone = not (self.cycle or self.override or self.validity or self.fees or self.waiting)
         is_last = self.version + 1 == len(self._versions)
         return (
             alone
@@ -948,6 +1036,12 @@ class Track:
         if self.validity is not None and self.validity.suspended:
             benefits = NO_BENEFITS
         return tier, benefits
+
+    def _why_without(self, ended: Override) -> Reason:
+        """Why the standing changes when an override is over: what was there before it is not reached again."""
+        before = self.policy.find_level(ended.before)
+        rises = before is not None and self.shown[1] > max(self.benefits, before.number)
+        return Reason.OVERRIDE if rises else Reason.OVERRIDE_ENDED
 
     def settle(self, reason: Reason, fact: Fact | None, corrects: int = 0) -> None:
         """Takes note of how the standing is now, and tells it where it is no longer as it was told."""

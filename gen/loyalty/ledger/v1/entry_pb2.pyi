@@ -1,5 +1,6 @@
 import datetime
 
+from buf.validate import validate_pb2 as _validate_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from loyalty.type.v1 import money_pb2 as _money_pb2
 from google.protobuf.internal import containers as _containers
@@ -41,6 +42,9 @@ class EntryKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENTRY_KIND_ACTIVITY_RECORDED: _ClassVar[EntryKind]
     ENTRY_KIND_MEMBERSHIP_FEE_RECORDED: _ClassVar[EntryKind]
     ENTRY_KIND_PROGRAMME_APPLIED: _ClassVar[EntryKind]
+    ENTRY_KIND_IDENTIFIER_LINKED: _ClassVar[EntryKind]
+    ENTRY_KIND_IDENTIFIER_UNLINKED: _ClassVar[EntryKind]
+    ENTRY_KIND_MEMBER_ERASED: _ClassVar[EntryKind]
 
 class Account(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -88,6 +92,9 @@ ENTRY_KIND_MEMBER_REJOINED: EntryKind
 ENTRY_KIND_ACTIVITY_RECORDED: EntryKind
 ENTRY_KIND_MEMBERSHIP_FEE_RECORDED: EntryKind
 ENTRY_KIND_PROGRAMME_APPLIED: EntryKind
+ENTRY_KIND_IDENTIFIER_LINKED: EntryKind
+ENTRY_KIND_IDENTIFIER_UNLINKED: EntryKind
+ENTRY_KIND_MEMBER_ERASED: EntryKind
 ACCOUNT_UNSPECIFIED: Account
 ACCOUNT_AVAILABLE: Account
 ACCOUNT_DEBT: Account
@@ -124,22 +131,34 @@ class RulePoints(_message.Message):
     reason: str
     def __init__(self, rule: _Optional[str] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class PointsPayment(_message.Message):
+    __slots__ = ("redemption_id", "points", "amount")
+    REDEMPTION_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    redemption_id: str
+    points: int
+    amount: _money_pb2.Money
+    def __init__(self, redemption_id: _Optional[str] = ..., points: _Optional[int] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ...) -> None: ...
+
 class EntryDetail(_message.Message):
-    __slots__ = ("store_id", "receipt_number", "note", "erased", "activity_reference")
+    __slots__ = ("store_id", "receipt_number", "note", "erased", "activity_reference", "identifier_id")
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     ERASED_FIELD_NUMBER: _ClassVar[int]
     ACTIVITY_REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    IDENTIFIER_ID_FIELD_NUMBER: _ClassVar[int]
     store_id: str
     receipt_number: str
     note: str
     erased: bool
     activity_reference: str
-    def __init__(self, store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., note: _Optional[str] = ..., erased: _Optional[bool] = ..., activity_reference: _Optional[str] = ...) -> None: ...
+    identifier_id: str
+    def __init__(self, store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., note: _Optional[str] = ..., erased: _Optional[bool] = ..., activity_reference: _Optional[str] = ..., identifier_id: _Optional[str] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("partition", "offset", "kind", "member_id", "request_id", "principal", "on_behalf_of", "occurred_time", "recorded_time", "programme_version", "purchase_id", "amount", "goods_paid", "postings", "rules", "available_points_after", "debt_points_after", "earning_class", "effective_time", "reason", "detail_commitment", "hash", "channel", "pending_points_after", "held_points_after", "reference", "expire_time", "flags", "exchange_id", "requested_points", "detail", "market")
+    __slots__ = ("partition", "offset", "kind", "member_id", "request_id", "principal", "on_behalf_of", "occurred_time", "recorded_time", "programme_version", "purchase_id", "amount", "goods_paid", "postings", "rules", "available_points_after", "debt_points_after", "earning_class", "effective_time", "reason", "detail_commitment", "hash", "channel", "pending_points_after", "held_points_after", "reference", "expire_time", "flags", "exchange_id", "requested_points", "detail", "market", "points_payment")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +191,7 @@ class Entry(_message.Message):
     REQUESTED_POINTS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     MARKET_FIELD_NUMBER: _ClassVar[int]
+    POINTS_PAYMENT_FIELD_NUMBER: _ClassVar[int]
     partition: int
     offset: int
     kind: EntryKind
@@ -204,4 +224,5 @@ class Entry(_message.Message):
     requested_points: int
     detail: EntryDetail
     market: str
-    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., member_id: _Optional[str] = ..., request_id: _Optional[str] = ..., principal: _Optional[str] = ..., on_behalf_of: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., programme_version: _Optional[str] = ..., purchase_id: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., postings: _Optional[_Iterable[_Union[Posting, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RulePoints, _Mapping]]] = ..., available_points_after: _Optional[int] = ..., debt_points_after: _Optional[int] = ..., earning_class: _Optional[str] = ..., effective_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., detail_commitment: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., channel: _Optional[str] = ..., pending_points_after: _Optional[int] = ..., held_points_after: _Optional[int] = ..., reference: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flags: _Optional[_Iterable[_Union[EntryFlag, str]]] = ..., exchange_id: _Optional[str] = ..., requested_points: _Optional[int] = ..., detail: _Optional[_Union[EntryDetail, _Mapping]] = ..., market: _Optional[str] = ...) -> None: ...
+    points_payment: PointsPayment
+    def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., member_id: _Optional[str] = ..., request_id: _Optional[str] = ..., principal: _Optional[str] = ..., on_behalf_of: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recorded_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., programme_version: _Optional[str] = ..., purchase_id: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., postings: _Optional[_Iterable[_Union[Posting, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RulePoints, _Mapping]]] = ..., available_points_after: _Optional[int] = ..., debt_points_after: _Optional[int] = ..., earning_class: _Optional[str] = ..., effective_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., detail_commitment: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., channel: _Optional[str] = ..., pending_points_after: _Optional[int] = ..., held_points_after: _Optional[int] = ..., reference: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flags: _Optional[_Iterable[_Union[EntryFlag, str]]] = ..., exchange_id: _Optional[str] = ..., requested_points: _Optional[int] = ..., detail: _Optional[_Union[EntryDetail, _Mapping]] = ..., market: _Optional[str] = ..., points_payment: _Optional[_Union[PointsPayment, _Mapping]] = ...) -> None: ...

@@ -21,6 +21,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class UnlinkReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNLINK_REASON_UNSPECIFIED: _ClassVar[UnlinkReason]
+    UNLINK_REASON_LOST: _ClassVar[UnlinkReason]
+    UNLINK_REASON_STOLEN: _ClassVar[UnlinkReason]
+    UNLINK_REASON_REPLACED: _ClassVar[UnlinkReason]
+    UNLINK_REASON_OTHER: _ClassVar[UnlinkReason]
+
 class LineKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LINE_KIND_UNSPECIFIED: _ClassVar[LineKind]
@@ -46,6 +54,11 @@ class ClockMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CLOCK_MODE_UNSPECIFIED: _ClassVar[ClockMode]
     CLOCK_MODE_REAL: _ClassVar[ClockMode]
     CLOCK_MODE_SIMULATED: _ClassVar[ClockMode]
+UNLINK_REASON_UNSPECIFIED: UnlinkReason
+UNLINK_REASON_LOST: UnlinkReason
+UNLINK_REASON_STOLEN: UnlinkReason
+UNLINK_REASON_REPLACED: UnlinkReason
+UNLINK_REASON_OTHER: UnlinkReason
 LINE_KIND_UNSPECIFIED: LineKind
 LINE_KIND_GOODS: LineKind
 LINE_KIND_SHIPPING: LineKind
@@ -143,6 +156,86 @@ class GetMemberResponse(_message.Message):
     member: _member_pb2.Member
     def __init__(self, member: _Optional[_Union[_member_pb2.Member, _Mapping]] = ...) -> None: ...
 
+class LinkIdentifierRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "identifier")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    identifier: _member_pb2.Identifier
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., identifier: _Optional[_Union[_member_pb2.Identifier, _Mapping]] = ...) -> None: ...
+
+class LinkIdentifierResponse(_message.Message):
+    __slots__ = ("identifier_id", "applied", "causal_token", "replayed")
+    IDENTIFIER_ID_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    identifier_id: str
+    applied: bool
+    causal_token: str
+    replayed: bool
+    def __init__(self, identifier_id: _Optional[str] = ..., applied: _Optional[bool] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class UnlinkIdentifierRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "identifier", "identifier_id", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    IDENTIFIER_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    identifier: _member_pb2.Identifier
+    identifier_id: str
+    reason: UnlinkReason
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., identifier: _Optional[_Union[_member_pb2.Identifier, _Mapping]] = ..., identifier_id: _Optional[str] = ..., reason: _Optional[_Union[UnlinkReason, str]] = ...) -> None: ...
+
+class UnlinkIdentifierResponse(_message.Message):
+    __slots__ = ("identifier_id", "applied", "causal_token", "replayed")
+    IDENTIFIER_ID_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    identifier_id: str
+    applied: bool
+    causal_token: str
+    replayed: bool
+    def __init__(self, identifier_id: _Optional[str] = ..., applied: _Optional[bool] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class LookupMemberRequest(_message.Message):
+    __slots__ = ("identifier",)
+    IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    identifier: _member_pb2.Identifier
+    def __init__(self, identifier: _Optional[_Union[_member_pb2.Identifier, _Mapping]] = ...) -> None: ...
+
+class LookupMemberResponse(_message.Message):
+    __slots__ = ("member",)
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    member: _member_pb2.Member
+    def __init__(self, member: _Optional[_Union[_member_pb2.Member, _Mapping]] = ...) -> None: ...
+
+class EraseMemberRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class EraseMemberResponse(_message.Message):
+    __slots__ = ("erased_time", "causal_token", "replayed")
+    ERASED_TIME_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    erased_time: _timestamp_pb2.Timestamp
+    causal_token: str
+    replayed: bool
+    def __init__(self, erased_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
 class Line(_message.Message):
     __slots__ = ("sku", "name", "department", "category", "quantity", "amount_minor_units", "kind")
     SKU_FIELD_NUMBER: _ClassVar[int]
@@ -162,20 +255,22 @@ class Line(_message.Message):
     def __init__(self, sku: _Optional[str] = ..., name: _Optional[str] = ..., department: _Optional[str] = ..., category: _Optional[str] = ..., quantity: _Optional[int] = ..., amount_minor_units: _Optional[int] = ..., kind: _Optional[_Union[LineKind, str]] = ...) -> None: ...
 
 class QuotePurchaseRequest(_message.Message):
-    __slots__ = ("member_id", "occurred_time", "amount", "lines", "channel", "store_id")
+    __slots__ = ("member_id", "occurred_time", "amount", "lines", "channel", "store_id", "points_payment")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_PAYMENT_FIELD_NUMBER: _ClassVar[int]
     member_id: str
     occurred_time: _timestamp_pb2.Timestamp
     amount: _money_pb2.Money
     lines: _containers.RepeatedCompositeFieldContainer[Line]
     channel: str
     store_id: str
-    def __init__(self, member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., channel: _Optional[str] = ..., store_id: _Optional[str] = ...) -> None: ...
+    points_payment: _entry_pb2.PointsPayment
+    def __init__(self, member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., channel: _Optional[str] = ..., store_id: _Optional[str] = ..., points_payment: _Optional[_Union[_entry_pb2.PointsPayment, _Mapping]] = ...) -> None: ...
 
 class QuotePurchaseResponse(_message.Message):
     __slots__ = ("receipt",)
@@ -184,7 +279,7 @@ class QuotePurchaseResponse(_message.Message):
     def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ...) -> None: ...
 
 class RecordPurchaseRequest(_message.Message):
-    __slots__ = ("request_id", "member_id", "purchase_id", "occurred_time", "amount", "lines", "store_id", "receipt_number", "channel", "exchange_id")
+    __slots__ = ("request_id", "member_id", "purchase_id", "occurred_time", "amount", "lines", "store_id", "receipt_number", "channel", "exchange_id", "points_payment")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +290,7 @@ class RecordPurchaseRequest(_message.Message):
     RECEIPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_PAYMENT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
     purchase_id: str
@@ -205,7 +301,8 @@ class RecordPurchaseRequest(_message.Message):
     receipt_number: str
     channel: str
     exchange_id: str
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., channel: _Optional[str] = ..., exchange_id: _Optional[str] = ...) -> None: ...
+    points_payment: _entry_pb2.PointsPayment
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., channel: _Optional[str] = ..., exchange_id: _Optional[str] = ..., points_payment: _Optional[_Union[_entry_pb2.PointsPayment, _Mapping]] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("member_id", "purchase_id", "partition", "offset", "occurred_time", "points", "rules", "debt_points_change", "available_points", "debt_points", "pending_points", "held_points")
@@ -262,14 +359,18 @@ class VoidPurchaseRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., store_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class VoidPurchaseResponse(_message.Message):
-    __slots__ = ("receipt", "causal_token", "replayed")
+    __slots__ = ("receipt", "causal_token", "replayed", "refund_amount", "points_returned")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    REFUND_AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    POINTS_RETURNED_FIELD_NUMBER: _ClassVar[int]
     receipt: Receipt
     causal_token: str
     replayed: bool
-    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+    refund_amount: _money_pb2.Money
+    points_returned: int
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ..., refund_amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., points_returned: _Optional[int] = ...) -> None: ...
 
 class PurchaseLine(_message.Message):
     __slots__ = ("line_number", "line", "returned_quantity", "returned_amount_minor_units")
@@ -284,7 +385,7 @@ class PurchaseLine(_message.Message):
     def __init__(self, line_number: _Optional[int] = ..., line: _Optional[_Union[Line, _Mapping]] = ..., returned_quantity: _Optional[int] = ..., returned_amount_minor_units: _Optional[int] = ...) -> None: ...
 
 class Purchase(_message.Message):
-    __slots__ = ("member_id", "purchase_id", "occurred_time", "amount", "goods_paid", "returned_amount", "lines", "rules", "returned_points", "store_id", "receipt_number", "channel", "voided", "partition", "offset", "exchange_id")
+    __slots__ = ("member_id", "purchase_id", "occurred_time", "amount", "goods_paid", "returned_amount", "lines", "rules", "returned_points", "store_id", "receipt_number", "channel", "voided", "partition", "offset", "exchange_id", "points_payment", "payment_points_returned", "payment_amount_returned")
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
     OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -301,6 +402,9 @@ class Purchase(_message.Message):
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_ID_FIELD_NUMBER: _ClassVar[int]
+    POINTS_PAYMENT_FIELD_NUMBER: _ClassVar[int]
+    PAYMENT_POINTS_RETURNED_FIELD_NUMBER: _ClassVar[int]
+    PAYMENT_AMOUNT_RETURNED_FIELD_NUMBER: _ClassVar[int]
     member_id: str
     purchase_id: str
     occurred_time: _timestamp_pb2.Timestamp
@@ -317,7 +421,10 @@ class Purchase(_message.Message):
     partition: int
     offset: int
     exchange_id: str
-    def __init__(self, member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., returned_amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[PurchaseLine, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[_entry_pb2.RulePoints, _Mapping]]] = ..., returned_points: _Optional[int] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., channel: _Optional[str] = ..., voided: _Optional[bool] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., exchange_id: _Optional[str] = ...) -> None: ...
+    points_payment: _entry_pb2.PointsPayment
+    payment_points_returned: int
+    payment_amount_returned: _money_pb2.Money
+    def __init__(self, member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., goods_paid: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., returned_amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[PurchaseLine, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[_entry_pb2.RulePoints, _Mapping]]] = ..., returned_points: _Optional[int] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., channel: _Optional[str] = ..., voided: _Optional[bool] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., exchange_id: _Optional[str] = ..., points_payment: _Optional[_Union[_entry_pb2.PointsPayment, _Mapping]] = ..., payment_points_returned: _Optional[int] = ..., payment_amount_returned: _Optional[_Union[_money_pb2.Money, _Mapping]] = ...) -> None: ...
 
 class GetPurchaseRequest(_message.Message):
     __slots__ = ("member_id", "purchase_id")
@@ -392,16 +499,20 @@ class RecordReturnRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., purchase_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., store_id: _Optional[str] = ..., receipt_number: _Optional[str] = ..., reason: _Optional[str] = ..., channel: _Optional[str] = ..., returned_lines: _Optional[_Iterable[_Union[ReturnedLine, _Mapping]]] = ..., exchange_id: _Optional[str] = ...) -> None: ...
 
 class RecordReturnResponse(_message.Message):
-    __slots__ = ("state", "receipt", "causal_token", "replayed")
+    __slots__ = ("state", "receipt", "causal_token", "replayed", "refund_amount", "points_returned")
     STATE_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    REFUND_AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    POINTS_RETURNED_FIELD_NUMBER: _ClassVar[int]
     state: ReturnState
     receipt: Receipt
     causal_token: str
     replayed: bool
-    def __init__(self, state: _Optional[_Union[ReturnState, str]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+    refund_amount: _money_pb2.Money
+    points_returned: int
+    def __init__(self, state: _Optional[_Union[ReturnState, str]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ..., refund_amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., points_returned: _Optional[int] = ...) -> None: ...
 
 class RecordActivityRequest(_message.Message):
     __slots__ = ("request_id", "member_id", "activity", "reference", "channel", "occurred_time")

@@ -58,6 +58,26 @@ class LedgerServiceStub:
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberRequest.SerializeToString,
                 response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberResponse.FromString,
                 _registered_method=True)
+        self.LinkIdentifier = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/LinkIdentifier',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LinkIdentifierRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LinkIdentifierResponse.FromString,
+                _registered_method=True)
+        self.UnlinkIdentifier = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/UnlinkIdentifier',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.UnlinkIdentifierRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.UnlinkIdentifierResponse.FromString,
+                _registered_method=True)
+        self.LookupMember = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/LookupMember',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LookupMemberRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LookupMemberResponse.FromString,
+                _registered_method=True)
+        self.EraseMember = channel.unary_unary(
+                '/loyalty.ledger.v1.LedgerService/EraseMember',
+                request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.EraseMemberRequest.SerializeToString,
+                response_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.EraseMemberResponse.FromString,
+                _registered_method=True)
         self.QuotePurchase = channel.unary_unary(
                 '/loyalty.ledger.v1.LedgerService/QuotePurchase',
                 request_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.QuotePurchaseRequest.SerializeToString,
@@ -237,6 +257,37 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LinkIdentifier(self, request, context):
+        """Makes an identifier, such as a card, lead to a member. It leads to one member at most, and 20 lead to a member.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlinkIdentifier(self, request, context):
+        """Makes an identifier lead to its member no more. One that was lost, stolen or replaced is blocked: it leads to
+        nobody ever again. Any other may be linked anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookupMember(self, request, context):
+        """Finds the member that an identifier leads to. Over HTTP it is a POST: an identifier stands in no URL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseMember(self, request, context):
+        """Erases a member: what can be forgotten of its entries, the contents of its requests and its identifiers are gone,
+        the rest of its points lapses, what it owes is written off, and nothing is written of it any more. Its entries
+        stay, without whatever tells of the person, so that all proofs hold. There is no way back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def QuotePurchase(self, request, context):
         """Says what a purchase would give if it were recorded now. Nothing is kept.
         """
@@ -275,8 +326,8 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordReturn(self, request, context):
-        """Records a return and takes back the points that the purchase gave for it. What is no longer there becomes debt,
-        is forgiven, or stops the return: the programme says which.
+        """Records a return: points that had paid for it are given back, and those that the purchase gave for it are taken
+        back. What is no longer there becomes debt, is forgiven, or stops the return: the programme says which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -313,7 +364,7 @@ class LedgerServiceServicer:
 
     def ReverseRedemption(self, request, context):
         """Takes a redemption back, whole or in part. The points return to the lots they came from, with their own expiry:
-        what has lapsed since is gone.
+        what has lapsed since is gone. Points that paid for a purchase come back with its return or void alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -407,7 +458,8 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetEarningClass(self, request, context):
-        """Sets the class a member earns in from a time on. A sequence that is not newer changes nothing.
+        """Sets the class a member earns in from a time on. A sequence that is not newer changes nothing, nor does any for a
+        member that was erased.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -470,6 +522,26 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.RejoinMember,
                     request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberRequest.FromString,
                     response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberResponse.SerializeToString,
+            ),
+            'LinkIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.LinkIdentifier,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LinkIdentifierRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LinkIdentifierResponse.SerializeToString,
+            ),
+            'UnlinkIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlinkIdentifier,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.UnlinkIdentifierRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.UnlinkIdentifierResponse.SerializeToString,
+            ),
+            'LookupMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookupMember,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LookupMemberRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LookupMemberResponse.SerializeToString,
+            ),
+            'EraseMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseMember,
+                    request_deserializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.EraseMemberRequest.FromString,
+                    response_serializer=loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.EraseMemberResponse.SerializeToString,
             ),
             'QuotePurchase': grpc.unary_unary_rpc_method_handler(
                     servicer.QuotePurchase,
@@ -724,6 +796,114 @@ class LedgerService:
             '/loyalty.ledger.v1.LedgerService/RejoinMember',
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberRequest.SerializeToString,
             loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.RejoinMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LinkIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/LinkIdentifier',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LinkIdentifierRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LinkIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlinkIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/UnlinkIdentifier',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.UnlinkIdentifierRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.UnlinkIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/LookupMember',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LookupMemberRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.LookupMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.ledger.v1.LedgerService/EraseMember',
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.EraseMemberRequest.SerializeToString,
+            loyalty_dot_ledger_dot_v1_dot_ledger__service__pb2.EraseMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,20 +22,29 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eloyalty/ledger/v1/member.proto\x12\x11loyalty.ledger.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x03\n\x06Member\x12\x1b\n\tmember_id\x18\x01 \x01(\tR\x08memberId\x12\x37\n\x06status\x18\x02 \x01(\x0e\x32\x1f.loyalty.ledger.v1.MemberStatusR\x06status\x12;\n\x0bjoined_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\njoinedTime\x12\x18\n\x07\x63hannel\x18\x04 \x01(\tR\x07\x63hannel\x12#\n\rearning_class\x18\x05 \x01(\tR\x0c\x65\x61rningClass\x12\x34\n\x07\x62\x61lance\x18\x06 \x01(\x0b\x32\x1a.loyalty.ledger.v1.BalanceR\x07\x62\x61lance\x12\x16\n\x06market\x18\x07 \x01(\tR\x06market\x12?\n\rresigned_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cresignedTime\x12?\n\rrejoined_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0crejoinedTime\"\xdf\x02\n\x07\x42\x61lance\x12)\n\x10\x61vailable_points\x18\x01 \x01(\x03R\x0f\x61vailablePoints\x12\x1f\n\x0b\x64\x65\x62t_points\x18\x02 \x01(\x03R\ndebtPoints\x12#\n\rearned_points\x18\x03 \x01(\x03R\x0c\x65\x61rnedPoints\x12%\n\x0epending_points\x18\x04 \x01(\x03R\rpendingPoints\x12\x1f\n\x0bheld_points\x18\x05 \x01(\x03R\nheldPoints\x12\'\n\x0fredeemed_points\x18\x06 \x01(\x03R\x0eredeemedPoints\x12\x44\n\x10next_expiry_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0enextExpiryTime\x12,\n\x12next_expiry_points\x18\x08 \x01(\x03R\x10nextExpiryPoints*c\n\x0cMemberStatus\x12\x1d\n\x19MEMBER_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14MEMBER_STATUS_ACTIVE\x10\x01\x12\x1a\n\x16MEMBER_STATUS_RESIGNED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eloyalty/ledger/v1/member.proto\x12\x11loyalty.ledger.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"|\n\nIdentifier\x12\x41\n\x04kind\x18\x01 \x01(\x0e\x32!.loyalty.ledger.v1.IdentifierKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12+\n\x05value\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[!-~]{1,128}$R\x05value\"\xe7\x03\n\x06Member\x12\x1b\n\tmember_id\x18\x01 \x01(\tR\x08memberId\x12\x37\n\x06status\x18\x02 \x01(\x0e\x32\x1f.loyalty.ledger.v1.MemberStatusR\x06status\x12;\n\x0bjoined_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\njoinedTime\x12\x18\n\x07\x63hannel\x18\x04 \x01(\tR\x07\x63hannel\x12#\n\rearning_class\x18\x05 \x01(\tR\x0c\x65\x61rningClass\x12\x34\n\x07\x62\x61lance\x18\x06 \x01(\x0b\x32\x1a.loyalty.ledger.v1.BalanceR\x07\x62\x61lance\x12\x16\n\x06market\x18\x07 \x01(\tR\x06market\x12?\n\rresigned_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cresignedTime\x12?\n\rrejoined_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0crejoinedTime\x12;\n\x0b\x65rased_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nerasedTime\"\xdf\x02\n\x07\x42\x61lance\x12)\n\x10\x61vailable_points\x18\x01 \x01(\x03R\x0f\x61vailablePoints\x12\x1f\n\x0b\x64\x65\x62t_points\x18\x02 \x01(\x03R\ndebtPoints\x12#\n\rearned_points\x18\x03 \x01(\x03R\x0c\x65\x61rnedPoints\x12%\n\x0epending_points\x18\x04 \x01(\x03R\rpendingPoints\x12\x1f\n\x0bheld_points\x18\x05 \x01(\x03R\nheldPoints\x12\'\n\x0fredeemed_points\x18\x06 \x01(\x03R\x0eredeemedPoints\x12\x44\n\x10next_expiry_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0enextExpiryTime\x12,\n\x12next_expiry_points\x18\x08 \x01(\x03R\x10nextExpiryPoints*}\n\x0cMemberStatus\x12\x1d\n\x19MEMBER_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14MEMBER_STATUS_ACTIVE\x10\x01\x12\x1a\n\x16MEMBER_STATUS_RESIGNED\x10\x02\x12\x18\n\x14MEMBER_STATUS_ERASED\x10\x03*\x84\x01\n\x0eIdentifierKind\x12\x1f\n\x1bIDENTIFIER_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14IDENTIFIER_KIND_CARD\x10\x01\x12\x19\n\x15IDENTIFIER_KIND_PHONE\x10\x02\x12\x1c\n\x18IDENTIFIER_KIND_EXTERNAL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'loyalty.ledger.v1.member_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEMBERSTATUS']._serialized_start=869
-  _globals['_MEMBERSTATUS']._serialized_end=968
-  _globals['_MEMBER']._serialized_start=87
-  _globals['_MEMBER']._serialized_end=513
-  _globals['_BALANCE']._serialized_start=516
-  _globals['_BALANCE']._serialized_end=867
+  _globals['_IDENTIFIER'].fields_by_name['kind']._loaded_options = None
+  _globals['_IDENTIFIER'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_IDENTIFIER'].fields_by_name['value']._loaded_options = None
+  _globals['_IDENTIFIER'].fields_by_name['value']._serialized_options = b'\272H\022r\0202\016^[!-~]{1,128}$'
+  _globals['_MEMBERSTATUS']._serialized_start=1085
+  _globals['_MEMBERSTATUS']._serialized_end=1210
+  _globals['_IDENTIFIERKIND']._serialized_start=1213
+  _globals['_IDENTIFIERKIND']._serialized_end=1345
+  _globals['_IDENTIFIER']._serialized_start=115
+  _globals['_IDENTIFIER']._serialized_end=239
+  _globals['_MEMBER']._serialized_start=242
+  _globals['_MEMBER']._serialized_end=729
+  _globals['_BALANCE']._serialized_start=732
+  _globals['_BALANCE']._serialized_end=1083
 # @@protoc_insertion_point(module_scope)

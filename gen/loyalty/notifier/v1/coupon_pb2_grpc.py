@@ -35,16 +35,94 @@ class RewardServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.ListRewards = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/ListRewards',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListRewardsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListRewardsResponse.FromString,
+                _registered_method=True)
+        self.RedeemReward = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/RedeemReward',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardResponse.FromString,
+                _registered_method=True)
+        self.IssueCoupon = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/IssueCoupon',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.IssueCouponRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.IssueCouponResponse.FromString,
+                _registered_method=True)
+        self.ImportCodes = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/ImportCodes',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ImportCodesRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ImportCodesResponse.FromString,
+                _registered_method=True)
         self.GetCoupon = channel.unary_unary(
                 '/loyalty.notifier.v1.RewardService/GetCoupon',
                 request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponRequest.SerializeToString,
                 response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponResponse.FromString,
+                _registered_method=True)
+        self.ListCoupons = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/ListCoupons',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListCouponsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListCouponsResponse.FromString,
+                _registered_method=True)
+        self.ValidateCoupon = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/ValidateCoupon',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ValidateCouponRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ValidateCouponResponse.FromString,
+                _registered_method=True)
+        self.ReserveCoupon = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/ReserveCoupon',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReserveCouponRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReserveCouponResponse.FromString,
+                _registered_method=True)
+        self.RedeemCoupon = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/RedeemCoupon',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemCouponRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemCouponResponse.FromString,
+                _registered_method=True)
+        self.ReleaseCoupon = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/ReleaseCoupon',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReleaseCouponRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReleaseCouponResponse.FromString,
+                _registered_method=True)
+        self.VoidCoupon = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/VoidCoupon',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponResponse.FromString,
                 _registered_method=True)
 
 
 class RewardServiceServicer:
     """Rewards and coupons.
     """
+
+    def ListRewards(self, request, context):
+        """Lists what a member can have for points, and why not what it cannot have now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedeemReward(self, request, context):
+        """Gives a member a reward for points: a coupon, or bonus points. The points go and the coupon comes, or neither.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueCoupon(self, request, context):
+        """Gives a coupon by hand or from another system, to a member or to whoever holds it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportCodes(self, request, context):
+        """Takes in codes that were made elsewhere, so that coupons are given by them. A file of many is sent in parts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetCoupon(self, request, context):
         """Reads a coupon by its code.
@@ -53,13 +131,105 @@ class RewardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCoupons(self, request, context):
+        """Lists a member's coupons, those issued last first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ValidateCoupon(self, request, context):
+        """Says whether a coupon can be used in a checkout, and why not. Nothing is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReserveCoupon(self, request, context):
+        """Sets a use of a coupon aside for a checkout, for a time; then it is free again by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedeemCoupon(self, request, context):
+        """Uses a coupon: the use that was reserved, or a free one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseCoupon(self, request, context):
+        """Gives a use back: one that was reserved or, where all that was bought with it came back, one that was redeemed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VoidCoupon(self, request, context):
+        """Takes a coupon back, for good. A use that is reserved may still be redeemed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RewardServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ListRewards': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRewards,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListRewardsRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListRewardsResponse.SerializeToString,
+            ),
+            'RedeemReward': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedeemReward,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardResponse.SerializeToString,
+            ),
+            'IssueCoupon': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueCoupon,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.IssueCouponRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.IssueCouponResponse.SerializeToString,
+            ),
+            'ImportCodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportCodes,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ImportCodesRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ImportCodesResponse.SerializeToString,
+            ),
             'GetCoupon': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCoupon,
                     request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponRequest.FromString,
                     response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponResponse.SerializeToString,
+            ),
+            'ListCoupons': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCoupons,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListCouponsRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListCouponsResponse.SerializeToString,
+            ),
+            'ValidateCoupon': grpc.unary_unary_rpc_method_handler(
+                    servicer.ValidateCoupon,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ValidateCouponRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ValidateCouponResponse.SerializeToString,
+            ),
+            'ReserveCoupon': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReserveCoupon,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReserveCouponRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReserveCouponResponse.SerializeToString,
+            ),
+            'RedeemCoupon': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedeemCoupon,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemCouponRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemCouponResponse.SerializeToString,
+            ),
+            'ReleaseCoupon': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseCoupon,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReleaseCouponRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReleaseCouponResponse.SerializeToString,
+            ),
+            'VoidCoupon': grpc.unary_unary_rpc_method_handler(
+                    servicer.VoidCoupon,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -72,6 +242,114 @@ def add_RewardServiceServicer_to_server(servicer, server):
 class RewardService:
     """Rewards and coupons.
     """
+
+    @staticmethod
+    def ListRewards(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/ListRewards',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListRewardsRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListRewardsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedeemReward(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/RedeemReward',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueCoupon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/IssueCoupon',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.IssueCouponRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.IssueCouponResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportCodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/ImportCodes',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ImportCodesRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ImportCodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetCoupon(request,
@@ -90,6 +368,168 @@ class RewardService:
             '/loyalty.notifier.v1.RewardService/GetCoupon',
             loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponRequest.SerializeToString,
             loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCoupons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/ListCoupons',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListCouponsRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ListCouponsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValidateCoupon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/ValidateCoupon',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ValidateCouponRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ValidateCouponResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReserveCoupon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/ReserveCoupon',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReserveCouponRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReserveCouponResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedeemCoupon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/RedeemCoupon',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemCouponRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemCouponResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseCoupon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/ReleaseCoupon',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReleaseCouponRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReleaseCouponResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VoidCoupon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/VoidCoupon',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponResponse.FromString,
             options,
             channel_credentials,
             insecure,

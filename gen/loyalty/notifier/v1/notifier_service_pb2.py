@@ -25,26 +25,43 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from loyalty.notifier.v1 import campaign_pb2 as loyalty_dot_notifier_dot_v1_dot_campaign__pb2
+from loyalty.notifier.v1 import message_pb2 as loyalty_dot_notifier_dot_v1_dot_message__pb2
+from loyalty.notifier.v1 import privacy_pb2 as loyalty_dot_notifier_dot_v1_dot_privacy__pb2
 from loyalty.type.v1 import options_pb2 as loyalty_dot_type_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*loyalty/notifier/v1/notifier_service.proto\x12\x13loyalty.notifier.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dloyalty/type/v1/options.proto\"`\n\x07\x43ontact\x12\x30\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x18\x64\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x04name\x12#\n\x05\x65mail\x18\x02 \x01(\tB\r\xbaH\nr\x05\x18\xfe\x01`\x01\xd8\x01\x01R\x05\x65mail\"\xd3\x01\n\x11SetContactRequest\x12\x34\n\nrequest_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[!-~]{1,128}$R\trequestId\x12H\n\tmember_id\x18\x02 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\x12>\n\x07\x63ontact\x18\x03 \x01(\x0b\x32\x1c.loyalty.notifier.v1.ContactB\x06\xbaH\x03\xc8\x01\x01R\x07\x63ontact\"0\n\x12SetContactResponse\x12\x1a\n\x08replayed\x18\x01 \x01(\x08R\x08replayed\"\x81\x03\n\x08\x44\x65livery\x12\x1f\n\x0b\x64\x65livery_id\x18\x01 \x01(\tR\ndeliveryId\x12\x1b\n\tmember_id\x18\x02 \x01(\tR\x08memberId\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x03 \x01(\tR\ncampaignId\x12\x1f\n\x0b\x63oupon_code\x18\x04 \x01(\tR\ncouponCode\x12\x38\n\x05state\x18\x05 \x01(\x0e\x32\".loyalty.notifier.v1.DeliveryStateR\x05state\x12\x1a\n\x08\x61ttempts\x18\x06 \x01(\x05R\x08\x61ttempts\x12=\n\x0c\x63reated_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63reatedTime\x12\x41\n\x0e\x64\x65livered_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rdeliveredTime\x12\x1d\n\nlast_error\x18\t \x01(\tR\tlastError\"\xa7\x02\n\x15ListDeliveriesRequest\x12K\n\tmember_id\x18\x01 \x01(\tB.\xbaH+r)2\'^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$R\x08memberId\x12\x42\n\x05state\x18\x02 \x01(\x0e\x32\".loyalty.notifier.v1.DeliveryStateB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12&\n\npage_token\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\x12,\n\x0c\x63\x61usal_token\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\x0b\x63\x61usalToken\"\x9e\x01\n\x16ListDeliveriesResponse\x12=\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1d.loyalty.notifier.v1.DeliveryR\ndeliveries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n\ntotal_size\x18\x03 \x01(\x03R\ttotalSize*\xa0\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45LIVERY_STATE_QUEUED\x10\x01\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x02\x12\x1d\n\x19\x44\x45LIVERY_STATE_NO_CONTACT\x10\x03\x12\x17\n\x13\x44\x45LIVERY_STATE_DEAD\x10\x04\x32\xc4\x02\n\x0fNotifierService\x12\x9b\x01\n\nSetContact\x12&.loyalty.notifier.v1.SetContactRequest\x1a\'.loyalty.notifier.v1.SetContactResponse\"<\x8a\x94#\x0e\x63ontacts.write\x82\xd3\xe4\x93\x02$\x1a\x1f/v1/members/{member_id}/contact:\x01*\x12\x92\x01\n\x0eListDeliveries\x12*.loyalty.notifier.v1.ListDeliveriesRequest\x1a+.loyalty.notifier.v1.ListDeliveriesResponse\"\'\x8a\x94#\rcontacts.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveriesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*loyalty/notifier/v1/notifier_service.proto\x12\x13loyalty.notifier.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"loyalty/notifier/v1/campaign.proto\x1a!loyalty/notifier/v1/message.proto\x1a!loyalty/notifier/v1/privacy.proto\x1a\x1dloyalty/type/v1/options.proto\"\xab\x04\n\x07\x43ontact\x12\x30\n\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x18\x64\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x04name\x12#\n\x05\x65mail\x18\x02 \x01(\tB\r\xbaH\nr\x05\x18\xfe\x01`\x01\xd8\x01\x01R\x05\x65mail\x12\x35\n\x05phone\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^([+][1-9][0-9]{3,14})?$R\x05phone\x12I\n\x08language\x18\x04 \x01(\tB-\xbaH*r(2&^([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?$R\x08language\x12;\n\ttime_zone\x18\x05 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9_+/-]{0,64}$R\x08timeZone\x12\x45\n\nbirth_date\x18\x06 \x01(\tB&\xbaH#r!2\x1f^([0-9]{4}-[0-9]{2}-[0-9]{2})?$R\tbirthDate\x12\x81\x01\n\x0c\x64\x65mographics\x18\x07 \x03(\x0b\x32..loyalty.notifier.v1.Contact.DemographicsEntryB-\xbaH*\x9a\x01\'\x10\x14\"\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,39}$*\x07r\x05\x10\x01\x18\xc8\x01R\x0c\x64\x65mographics\x1a?\n\x11\x44\x65mographicsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xd3\x01\n\x11SetContactRequest\x12\x34\n\nrequest_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[!-~]{1,128}$R\trequestId\x12H\n\tmember_id\x18\x02 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\x12>\n\x07\x63ontact\x18\x03 \x01(\x0b\x32\x1c.loyalty.notifier.v1.ContactB\x06\xbaH\x03\xc8\x01\x01R\x07\x63ontact\"0\n\x12SetContactResponse\x12\x1a\n\x08replayed\x18\x01 \x01(\x08R\x08replayed\"]\n\x11GetContactRequest\x12H\n\tmember_id\x18\x01 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\"y\n\x12GetContactResponse\x12\x36\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x1c.loyalty.notifier.v1.ContactR\x07\x63ontact\x12+\n\x11suppressed_reason\x18\x02 \x01(\tR\x10suppressedReason\"\xde\x04\n\x08\x44\x65livery\x12\x1f\n\x0b\x64\x65livery_id\x18\x01 \x01(\tR\ndeliveryId\x12\x1b\n\tmember_id\x18\x02 \x01(\tR\x08memberId\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x03 \x01(\tR\ncampaignId\x12\x1f\n\x0b\x63oupon_code\x18\x04 \x01(\tR\ncouponCode\x12\x38\n\x05state\x18\x05 \x01(\x0e\x32\".loyalty.notifier.v1.DeliveryStateR\x05state\x12\x1a\n\x08\x61ttempts\x18\x06 \x01(\x05R\x08\x61ttempts\x12=\n\x0c\x63reated_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63reatedTime\x12\x41\n\x0e\x64\x65livered_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rdeliveredTime\x12\x1d\n\nlast_error\x18\t \x01(\tR\tlastError\x12\x18\n\x07\x63hannel\x18\n \x01(\tR\x07\x63hannel\x12\x14\n\x05topic\x18\x0b \x01(\tR\x05topic\x12\x1f\n\x0b\x65ndpoint_id\x18\x0c \x01(\tR\nendpointId\x12\x42\n\x0fheld_until_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rheldUntilTime\x12\x46\n\x11next_attempt_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\"\xa7\x02\n\x15ListDeliveriesRequest\x12K\n\tmember_id\x18\x01 \x01(\tB.\xbaH+r)2\'^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$R\x08memberId\x12\x42\n\x05state\x18\x02 \x01(\x0e\x32\".loyalty.notifier.v1.DeliveryStateB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12&\n\npage_token\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\x12,\n\x0c\x63\x61usal_token\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\x0b\x63\x61usalToken\"\x9e\x01\n\x16ListDeliveriesResponse\x12=\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1d.loyalty.notifier.v1.DeliveryR\ndeliveries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n\ntotal_size\x18\x03 \x01(\x03R\ttotalSize\"i\n\x16ListDeadLettersRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12&\n\npage_token\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tpageToken\"\x9f\x01\n\x17ListDeadLettersResponse\x12=\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1d.loyalty.notifier.v1.DeliveryR\ndeliveries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n\ntotal_size\x18\x03 \x01(\x03R\ttotalSize*\xd6\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45LIVERY_STATE_QUEUED\x10\x01\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x02\x12\x1d\n\x19\x44\x45LIVERY_STATE_NO_CONTACT\x10\x03\x12\x17\n\x13\x44\x45LIVERY_STATE_DEAD\x10\x04\x12\x17\n\x13\x44\x45LIVERY_STATE_HELD\x10\x05\x12\x1b\n\x17\x44\x45LIVERY_STATE_WITHHELD\x10\x06\x32\xe3\x1b\n\x0fNotifierService\x12\x9b\x01\n\nSetContact\x12&.loyalty.notifier.v1.SetContactRequest\x1a\'.loyalty.notifier.v1.SetContactResponse\"<\x8a\x94#\x0e\x63ontacts.write\x82\xd3\xe4\x93\x02$\x1a\x1f/v1/members/{member_id}/contact:\x01*\x12\x97\x01\n\nGetContact\x12&.loyalty.notifier.v1.GetContactRequest\x1a\'.loyalty.notifier.v1.GetContactResponse\"8\x8a\x94#\rcontacts.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/members/{member_id}/contact\x12\xab\x01\n\x0eSetPreferences\x12*.loyalty.notifier.v1.SetPreferencesRequest\x1a+.loyalty.notifier.v1.SetPreferencesResponse\"@\x8a\x94#\x0e\x63ontacts.write\x82\xd3\xe4\x93\x02(\x1a#/v1/members/{member_id}/preferences:\x01*\x12\xa7\x01\n\x0eGetPreferences\x12*.loyalty.notifier.v1.GetPreferencesRequest\x1a+.loyalty.notifier.v1.GetPreferencesResponse\"<\x8a\x94#\rcontacts.read\x82\xd3\xe4\x93\x02%\x12#/v1/members/{member_id}/preferences\x12\x8e\x01\n\x0bUnsubscribe\x12\'.loyalty.notifier.v1.UnsubscribeRequest\x1a(.loyalty.notifier.v1.UnsubscribeResponse\",\x8a\x94#\x0e\x63ontacts.write\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/unsubscribe:\x01*\x12\x8d\x01\n\x0cRecordBounce\x12(.loyalty.notifier.v1.RecordBounceRequest\x1a).loyalty.notifier.v1.RecordBounceResponse\"(\x8a\x94#\x0e\x63ontacts.write\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/bounces:\x01*\x12\xa7\x01\n\rRetryDelivery\x12).loyalty.notifier.v1.RetryDeliveryRequest\x1a*.loyalty.notifier.v1.RetryDeliveryResponse\"?\x8a\x94#\x0e\x63ontacts.write\x82\xd3\xe4\x93\x02\'\"\"/v1/deliveries/{delivery_id}:retry:\x01*\x12\x96\x01\n\x0fListDeadLetters\x12+.loyalty.notifier.v1.ListDeadLettersRequest\x1a,.loyalty.notifier.v1.ListDeadLettersResponse\"(\x8a\x94#\rcontacts.read\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/deadLetters\x12\xa6\x01\n\x15\x43reateWebhookEndpoint\x12\x31.loyalty.notifier.v1.CreateWebhookEndpointRequest\x1a\x32.loyalty.notifier.v1.CreateWebhookEndpointResponse\"&\x8a\x94#\x03ops\x82\xd3\xe4\x93\x02\x19\"\x14/v1/webhookEndpoints:\x01*\x12\xa0\x01\n\x14ListWebhookEndpoints\x12\x30.loyalty.notifier.v1.ListWebhookEndpointsRequest\x1a\x31.loyalty.notifier.v1.ListWebhookEndpointsResponse\"#\x8a\x94#\x03ops\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/webhookEndpoints\x12\xb1\x01\n\x15\x44\x65leteWebhookEndpoint\x12\x31.loyalty.notifier.v1.DeleteWebhookEndpointRequest\x1a\x32.loyalty.notifier.v1.DeleteWebhookEndpointResponse\"1\x8a\x94#\x03ops\x82\xd3\xe4\x93\x02$*\"/v1/webhookEndpoints/{endpoint_id}\x12\x92\x01\n\x0eListDeliveries\x12*.loyalty.notifier.v1.ListDeliveriesRequest\x1a+.loyalty.notifier.v1.ListDeliveriesResponse\"\'\x8a\x94#\rcontacts.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveries\x12\x93\x01\n\rGetMemberView\x12).loyalty.notifier.v1.GetMemberViewRequest\x1a*.loyalty.notifier.v1.GetMemberViewResponse\"+\x8a\x94#\x0cmembers.view\x82\xd3\xe4\x93\x02\x15\"\x10/v1/members:view:\x01*\x12\xaa\x01\n\rGrantGoodwill\x12).loyalty.notifier.v1.GrantGoodwillRequest\x1a*.loyalty.notifier.v1.GrantGoodwillResponse\"B\x8a\x94#\x0egoodwill.grant\x82\xd3\xe4\x93\x02*\"%/v1/members/{member_id}:grantGoodwill:\x01*\x12\x9d\x01\n\x0c\x45xportMember\x12(.loyalty.notifier.v1.ExportMemberRequest\x1a).loyalty.notifier.v1.ExportMemberResponse\"8\x8a\x94#\x0emembers.export\x82\xd3\xe4\x93\x02 \x12\x1e/v1/members/{member_id}:export\x12\x9c\x01\n\x0b\x45raseMember\x12\'.loyalty.notifier.v1.EraseMemberRequest\x1a(.loyalty.notifier.v1.EraseMemberResponse\":\x8a\x94#\rmembers.erase\x82\xd3\xe4\x93\x02#\"\x1e/v1/members/{member_id}:forget:\x01*\x12\x8b\x01\n\rListCampaigns\x12).loyalty.notifier.v1.ListCampaignsRequest\x1a*.loyalty.notifier.v1.ListCampaignsResponse\"#\x8a\x94#\ntiers.list\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/campaigns\x12\xa7\x01\n\x0fPreviewCampaign\x12+.loyalty.notifier.v1.PreviewCampaignRequest\x1a,.loyalty.notifier.v1.PreviewCampaignResponse\"9\x8a\x94#\ntiers.list\x82\xd3\xe4\x93\x02%\x12#/v1/campaigns/{campaign_id}:preview\x12\x9b\x01\n\rPauseCampaign\x12).loyalty.notifier.v1.PauseCampaignRequest\x1a*.loyalty.notifier.v1.PauseCampaignResponse\"3\x8a\x94#\x03ops\x82\xd3\xe4\x93\x02&\"!/v1/campaigns/{campaign_id}:pause:\x01*\x12\x9f\x01\n\x0eResumeCampaign\x12*.loyalty.notifier.v1.ResumeCampaignRequest\x1a+.loyalty.notifier.v1.ResumeCampaignResponse\"4\x8a\x94#\x03ops\x82\xd3\xe4\x93\x02\'\"\"/v1/campaigns/{campaign_id}:resume:\x01*\x12\xa8\x01\n\x0eRecordFeedback\x12*.loyalty.notifier.v1.RecordFeedbackRequest\x1a+.loyalty.notifier.v1.RecordFeedbackResponse\"=\x8a\x94#\x0e\x63ontacts.write\x82\xd3\xe4\x93\x02%\" /v1/members/{member_id}/feedback:\x01*\x12\xa1\x01\n\rUpdateSegment\x12).loyalty.notifier.v1.UpdateSegmentRequest\x1a*.loyalty.notifier.v1.UpdateSegmentResponse\"9\x8a\x94#\rcoupons.issue\x82\xd3\xe4\x93\x02\"\"\x1d/v1/segments/{segment}:update:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'loyalty.notifier.v1.notifier_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CONTACT_DEMOGRAPHICSENTRY']._loaded_options = None
+  _globals['_CONTACT_DEMOGRAPHICSENTRY']._serialized_options = b'8\001'
   _globals['_CONTACT'].fields_by_name['name']._loaded_options = None
   _globals['_CONTACT'].fields_by_name['name']._serialized_options = b'\272H\031r\027\030d2\023^[^\\x00-\\x1f\\x7f]*$'
   _globals['_CONTACT'].fields_by_name['email']._loaded_options = None
   _globals['_CONTACT'].fields_by_name['email']._serialized_options = b'\272H\nr\005\030\376\001`\001\330\001\001'
+  _globals['_CONTACT'].fields_by_name['phone']._loaded_options = None
+  _globals['_CONTACT'].fields_by_name['phone']._serialized_options = b'\272H\034r\0322\030^([+][1-9][0-9]{3,14})?$'
+  _globals['_CONTACT'].fields_by_name['language']._loaded_options = None
+  _globals['_CONTACT'].fields_by_name['language']._serialized_options = b'\272H*r(2&^([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?$'
+  _globals['_CONTACT'].fields_by_name['time_zone']._loaded_options = None
+  _globals['_CONTACT'].fields_by_name['time_zone']._serialized_options = b'\272H\033r\0312\027^[A-Za-z0-9_+/-]{0,64}$'
+  _globals['_CONTACT'].fields_by_name['birth_date']._loaded_options = None
+  _globals['_CONTACT'].fields_by_name['birth_date']._serialized_options = b'\272H#r!2\037^([0-9]{4}-[0-9]{2}-[0-9]{2})?$'
+  _globals['_CONTACT'].fields_by_name['demographics']._loaded_options = None
+  _globals['_CONTACT'].fields_by_name['demographics']._serialized_options = b'\272H*\232\001\'\020\024\"\032r\0302\026^[a-z][a-z0-9_]{0,39}$*\007r\005\020\001\030\310\001'
   _globals['_SETCONTACTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_SETCONTACTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\022r\0202\016^[!-~]{1,128}$'
   _globals['_SETCONTACTREQUEST'].fields_by_name['member_id']._loaded_options = None
   _globals['_SETCONTACTREQUEST'].fields_by_name['member_id']._serialized_options = b'\272H(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$'
   _globals['_SETCONTACTREQUEST'].fields_by_name['contact']._loaded_options = None
   _globals['_SETCONTACTREQUEST'].fields_by_name['contact']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_GETCONTACTREQUEST'].fields_by_name['member_id']._loaded_options = None
+  _globals['_GETCONTACTREQUEST'].fields_by_name['member_id']._serialized_options = b'\272H(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$'
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['member_id']._loaded_options = None
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['member_id']._serialized_options = b'\272H+r)2\'^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$'
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['state']._loaded_options = None
@@ -55,24 +72,78 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\004r\002\030@'
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['causal_token']._loaded_options = None
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['causal_token']._serialized_options = b'\272H\006r\004\030\200\200@'
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\004r\002\030@'
   _globals['_NOTIFIERSERVICE'].methods_by_name['SetContact']._loaded_options = None
   _globals['_NOTIFIERSERVICE'].methods_by_name['SetContact']._serialized_options = b'\212\224#\016contacts.write\202\323\344\223\002$\032\037/v1/members/{member_id}/contact:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['GetContact']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['GetContact']._serialized_options = b'\212\224#\rcontacts.read\202\323\344\223\002!\022\037/v1/members/{member_id}/contact'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['SetPreferences']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['SetPreferences']._serialized_options = b'\212\224#\016contacts.write\202\323\344\223\002(\032#/v1/members/{member_id}/preferences:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['GetPreferences']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['GetPreferences']._serialized_options = b'\212\224#\rcontacts.read\202\323\344\223\002%\022#/v1/members/{member_id}/preferences'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['Unsubscribe']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['Unsubscribe']._serialized_options = b'\212\224#\016contacts.write\202\323\344\223\002\024\"\017/v1/unsubscribe:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['RecordBounce']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['RecordBounce']._serialized_options = b'\212\224#\016contacts.write\202\323\344\223\002\020\"\013/v1/bounces:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['RetryDelivery']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['RetryDelivery']._serialized_options = b'\212\224#\016contacts.write\202\323\344\223\002\'\"\"/v1/deliveries/{delivery_id}:retry:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ListDeadLetters']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ListDeadLetters']._serialized_options = b'\212\224#\rcontacts.read\202\323\344\223\002\021\022\017/v1/deadLetters'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['CreateWebhookEndpoint']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['CreateWebhookEndpoint']._serialized_options = b'\212\224#\003ops\202\323\344\223\002\031\"\024/v1/webhookEndpoints:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ListWebhookEndpoints']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ListWebhookEndpoints']._serialized_options = b'\212\224#\003ops\202\323\344\223\002\026\022\024/v1/webhookEndpoints'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['DeleteWebhookEndpoint']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['DeleteWebhookEndpoint']._serialized_options = b'\212\224#\003ops\202\323\344\223\002$*\"/v1/webhookEndpoints/{endpoint_id}'
   _globals['_NOTIFIERSERVICE'].methods_by_name['ListDeliveries']._loaded_options = None
   _globals['_NOTIFIERSERVICE'].methods_by_name['ListDeliveries']._serialized_options = b'\212\224#\rcontacts.read\202\323\344\223\002\020\022\016/v1/deliveries'
-  _globals['_DELIVERYSTATE']._serialized_start=1400
-  _globals['_DELIVERYSTATE']._serialized_end=1560
-  _globals['_CONTACT']._serialized_start=190
-  _globals['_CONTACT']._serialized_end=286
-  _globals['_SETCONTACTREQUEST']._serialized_start=289
-  _globals['_SETCONTACTREQUEST']._serialized_end=500
-  _globals['_SETCONTACTRESPONSE']._serialized_start=502
-  _globals['_SETCONTACTRESPONSE']._serialized_end=550
-  _globals['_DELIVERY']._serialized_start=553
-  _globals['_DELIVERY']._serialized_end=938
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=941
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1236
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1239
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1397
-  _globals['_NOTIFIERSERVICE']._serialized_start=1563
-  _globals['_NOTIFIERSERVICE']._serialized_end=1887
+  _globals['_NOTIFIERSERVICE'].methods_by_name['GetMemberView']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['GetMemberView']._serialized_options = b'\212\224#\014members.view\202\323\344\223\002\025\"\020/v1/members:view:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['GrantGoodwill']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['GrantGoodwill']._serialized_options = b'\212\224#\016goodwill.grant\202\323\344\223\002*\"%/v1/members/{member_id}:grantGoodwill:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ExportMember']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ExportMember']._serialized_options = b'\212\224#\016members.export\202\323\344\223\002 \022\036/v1/members/{member_id}:export'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['EraseMember']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['EraseMember']._serialized_options = b'\212\224#\rmembers.erase\202\323\344\223\002#\"\036/v1/members/{member_id}:forget:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ListCampaigns']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ListCampaigns']._serialized_options = b'\212\224#\ntiers.list\202\323\344\223\002\017\022\r/v1/campaigns'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['PreviewCampaign']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['PreviewCampaign']._serialized_options = b'\212\224#\ntiers.list\202\323\344\223\002%\022#/v1/campaigns/{campaign_id}:preview'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['PauseCampaign']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['PauseCampaign']._serialized_options = b'\212\224#\003ops\202\323\344\223\002&\"!/v1/campaigns/{campaign_id}:pause:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ResumeCampaign']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['ResumeCampaign']._serialized_options = b'\212\224#\003ops\202\323\344\223\002\'\"\"/v1/campaigns/{campaign_id}:resume:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['RecordFeedback']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['RecordFeedback']._serialized_options = b'\212\224#\016contacts.write\202\323\344\223\002%\" /v1/members/{member_id}/feedback:\001*'
+  _globals['_NOTIFIERSERVICE'].methods_by_name['UpdateSegment']._loaded_options = None
+  _globals['_NOTIFIERSERVICE'].methods_by_name['UpdateSegment']._serialized_options = b'\212\224#\rcoupons.issue\202\323\344\223\002\"\"\035/v1/segments/{segment}:update:\001*'
+  _globals['_DELIVERYSTATE']._serialized_start=2674
+  _globals['_DELIVERYSTATE']._serialized_end=2888
+  _globals['_CONTACT']._serialized_start=297
+  _globals['_CONTACT']._serialized_end=852
+  _globals['_CONTACT_DEMOGRAPHICSENTRY']._serialized_start=789
+  _globals['_CONTACT_DEMOGRAPHICSENTRY']._serialized_end=852
+  _globals['_SETCONTACTREQUEST']._serialized_start=855
+  _globals['_SETCONTACTREQUEST']._serialized_end=1066
+  _globals['_SETCONTACTRESPONSE']._serialized_start=1068
+  _globals['_SETCONTACTRESPONSE']._serialized_end=1116
+  _globals['_GETCONTACTREQUEST']._serialized_start=1118
+  _globals['_GETCONTACTREQUEST']._serialized_end=1211
+  _globals['_GETCONTACTRESPONSE']._serialized_start=1213
+  _globals['_GETCONTACTRESPONSE']._serialized_end=1334
+  _globals['_DELIVERY']._serialized_start=1337
+  _globals['_DELIVERY']._serialized_end=1943
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=1946
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=2241
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=2244
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=2402
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=2404
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=2509
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=2512
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=2671
+  _globals['_NOTIFIERSERVICE']._serialized_start=2891
+  _globals['_NOTIFIERSERVICE']._serialized_end=6446
 # @@protoc_insertion_point(module_scope)

@@ -3,7 +3,10 @@
 import grpc
 import warnings
 
+from loyalty.notifier.v1 import campaign_pb2 as loyalty_dot_notifier_dot_v1_dot_campaign__pb2
+from loyalty.notifier.v1 import message_pb2 as loyalty_dot_notifier_dot_v1_dot_message__pb2
 from loyalty.notifier.v1 import notifier_service_pb2 as loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2
+from loyalty.notifier.v1 import privacy_pb2 as loyalty_dot_notifier_dot_v1_dot_privacy__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -40,10 +43,110 @@ class NotifierServiceStub:
                 request_serializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.SetContactRequest.SerializeToString,
                 response_deserializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.SetContactResponse.FromString,
                 _registered_method=True)
+        self.GetContact = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/GetContact',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.GetContactRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.GetContactResponse.FromString,
+                _registered_method=True)
+        self.SetPreferences = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/SetPreferences',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.SetPreferencesRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.SetPreferencesResponse.FromString,
+                _registered_method=True)
+        self.GetPreferences = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/GetPreferences',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.GetPreferencesRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.GetPreferencesResponse.FromString,
+                _registered_method=True)
+        self.Unsubscribe = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/Unsubscribe',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.UnsubscribeRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.UnsubscribeResponse.FromString,
+                _registered_method=True)
+        self.RecordBounce = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/RecordBounce',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RecordBounceRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RecordBounceResponse.FromString,
+                _registered_method=True)
+        self.RetryDelivery = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/RetryDelivery',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RetryDeliveryRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RetryDeliveryResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/ListDeadLetters',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.CreateWebhookEndpoint = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/CreateWebhookEndpoint',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.CreateWebhookEndpointRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.CreateWebhookEndpointResponse.FromString,
+                _registered_method=True)
+        self.ListWebhookEndpoints = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/ListWebhookEndpoints',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.ListWebhookEndpointsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.ListWebhookEndpointsResponse.FromString,
+                _registered_method=True)
+        self.DeleteWebhookEndpoint = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/DeleteWebhookEndpoint',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointResponse.FromString,
+                _registered_method=True)
         self.ListDeliveries = channel.unary_unary(
                 '/loyalty.notifier.v1.NotifierService/ListDeliveries',
                 request_serializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeliveriesRequest.SerializeToString,
                 response_deserializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeliveriesResponse.FromString,
+                _registered_method=True)
+        self.GetMemberView = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/GetMemberView',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GetMemberViewRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GetMemberViewResponse.FromString,
+                _registered_method=True)
+        self.GrantGoodwill = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/GrantGoodwill',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GrantGoodwillRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GrantGoodwillResponse.FromString,
+                _registered_method=True)
+        self.ExportMember = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/ExportMember',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.ExportMemberRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.ExportMemberResponse.FromString,
+                _registered_method=True)
+        self.EraseMember = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/EraseMember',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.EraseMemberRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.EraseMemberResponse.FromString,
+                _registered_method=True)
+        self.ListCampaigns = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/ListCampaigns',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ListCampaignsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ListCampaignsResponse.FromString,
+                _registered_method=True)
+        self.PreviewCampaign = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/PreviewCampaign',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PreviewCampaignRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PreviewCampaignResponse.FromString,
+                _registered_method=True)
+        self.PauseCampaign = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/PauseCampaign',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PauseCampaignRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PauseCampaignResponse.FromString,
+                _registered_method=True)
+        self.ResumeCampaign = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/ResumeCampaign',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ResumeCampaignRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ResumeCampaignResponse.FromString,
+                _registered_method=True)
+        self.RecordFeedback = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/RecordFeedback',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackResponse.FromString,
+                _registered_method=True)
+        self.UpdateSegment = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/UpdateSegment',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.UpdateSegmentRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.UpdateSegmentResponse.FromString,
                 _registered_method=True)
 
 
@@ -59,8 +162,152 @@ class NotifierServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetContact(self, request, context):
+        """Reads how a member can be reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPreferences(self, request, context):
+        """Keeps what a member said of what it wants to hear, with its time and how it is known. It holds at once, also for
+        messages that are on their way to being sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPreferences(self, request, context):
+        """Reads what a member hears, and what it said of that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unsubscribe(self, request, context):
+        """Refuses what the link of a message refuses. The retailer's site calls this for whoever comes by that link, without
+        a login (RFC 8058).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordBounce(self, request, context):
+        """Tells that a message came back, or that its receiver complained: then its address is not written to any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDelivery(self, request, context):
+        """Queues a message that is dead or was withheld, as if it had never been tried. What stood against it is asked again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """Lists messages that were given up, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateWebhookEndpoint(self, request, context):
+        """Makes an endpoint to which events are sent from then on, signed as Standard Webhooks has it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhookEndpoints(self, request, context):
+        """Lists the endpoints, and how they do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteWebhookEndpoint(self, request, context):
+        """Deletes an endpoint; events that wait for it are sent no more. Deleting it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDeliveries(self, request, context):
         """Lists messages, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMemberView(self, request, context):
+        """Shows a member whole, for those who help members: standing explained, points, purchases, coupons, messages. Who may
+        not read contacts sees a masked name, and neither addresses nor messages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GrantGoodwill(self, request, context):
+        """Gives a member points as goodwill, within what the programme lets staff give in a month.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportMember(self, request, context):
+        """Hands out everything that is kept about a member, over all services, with what it is kept for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseMember(self, request, context):
+        """Erases a member: the key of its data is destroyed, its messages are stopped, its identifiers lead nowhere, and the
+        ledger deletes what can be forgotten. There is no way back. Backups that are restored do not bring it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCampaigns(self, request, context):
+        """Lists the campaigns of the programme that holds now, with what they gave.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewCampaign(self, request, context):
+        """Says who would get what of a campaign, and what it would cost. Nothing is given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseCampaign(self, request, context):
+        """Stops a campaign at once: nothing more is given, and what waits to be sent waits on. Again it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeCampaign(self, request, context):
+        """Lets a campaign go on. What happened while it was paused is not made up for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordFeedback(self, request, context):
+        """Keeps a member's answer to a survey. Each answer stands: who is asked again may answer again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSegment(self, request, context):
+        """Puts members into a segment, a named list, and takes others out. Who is in it already, or not in it, stays so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,10 +321,110 @@ def add_NotifierServiceServicer_to_server(servicer, server):
                     request_deserializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.SetContactRequest.FromString,
                     response_serializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.SetContactResponse.SerializeToString,
             ),
+            'GetContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContact,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.GetContactRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.GetContactResponse.SerializeToString,
+            ),
+            'SetPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPreferences,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.SetPreferencesRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.SetPreferencesResponse.SerializeToString,
+            ),
+            'GetPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPreferences,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.GetPreferencesRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.GetPreferencesResponse.SerializeToString,
+            ),
+            'Unsubscribe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unsubscribe,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.UnsubscribeRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.UnsubscribeResponse.SerializeToString,
+            ),
+            'RecordBounce': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordBounce,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RecordBounceRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RecordBounceResponse.SerializeToString,
+            ),
+            'RetryDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDelivery,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RetryDeliveryRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RetryDeliveryResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'CreateWebhookEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateWebhookEndpoint,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.CreateWebhookEndpointRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.CreateWebhookEndpointResponse.SerializeToString,
+            ),
+            'ListWebhookEndpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhookEndpoints,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.ListWebhookEndpointsRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.ListWebhookEndpointsResponse.SerializeToString,
+            ),
+            'DeleteWebhookEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteWebhookEndpoint,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointResponse.SerializeToString,
+            ),
             'ListDeliveries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeliveries,
                     request_deserializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeliveriesRequest.FromString,
                     response_serializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeliveriesResponse.SerializeToString,
+            ),
+            'GetMemberView': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMemberView,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GetMemberViewRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GetMemberViewResponse.SerializeToString,
+            ),
+            'GrantGoodwill': grpc.unary_unary_rpc_method_handler(
+                    servicer.GrantGoodwill,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GrantGoodwillRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GrantGoodwillResponse.SerializeToString,
+            ),
+            'ExportMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportMember,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.ExportMemberRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.ExportMemberResponse.SerializeToString,
+            ),
+            'EraseMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseMember,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.EraseMemberRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_privacy__pb2.EraseMemberResponse.SerializeToString,
+            ),
+            'ListCampaigns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCampaigns,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ListCampaignsRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ListCampaignsResponse.SerializeToString,
+            ),
+            'PreviewCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewCampaign,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PreviewCampaignRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PreviewCampaignResponse.SerializeToString,
+            ),
+            'PauseCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseCampaign,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PauseCampaignRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PauseCampaignResponse.SerializeToString,
+            ),
+            'ResumeCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeCampaign,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ResumeCampaignRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ResumeCampaignResponse.SerializeToString,
+            ),
+            'RecordFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordFeedback,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackResponse.SerializeToString,
+            ),
+            'UpdateSegment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSegment,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.UpdateSegmentRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.UpdateSegmentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -119,6 +466,276 @@ class NotifierService:
             _registered_method=True)
 
     @staticmethod
+    def GetContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/GetContact',
+            loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.GetContactRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.GetContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/SetPreferences',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.SetPreferencesRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.SetPreferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/GetPreferences',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.GetPreferencesRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.GetPreferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unsubscribe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/Unsubscribe',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.UnsubscribeRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.UnsubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordBounce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/RecordBounce',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.RecordBounceRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.RecordBounceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/RetryDelivery',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.RetryDeliveryRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.RetryDeliveryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/ListDeadLetters',
+            loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeadLettersRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateWebhookEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/CreateWebhookEndpoint',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.CreateWebhookEndpointRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.CreateWebhookEndpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhookEndpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/ListWebhookEndpoints',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.ListWebhookEndpointsRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.ListWebhookEndpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteWebhookEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/DeleteWebhookEndpoint',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListDeliveries(request,
             target,
             options=(),
@@ -135,6 +752,276 @@ class NotifierService:
             '/loyalty.notifier.v1.NotifierService/ListDeliveries',
             loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeliveriesRequest.SerializeToString,
             loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMemberView(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/GetMemberView',
+            loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GetMemberViewRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GetMemberViewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GrantGoodwill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/GrantGoodwill',
+            loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GrantGoodwillRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_privacy__pb2.GrantGoodwillResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/ExportMember',
+            loyalty_dot_notifier_dot_v1_dot_privacy__pb2.ExportMemberRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_privacy__pb2.ExportMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/EraseMember',
+            loyalty_dot_notifier_dot_v1_dot_privacy__pb2.EraseMemberRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_privacy__pb2.EraseMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCampaigns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/ListCampaigns',
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ListCampaignsRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ListCampaignsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/PreviewCampaign',
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PreviewCampaignRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PreviewCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/PauseCampaign',
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PauseCampaignRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.PauseCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/ResumeCampaign',
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ResumeCampaignRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.ResumeCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/RecordFeedback',
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/UpdateSegment',
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.UpdateSegmentRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_campaign__pb2.UpdateSegmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,6 +66,7 @@ class NotCountedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOT_COUNTED_REASON_BEFORE_JOINING: _ClassVar[NotCountedReason]
     NOT_COUNTED_REASON_BEFORE_REJOINING: _ClassVar[NotCountedReason]
     NOT_COUNTED_REASON_OUTSIDE_WINDOW: _ClassVar[NotCountedReason]
+    NOT_COUNTED_REASON_EXCHANGE_WAITS: _ClassVar[NotCountedReason]
 METRIC_UNSPECIFIED: Metric
 METRIC_NET_SPEND: Metric
 METRIC_QUALIFYING_POINTS: Metric
@@ -102,6 +103,7 @@ NOT_COUNTED_REASON_OTHER_METRIC: NotCountedReason
 NOT_COUNTED_REASON_BEFORE_JOINING: NotCountedReason
 NOT_COUNTED_REASON_BEFORE_REJOINING: NotCountedReason
 NOT_COUNTED_REASON_OUTSIDE_WINDOW: NotCountedReason
+NOT_COUNTED_REASON_EXCHANGE_WAITS: NotCountedReason
 
 class GetStandingRequest(_message.Message):
     __slots__ = ("member_id", "at_time", "causal_token", "known_at_time")

@@ -116,6 +116,10 @@ class TierServiceServicer:
     def SetTierOverride(self, request, context):
         """Gives a member a tier, or the benefits of one, by hand, whatever it has earned; it takes the place of an override
         that is there. Automation goes on beneath it and is shown beside it.
+
+        What is decided here, by this call and the two that follow, is in force when the answer comes: every call to this
+        service that begins later sees it. There is no causal token to pass on, for no other service decides by it; the
+        earning class that follows reaches the ledger as CountStandings says of `settled`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -8,7 +8,7 @@ WHERE email IS NOT NULL;
 
 -- name: find_contacts
 -- The contacts of members of one partition, sealed, with their wrapped keys.
-SELECT member_id, wrapped_key, name, email
+SELECT member_id, wrapped_key, name, email, details
 FROM notifier.contacts JOIN notifier.member_keys USING (partition, member_id)
 WHERE partition = $1 AND member_id = ANY($2::text[]);
 
@@ -16,6 +16,7 @@ WHERE partition = $1 AND member_id = ANY($2::text[]);
 -- Whether a member is known, its key, and what stands for the content of a request answered before.
 SELECT
     EXISTS (SELECT FROM notifier.members WHERE partition = $1 AND member_id = $2) AS known,
+    EXISTS (SELECT FROM notifier.erasures WHERE partition = $1 AND member_id = $2) AS erased,
     (SELECT wrapped_key FROM notifier.member_keys WHERE partition = $1 AND member_id = $2) AS wrapped_key,
     (
         SELECT content_digest FROM notifier.contact_requests
@@ -61,16 +62,32 @@ FROM unnest($1::integer[], $2::text[], $3::bytea[], $4::bytea[]) AS new (partiti
 WHERE kept.partition = new.partition AND kept.member_id = new.member_id AND kept.wrapped_key = new.before;
 
 -- name: put_contact
--- Sets a member's contact, whole.
-INSERT INTO notifier.contacts (partition, member_id, name, email, set_time) VALUES ($1, $2, $3, $4, $5)
+-- Sets a member's contact, whole. Of the birthday ($7) $8 = from when the first that is told counts, $9 = from when
+-- another one does: that it was not told for a while makes it no first.
+INSERT INTO notifier.contacts AS kept (partition, member_id, name, email, set_time, details, birthday, birthday_from)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (partition, member_id)
-DO UPDATE SET name = excluded.name, email = excluded.email, set_time = excluded.set_time;
+DO UPDATE SET name = excluded.name, email = excluded.email, set_time = excluded.set_time, details = excluded.details,
+    birthday = excluded.birthday,
+    birthday_from = CASE
+        WHEN excluded.birthday IS NULL OR excluded.birthday = kept.birthday THEN kept.birthday_from
+        WHEN kept.birthday_from IS NULL THEN excluded.birthday_from
+        ELSE $9
+    END;
 
--- name: delete_contact
--- Removes a member's contact.
-DELETE FROM notifier.contacts WHERE partition = $1 AND member_id = $2;
+-- name: delete_empty_contact
+-- Removes a contact in which nothing is left, and no birthday ever was.
+DELETE FROM notifier.contacts
+WHERE partition = $1 AND member_id = $2 AND name IS NULL AND email IS NULL AND details IS NULL
+    AND birthday_from IS NULL;
+
+-- name: find_birthdays
+-- Who has the birthday $2, as far as it counts at $3.
+SELECT member_id FROM notifier.contacts
+WHERE partition = $1 AND birthday = $2 AND birthday_from <= $3
+ORDER BY member_id;
 
 -- name: check_contacts
 -- Every contact, sealed, with its wrapped key where it has one, for the check.
-SELECT partition, member_id, wrapped_key, name, email
+SELECT partition, member_id, wrapped_key, name, email, details
 FROM notifier.contacts LEFT JOIN notifier.member_keys USING (partition, member_id);

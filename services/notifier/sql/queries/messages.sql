@@ -1,40 +1,77 @@
 -- name: insert_deliveries
--- The messages that carry coupons, each in its state; those that are queued are due at once: $9 = now.
+-- Messages, each in its state; those that are queued are due at once: $15 = now. Says which were not there before.
 INSERT INTO notifier.deliveries (
-    partition, campaign_id, member_id, trigger, delivery_id, facts, created_time, state, not_before)
-SELECT new.*, $9::timestamptz
+    partition, delivery_id, campaign_id, member_id, trigger, variant, channel, route, topic, urgent, coupon_code, facts,
+    created_time, state, not_before)
+SELECT new.*, $15::timestamptz
 FROM unnest(
-    $1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::timestamptz[], $8::text[]) AS new
-ON CONFLICT DO NOTHING;
+    $1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+    $10::boolean[], $11::text[], $12::jsonb[], $13::timestamptz[], $14::text[]) AS new
+ON CONFLICT DO NOTHING
+RETURNING delivery_id, state;
 
--- name: due_partitions
--- For each partition with messages to send: when the first is due.
-SELECT partition, min(not_before) AS not_before
-FROM notifier.deliveries
-WHERE state = 'queued'
-GROUP BY partition
-ORDER BY partition;
+-- name: due_deliveries
+-- For each partition with messages to send these ways ($1): when the first is due.
+SELECT cursor.partition, way.route, due.not_before
+FROM notifier.cursors AS cursor
+CROSS JOIN unnest($1::text[]) AS way (route)
+CROSS JOIN LATERAL (
+    SELECT not_before FROM notifier.deliveries AS delivery
+    WHERE delivery.partition = cursor.partition AND delivery.route = way.route AND delivery.state = 'queued'
+    ORDER BY not_before
+    LIMIT 1
+) AS due;
 
 -- name: lease_deliveries
--- Takes messages that are due: $1 = partition, $2 = now, $3 = end of the lease, $4 = at most.
+-- Takes messages that are due: $1 = partition, $2 = route, $3 = now, $4 = end of the lease, $5 = at most.
 WITH due AS (
     SELECT partition, delivery_id
     FROM notifier.deliveries
-    WHERE partition = $1 AND state = 'queued' AND not_before <= $2
+    WHERE partition = $1 AND route = $2 AND state = 'queued' AND not_before <= $3
     ORDER BY not_before
-    LIMIT $4
+    LIMIT $5
     FOR UPDATE SKIP LOCKED
 )
 UPDATE notifier.deliveries AS delivery
-SET not_before = $3
-FROM due, notifier.coupons AS coupon
+SET not_before = $4
+FROM due
 WHERE delivery.partition = $1 AND delivery.partition = due.partition AND delivery.delivery_id = due.delivery_id
-    AND coupon.partition = delivery.partition AND coupon.campaign_id = delivery.campaign_id
-    AND coupon.member_id = delivery.member_id AND coupon.trigger = delivery.trigger
-RETURNING coupon.partition, coupon.campaign_id, coupon.member_id, coupon.trigger, coupon.code, coupon.variant,
-    coupon.offer, coupon.terms, coupon.issued_time, coupon.valid_until_time, coupon.voided_time,
-    coupon.voided_by, delivery.delivery_id, delivery.facts,
-    delivery.attempts, delivery.not_before;
+RETURNING delivery.*;
+
+-- name: find_carried_coupons
+-- Coupons by their codes.
+SELECT coupon.* FROM notifier.coupons AS coupon WHERE coupon.partition = $1 AND coupon.code = ANY($2::text[]);
+
+-- name: find_had
+-- When members got messages that may count for the caps, since $3; those of $4 are not meant.
+SELECT member_id, channel, topic, urgent, sent_time
+FROM notifier.deliveries
+WHERE partition = $1 AND member_id = ANY($2::text[]) AND sent_time > $3 AND state IN ('queued', 'delivered')
+    AND NOT delivery_id = ANY($4::text[]);
+
+-- name: send_on_way
+-- Says of leased messages that they are being sent: $3 = business now.
+UPDATE notifier.deliveries SET sent_time = $3 WHERE partition = $1 AND delivery_id = ANY($2::text[]);
+
+-- name: put_aside
+-- What becomes of leased messages that are not sent: $2 = end of the lease.
+UPDATE notifier.deliveries AS delivery
+SET state = aside.state, not_before = aside.not_before, held_until = aside.held_until,
+    last_error = coalesce(aside.last_error, delivery.last_error)
+FROM unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[])
+    AS aside (delivery_id, state, not_before, held_until, last_error)
+WHERE delivery.partition = $1 AND delivery.delivery_id = aside.delivery_id
+    AND delivery.state = 'queued' AND delivery.not_before = $2;
+
+-- name: release_held
+-- Queues what was held until now: $1 = business now, $2 = now.
+UPDATE notifier.deliveries SET state = 'queued', not_before = $2, held_until = NULL
+WHERE state = 'held' AND held_until <= $1
+RETURNING delivery_id;
+
+-- name: next_held
+-- Until when the next one is held.
+SELECT min(held_until) FROM notifier.deliveries WHERE state = 'held';
 
 -- name: settle_deliveries
 -- Writes down what came of messages: $1 = partition, $2 = end of the lease. A message that was delivered is delivered,
@@ -50,40 +87,36 @@ WHERE delivery.partition = $1 AND delivery.delivery_id = settled.delivery_id
         ELSE delivery.state = 'queued' AND delivery.not_before = $2
     END;
 
--- name: settle_without_contact
--- Puts messages aside whose members have no address, if that is still so: $1 = partition, $2 = end of the lease.
-UPDATE notifier.deliveries AS delivery
-SET state = 'no_contact', not_before = $4
-WHERE delivery.partition = $1 AND delivery.delivery_id = ANY($3::text[])
-    AND delivery.state = 'queued' AND delivery.not_before = $2
-    AND NOT EXISTS (
-        SELECT FROM notifier.contacts AS contact JOIN notifier.member_keys USING (partition, member_id)
-        WHERE contact.partition = delivery.partition AND contact.member_id = delivery.member_id
-            AND contact.email IS NOT NULL);
-
--- name: release_deliveries
--- Gives leased messages back at once: $1 = partition, $2 = end of the lease, $4 = now.
-UPDATE notifier.deliveries
-SET not_before = $4
-WHERE partition = $1 AND delivery_id = ANY($3::text[]) AND state = 'queued' AND not_before = $2;
-
 -- name: queue_again
 -- Queues a member's messages that found no contact, where their coupons are still valid: $3 = business now, $4 = now.
 UPDATE notifier.deliveries AS delivery
 SET state = 'queued', not_before = $4
-FROM notifier.coupons AS coupon
 WHERE delivery.partition = $1 AND delivery.member_id = $2 AND delivery.state = 'no_contact'
-    AND coupon.partition = delivery.partition AND coupon.campaign_id = delivery.campaign_id
-    AND coupon.member_id = delivery.member_id AND coupon.trigger = delivery.trigger
-    AND coupon.valid_until_time > $3
+    AND NOT EXISTS (
+        SELECT FROM notifier.coupons AS coupon
+        WHERE coupon.partition = $1 AND coupon.code = delivery.coupon_code AND coupon.valid_until_time <= $3)
 RETURNING delivery.delivery_id;
+
+-- name: find_delivery
+-- One message.
+SELECT delivery.* FROM notifier.deliveries AS delivery WHERE delivery.partition = $1 AND delivery.delivery_id = $2;
+
+-- name: retry_delivery
+-- Queues a message anew that was given up, as if it had never been tried: $3 = now.
+UPDATE notifier.deliveries AS delivery
+SET state = 'queued', attempts = 0, not_before = $3, held_until = NULL
+WHERE delivery.partition = $1 AND delivery.delivery_id = $2 AND delivery.state IN ('dead', 'withheld')
+RETURNING delivery.*;
+
+-- name: drop_deliveries_of_way
+-- What waits for a way that is closed for good is dead: $2 = why.
+UPDATE notifier.deliveries SET state = 'dead', last_error = $2
+WHERE route = $1 AND state = 'queued';
 
 -- name: list_deliveries
 -- A page of all messages, newest first, after ($1, $2).
-SELECT delivery.delivery_id, delivery.member_id, delivery.campaign_id, coupon.code, delivery.state, delivery.attempts,
-    delivery.created_time, delivery.delivered_time, delivery.last_error
+SELECT delivery.*
 FROM notifier.deliveries AS delivery
-JOIN notifier.coupons AS coupon USING (partition, campaign_id, member_id, trigger)
 WHERE (delivery.created_time, delivery.delivery_id) < ($1::timestamptz, $2::text)
 ORDER BY delivery.created_time DESC, delivery.delivery_id DESC
 LIMIT $3;
@@ -94,10 +127,8 @@ SELECT count(*) FROM notifier.deliveries;
 
 -- name: list_deliveries_in_state
 -- A page of the messages in the state $4, newest first, after ($1, $2).
-SELECT delivery.delivery_id, delivery.member_id, delivery.campaign_id, coupon.code, delivery.state, delivery.attempts,
-    delivery.created_time, delivery.delivered_time, delivery.last_error
+SELECT delivery.*
 FROM notifier.deliveries AS delivery
-JOIN notifier.coupons AS coupon USING (partition, campaign_id, member_id, trigger)
 WHERE (delivery.created_time, delivery.delivery_id) < ($1::timestamptz, $2::text) AND delivery.state = $4
 ORDER BY delivery.created_time DESC, delivery.delivery_id DESC
 LIMIT $3;
@@ -108,10 +139,8 @@ SELECT count(*) FROM notifier.deliveries WHERE state = $1;
 
 -- name: list_deliveries_of_member
 -- A page of the messages to one member ($5 = partition, $6 = member) in one of the states $4, newest first.
-SELECT delivery.delivery_id, delivery.member_id, delivery.campaign_id, coupon.code, delivery.state, delivery.attempts,
-    delivery.created_time, delivery.delivered_time, delivery.last_error
+SELECT delivery.*
 FROM notifier.deliveries AS delivery
-JOIN notifier.coupons AS coupon USING (partition, campaign_id, member_id, trigger)
 WHERE (delivery.created_time, delivery.delivery_id) < ($1::timestamptz, $2::text) AND delivery.state = ANY($4::text[])
     AND delivery.partition = $5 AND delivery.member_id = $6
 ORDER BY delivery.created_time DESC, delivery.delivery_id DESC

@@ -1,0 +1,175 @@
+"""`loyalty coupons`: takes codes in that were made elsewhere, and draws codes as pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final
+
+import typer
+
+from services.cli import installation
+from services.cli.commands import AsJson, Data, interruptible
+from services.cli.errors import CommandError, UsageError
+from services.cli.installation import DEFAULT_DIRECTORY, Connection
+
+# Lines of a part, as many as the contract takes, and parts under way at once.
+_PART: Final = 10_000
+_AT_ONCE: Final = 2
+# What is longer is no code, whatever follows.
+_LONGEST_LINE: Final = 256
+_SHOWN: Final = 20
+
+group = typer.Typer(help="Coupons and their codes.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.add_typer(group, name="coupons")
+
+
+@group.command("import")
+def import_codes(
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="The pool that they go to.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A code in each line.")],
+    data: Data = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
+) -> None:
+    """Take in codes that were made elsewhere, so that coupons are given by them. Doing it again changes nothing.
+
+    Tells of each line that is left out: no code, there already, or like one that is.
+    """
+    there = installation.find(data)
+    with (
+        interruptible("interrupted; the same command goes on where it was"),
+        installation.running(there.directory) as up,
+    ):
+        account = asyncio.run(_import(up, pool, file))
+    if as_json:
+        print(json.dumps(account.as_json()))
+    else:
+        account.show()
+
+
+@group.command()
+def qr(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="The code of a coupon.")],
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the PNG goes.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the SVG goes.")] = None,
+    data: Data = DEFAULT_DIRECTORY,
+) -> None:
+    """Draw the code of a coupon as a QR code, for a mail or for print."""
+    if png is None and svg is None:
+        raise UsageError("say where the picture goes: --png FILE or --svg FILE")
+    there = installation.find(data)
+    with interruptible("interrupted"), installation.running(there.directory) as up:
+        for file, kind in ((png, "QR_FORMAT_PNG"), (svg, "QR_FORMAT_SVG")):
+            if file is not None:
+                _write(file, asyncio.run(_drawn(up, code, kind)))
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of the lines of a file."""
+
+    pool: str
+    lines: int = 0
+    imported: int = 0
+    # The line, what is wrong with it, and the line that it repeats or looks like (0: none of the file).
+    problems: list[tuple[int, str, int]] = field(default_factory=list)
+
+    def counts(self) -> Counter[str]:
+        """How many lines are left out, by what is wrong with them."""
+        return Counter(what for _, what, _ in self.problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for a machine."""
+        return {
+            "pool": self.pool,
+            "lines": self.lines,
+            "imported": self.imported,
+            "left_out": dict(self.counts()),
+            "problems": [{"line": line, "what": what, "other_line": other} for line, what, other in self.problems],
+        }
+
+    def show(self) -> None:
+        """The counts, and the first of the lines that are left out."""
+        print(f"{self.imported:,} of {self.lines:,} lines are in the pool {self.pool}")
+        for what, count in sorted(self.counts().items()):
+            print(f"  {count:,} left out: {what}")
+        for line, what, other in self.problems[:_SHOWN]:
+            print(f"    line {line}: {what}" + (f" (line {other})" if other else ""))
+        if len(self.problems) > _SHOWN:
+            print(f"    and {len(self.problems) - _SHOWN:,} more; --json has them all")
+
+
+async def _import(up: Connection, pool: str, file: Path) -> Account:
+    from loyalty.notifier.v1 import coupon_pb2, coupon_pb2_grpc
+
+    from services.cli import remote
+
+    words = {
+        coupon_pb2.CODE_PROBLEM_KIND_MALFORMED: "malformed",
+        coupon_pb2.CODE_PROBLEM_KIND_DUPLICATE: "duplicate",
+        coupon_pb2.CODE_PROBLEM_KIND_LOOK_ALIKE: "looks like another",
+    }
+    account = Account(pool=pool)
+    async with remote.open_service(up, "notifier") as channel:
+        stub = coupon_pb2_grpc.RewardServiceStub(channel)
+
+        async def send(first_line: int, codes: list[str]) -> Any:
+            request = coupon_pb2.ImportCodesRequest(
+                request_id=f"{digest[:32]}-{pool}-{first_line}",
+                pool=pool,
+                import_id=digest,
+                first_line=first_line,
+                codes=codes,
+            )
+            return await remote.call(stub.ImportCodes, request)
+
+        try:
+            with file.open("rb") as source:
+                digest = hashlib.file_digest(source, "sha256").hexdigest()
+                source.seek(0)
+                parts = _parts(source)
+                while some := list(islice(parts, _AT_ONCE)):
+                    # In this order, so that of two lines that are alike in two parts the first one mostly stays.
+                    for answer in await remote.together(send(first, codes) for first, codes in some):
+                        account.imported += answer.imported
+                        account.problems += [(one.line, words[one.kind], one.other_line) for one in answer.problems]
+                    account.lines += sum(len(codes) for _, codes in some)
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror or error}") from None
+    return account
+
+
+def _parts(source: BinaryIO) -> Iterator[tuple[int, list[str]]]:
+    """The file in parts: the number of the first line of each, from 1, and its lines."""
+    first = 1
+    while lines := list(islice(source, _PART)):
+        yield first, [line.decode(errors="replace").strip()[:_LONGEST_LINE] for line in lines]
+        first += len(lines)
+
+
+async def _drawn(up: Connection, code: str, kind: str) -> bytes:
+    from loyalty.notifier.v1 import coupon_pb2, coupon_pb2_grpc
+
+    from services.cli import remote
+
+    request = coupon_pb2.GetCouponRequest(code=code, qr=kind)
+    async with remote.open_service(up, "notifier") as channel:
+        answer = await remote.call(coupon_pb2_grpc.RewardServiceStub(channel).GetCoupon, request)
+    return bytes(answer.qr)
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror or error}") from None

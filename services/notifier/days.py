@@ -1,0 +1,167 @@
+"""Begins local days: what a day that comes sets off, and what all members are to hear of.
+
+Each partition has the last day that was begun. A day is gone through by pages, each a transaction of its own; if the
+process dies in between, the day is gone through again, and what was given before is not given twice. Two notifiers may
+do so at once. A day that was missed is made up for, up to a month; in a simulated installation all of them are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from services.notifier.domain.assignments import Claim
+from services.notifier.domain.programmes import Programmes
+from services.notifier.progress import Progress
+from services.notifier.service.campaign_engine import CampaignEngine, Given
+from services.notifier.service.candidates import Candidates
+from services.notifier.store import Store, Transaction
+from services.notifier.store.campaigns import CampaignCursor
+from services.programme.campaigns import DAILY, TriggerKind
+from services.runtime.clock import SIMULATED_START, MachineClock
+
+log = structlog.get_logger()
+
+# Days further back are not made up for in real time: nobody wants the birthday wishes of last spring.
+MOST_DAYS: Final = 31
+_LONGEST_WAIT_SECONDS: Final = 60.0
+_ONE_DAY: Final = timedelta(days=1)
+
+
+class Days:
+    """Runs for as long as the service lives."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        engine: CampaignEngine,
+        candidates: Candidates,
+        programmes: Programmes,
+        progress: Progress,
+        partitions: int,
+        simulated: bool,
+        machine_now: MachineClock,
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._candidates = candidates
+        self._programmes = programmes
+        self._progress = progress
+        self._partitions = partitions
+        self._simulated = simulated
+        self._machine_now = machine_now
+        self._woken = asyncio.Event()
+        if simulated:
+            progress.begin_days(SIMULATED_START)
+
+    def wake(self) -> None:
+        """Time has passed, or there is something for all members."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Begins each day when it comes, for ever."""
+        while True:
+            self._woken.clear()
+            await self.catch_up()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
+                    await self._woken.wait()
+
+    async def catch_up(self) -> None:
+        """Begins all days up to now, and tells members what they are to hear of."""
+        now = self._progress.handled_time() if self._simulated else self._machine_now()
+        if not self._programmes.asked or now <= SIMULATED_START:
+            return
+
+        async def read(transaction: Transaction) -> dict[int, CampaignCursor]:
+            return await transaction.read_campaign_cursors(range(self._partitions))
+
+        cursors = await self._store.transact(read)
+        for partition in sorted(cursors):
+            await self._announce(partition)
+            await self._begin(partition, cursors[partition], self._programmes.at(now).local_day(now))
+        if self._simulated:
+            self._progress.begin_days(now)
+
+    async def _begin(self, partition: int, cursor: CampaignCursor, today: date) -> None:
+        begun, before = cursor.begun_day, cursor.begun_day
+        if begun is None:
+            begun = today - _ONE_DAY
+        if not self._simulated:
+            begun = max(begun, today - timedelta(days=MOST_DAYS))
+        if not any(campaign.trigger.kind in DAILY for campaign in self._engine.campaigns()):
+            begun = max(begun, today - _ONE_DAY)
+        while begun < today:
+            begun += _ONE_DAY
+            await self._give_of(partition, begun, today)
+            await self._write_down(partition, before, begun)
+            before = begun
+
+    async def _write_down(self, partition: int, before: date | None, day: date) -> None:
+        async def work(transaction: Transaction) -> None:
+            if await transaction.begin_day(partition, before, day):
+                await transaction.forget_lapsed_points(partition, day)
+
+        await self._store.transact(work)
+
+    async def _give_of(self, partition: int, day: date, today: date) -> None:
+        """Gives what a day brings the members of a partition. What falls by time alone is asked of tiers, once for all
+        partitions, and on the day itself alone: tiers tells of now."""
+        programme = self._programmes.at(self._programmes.newest.start_of_local_day(day))
+        for campaign in programme.campaigns:
+            if campaign.trigger.kind not in DAILY or not campaign.runs_on(day):
+                continue
+            if campaign.trigger.kind is not TriggerKind.TIER_AT_RISK:
+                async for claims in self._candidates.of(programme, campaign, partition, day):
+                    await self._give(partition, claims)
+            elif partition == 0 and day == today:
+                async for claims in self._candidates.losing(programme, campaign, day):
+                    for home in sorted({claim.partition for claim in claims}):
+                        await self._give(home, [claim for claim in claims if claim.partition == home])
+
+    async def _give(self, partition: int, claims: Sequence[Claim]) -> None:
+        if not claims:
+            return
+
+        async def work(transaction: Transaction) -> Given:
+            await transaction.lock_partition(partition)
+            return await self._engine.give(transaction, claims)
+
+        self._engine.told(await self._store.transact(work))
+
+    async def _announce(self, partition: int) -> None:
+        """Tells the members of a partition of versions that were announced, each by the campaigns of its moment."""
+
+        async def waiting(transaction: Transaction) -> list[tuple[str, datetime]]:
+            return await transaction.list_announcements(partition)
+
+        for version, announced in await self._store.read(waiting):
+            programme = self._programmes.at(announced)
+            for campaign in programme.campaigns:
+                if campaign.trigger.kind is not TriggerKind.PROGRAMME_CHANGE:
+                    continue
+                async for page in self._candidates.everybody(partition):
+                    claims = [
+                        Claim(
+                            programme=programme,
+                            campaign=campaign,
+                            partition=partition,
+                            member_id=one.profile.member_id,
+                            trigger=f"version:{version}",
+                            time=announced,
+                            facts={"version": version},
+                        )
+                        for one in page
+                    ]
+                    await self._give(partition, claims)
+
+            async def done(transaction: Transaction, version: str = version) -> None:
+                await transaction.delete_announcement(partition, version)
+
+            await self._store.transact(done)

@@ -1,0 +1,504 @@
+"""Checkouts: what a basket costs, and its sale."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Protocol
+
+from services.notifier.domain import checkout, sales
+from services.notifier.domain.checkout import Currency, Declined, FreeShipping, Line, LineKind, Order, PointsOffered
+from services.notifier.domain.contacts import partition_of
+from services.notifier.domain.coupons import Coupon
+from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.programmes import Programmes
+from services.notifier.domain.sales import (
+    Answer,
+    Buyer,
+    BuyerStanding,
+    Identifier,
+    Quote,
+    Rejection,
+    RulePoints,
+    Sale,
+    SaleContent,
+    SaleState,
+    Sold,
+    SoldLine,
+)
+from services.notifier.domain.uses import Goods, Refusal, UseContext
+from services.notifier.errors import (
+    BasketError,
+    CheckoutInProgressError,
+    CheckoutRefusedError,
+    CouponUnknownError,
+    PeerError,
+    RequestIdReusedError,
+)
+from services.notifier.service.coupons import CouponService
+from services.notifier.service.sales import Sales
+from services.notifier.store import Store, Transaction
+from services.notifier.store.checkouts import CheckoutKey, CheckoutRequest
+from services.programme.checkout import FREE_SHIPPING, AutomaticDiscount
+from services.programme.currencies import MINOR_UNIT_DIGITS
+from services.programme.model import PointValue, Programme
+from services.runtime.clock import MachineClock
+
+# How often it is looked whether somebody else has carried a checkout to its end.
+_LOOK_SECONDS: Final = 0.05
+_LONGEST_LOOK_SECONDS: Final = 0.5
+_SALE_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A basket, as it was sent. Who buys is told by id or by identifier; `occurred_time` is None for now.
+
+    `wait_seconds`: how long the answer may wait for tiers, where there is a causal token. `code_unknown` is called for
+    each code that no coupon has.
+    """
+
+    buyer: str | Identifier
+    currency_code: str
+    lines: tuple[Line, ...]
+    codes: tuple[str, ...]
+    points: int
+    gift_cards: int
+    store_id: str
+    channel: str
+    occurred_time: datetime | None
+    causal_token: str
+    on_behalf_of: str
+    wait_seconds: float
+    code_unknown: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """A basket that is to be sold at the price that was quoted. `content`: the request as it was sent."""
+
+    request_id: str
+    checkout_id: str
+    asked: Asked
+    expected_currency: str
+    expected_pay: int
+    receipt_number: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    """What was found of a code that was typed in: the coupon, or none, and why it cannot be used, where it cannot."""
+
+    code: str
+    coupon: Coupon | None
+    refusal: Refusal | None
+
+
+class Desk(Protocol):
+    """The ledger and tiers; see `till_client`."""
+
+    async def member(self, member_id: str, on_behalf_of: str) -> Buyer:
+        """A member by its id."""
+
+    async def identified(self, identifier: Identifier, on_behalf_of: str) -> Buyer:
+        """A member by what was shown."""
+
+    async def standing(
+        self, member_id: str, at_time: datetime | None, causal_token: str, on_behalf_of: str, seconds: float
+    ) -> BuyerStanding | None:
+        """The member's tier."""
+
+    async def earned(self, member_id: str, content: SaleContent) -> tuple[int, tuple[RulePoints, ...]]:
+        """What a purchase would earn."""
+
+
+class CheckoutService:
+    """Quotes, commits and cancels checkouts. `request_key` makes the digests of requests and the ids of sales."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        coupons: CouponService,
+        desk: Desk,
+        sales: Sales,
+        programmes: Programmes,
+        partitions: int,
+        request_key: bytes,
+        machine_now: MachineClock,
+    ) -> None:
+        self._store = store
+        self._coupons = coupons
+        self._desk = desk
+        self._sales = sales
+        self._programmes = programmes
+        self._partitions = partitions
+        self._request_key = request_key
+        self._now = machine_now
+
+    async def quote(self, asked: Asked) -> Quote:
+        """What a basket costs now, and why. Nothing is kept.
+
+        Raises BasketError, MemberUnknownError, PeerRefusedError, PeerError, NotCaughtUpError.
+        """
+        return (await self._priced(asked)).quote
+
+    async def commit(self, commit: Commit) -> tuple[Sold, bool]:
+        """Sells a basket, and says whether this request was answered before.
+
+        Raises what `quote` does; RequestIdReusedError; CheckoutRefusedError, which is the answer for ever; and
+        CheckoutInProgressError where the end is not known in time. What was begun is carried to its end, whoever dies.
+        """
+        asked = commit.asked
+        buyer = await self._identified(asked.buyer, asked.on_behalf_of)
+        member_id = buyer if isinstance(buyer, str) else buyer.member_id
+        key = (partition_of(member_id, self._partitions), member_id, commit.checkout_id)
+        digest = keyed_digest(self._request_key, "checkout", commit.content)
+        before = await self._find(key, commit.request_id)
+        if before is None:
+            await self._begin(key, commit, digest, await self._priced(asked, buyer, commit.receipt_number))
+        else:
+            _compare(before, digest)
+        replayed = before is not None
+        return _told(await self._end(key, commit.request_id, asked.wait_seconds), replayed=replayed), replayed
+
+    async def cancel(
+        self, *, request_id: str, checkout_id: str, buyer: str | Identifier, on_behalf_of: str, content: bytes,
+        wait_seconds: float,
+    ) -> bool:  # fmt: skip
+        """Lets a checkout go, and says whether this request was answered before.
+
+        One that nobody committed is cancelled, too: a commit that comes later is refused. Raises CheckoutRefusedError
+        where it is complete, CheckoutInProgressError where the ledger has it and its end is not known in time,
+        RequestIdReusedError, MemberUnknownError, PeerError.
+        """
+        known = await self._identified(buyer, on_behalf_of)
+        member_id = known if isinstance(known, str) else known.member_id
+        key = (partition_of(member_id, self._partitions), member_id, checkout_id)
+        digest = keyed_digest(self._request_key, "cancel", content)
+        if (before := await self._find(key, request_id)) is not None:
+            _compare(before, digest)
+            _told_cancelled(before.answer, replayed=True)
+            return True
+        if await self._store.read(lambda transaction: transaction.find_checkout(key)) is None:
+            # Only of a member that there is something is kept.
+            await self._desk.member(member_id, on_behalf_of)
+        until = time.monotonic() + wait_seconds
+        while (answer := await self._cancel(key, request_id, digest)) is None:
+            # The ledger decides: once it has, the checkout is complete or free.
+            if time.monotonic() >= until:
+                raise CheckoutInProgressError
+            await self._sales.take_up(key)
+            await asyncio.sleep(_LOOK_SECONDS)
+        _told_cancelled(answer, replayed=False)
+        # It is decided; what cannot be given back now is given back later.
+        with contextlib.suppress(PeerError):
+            await self._sales.take_up(key)
+        return False
+
+    async def _find(self, key: CheckoutKey, request_id: str) -> CheckoutRequest | None:
+        partition, member_id, _ = key
+
+        async def look(transaction: Transaction) -> CheckoutRequest | None:
+            return await transaction.find_checkout_request(partition, member_id, request_id)
+
+        return await self._store.read(look)
+
+    async def _begin(self, key: CheckoutKey, commit: Commit, digest: bytes, content: SaleContent) -> None:
+        """Writes down what is to be sold, before anything of it happens, and carries it on; or why it is not sold."""
+        partition, member_id, checkout_id = key
+        now = self._now()
+        rejection: Rejection | None = None
+        if (content.quote.price.pay, commit.asked.currency_code) != (commit.expected_pay, commit.expected_currency):
+            rejection = sales.price_changed(content.quote, commit.expected_pay)
+        number = keyed_digest(self._request_key, "sale", member_id, commit.request_id)[:_SALE_ID_BYTES].hex()
+        sale = Sale(
+            partition=partition,
+            member_id=member_id,
+            checkout_id=checkout_id,
+            request_id=commit.request_id,
+            sale_id=f"checkout-{number}",
+            state=SaleState.STARTED,
+            content=content,
+            started_time=now,
+            lease_until=now + sales.LEASE,
+        )
+
+        async def keep(transaction: Transaction) -> bool:
+            refused = rejection
+            request = CheckoutRequest(content_digest=digest, checkout_id=checkout_id, answer=None)
+            ids = (partition, member_id, commit.request_id)
+            if not await transaction.insert_checkout_request(*ids, request, now):
+                # The same request came twice at once, and the other one was first.
+                first = await transaction.find_checkout_request(*ids)
+                assert first is not None
+                _compare(first, digest)
+                return False
+            if refused is None and not await transaction.insert_checkout(sale):
+                refused = _taken(await transaction.find_checkout(key))
+            if refused is not None:
+                await transaction.answer_checkout_request(*ids, Answer(rejection=refused))
+            return refused is None
+
+        if await self._store.transact(keep):
+            try:
+                await self._sales.carry_on(sale)
+            except PeerError:
+                # A refusal holds, though what was set aside for it cannot be given back yet.
+                kept = await self._find(key, commit.request_id)
+                if kept is None or kept.answer is None:
+                    raise
+
+    async def _end(self, key: CheckoutKey, request_id: str, wait_seconds: float) -> Answer:
+        """The answer to a request that was kept: the sale is carried on where nobody else does, else waited for."""
+        until = time.monotonic() + wait_seconds
+        pause = _LOOK_SECONDS
+        while True:
+            request = await self._find(key, request_id)
+            if request is not None and request.answer is not None:
+                return request.answer
+            if request is None or time.monotonic() >= until:
+                raise CheckoutInProgressError
+            if not await self._sales.take_up((key[0], key[1], request.checkout_id)):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_LOOK_SECONDS)
+
+    async def _cancel(self, key: CheckoutKey, request_id: str, digest: bytes) -> Answer | None:
+        """Decides what becomes of a checkout that is to be let go; None while the ledger decides."""
+        partition, member_id, checkout_id = key
+        now = self._now()
+
+        async def decide(transaction: Transaction) -> Answer | None:
+            answer = await self._let_go(transaction, key, request_id, now)
+            if answer is None:
+                return None
+            request = CheckoutRequest(content_digest=digest, checkout_id=checkout_id, answer=answer)
+            if await transaction.insert_checkout_request(partition, member_id, request_id, request, now):
+                return answer
+            kept = await transaction.find_checkout_request(partition, member_id, request_id)
+            assert kept is not None
+            _compare(kept, digest)
+            return kept.answer
+
+        return await self._store.transact(decide)
+
+    async def _let_go(
+        self, transaction: Transaction, key: CheckoutKey, request_id: str, now: datetime
+    ) -> Answer | None:
+        partition, member_id, checkout_id = key
+        cancelled = await transaction.cancel_checkout(key)
+        if cancelled is not None:
+            # What was refused keeps its refusal.
+            refused = Answer(rejection=sales.CANCELLED)
+            await transaction.answer_checkout_request(partition, member_id, cancelled.request_id, refused)
+            return Answer()
+        found = await transaction.find_checkout(key)
+        if found is None:
+            never = Sale(
+                partition=partition,
+                member_id=member_id,
+                checkout_id=checkout_id,
+                request_id=request_id,
+                sale_id="",
+                state=SaleState.CANCELLED,
+                content=None,
+                started_time=now,
+                lease_until=now,
+            )
+            return Answer() if await transaction.insert_checkout(never) else None
+        if found.state is SaleState.DONE:
+            return Answer(rejection=sales.COMPLETED)
+        return None if found.state is SaleState.RECORDING else Answer()
+
+    async def _identified(self, buyer: str | Identifier, on_behalf_of: str) -> str | Buyer:
+        """The member that was shown; an id is taken as it is."""
+        return buyer if isinstance(buyer, str) else await self._desk.identified(buyer, on_behalf_of)
+
+    async def _priced(self, asked: Asked, shown: str | Buyer | None = None, receipt_number: str = "") -> SaleContent:
+        """What a basket costs, and all that it takes to sell it at that. `shown`: the buyer, where it was looked up."""
+        digits = MINOR_UNIT_DIGITS.get(asked.currency_code)
+        if digits is None:
+            raise BasketError("currency_code", "there is no such currency")
+        if shown is None:
+            shown = await self._identified(asked.buyer, asked.on_behalf_of)
+        if isinstance(shown, str):
+            member, standing = self._desk.member(shown, asked.on_behalf_of), self._standing(shown, asked)
+            buyer, standing_now = await asyncio.gather(member, standing)
+        else:
+            buyer, standing_now = shown, await self._standing(shown.member_id, asked)
+        return await self._reckoned(asked, buyer, standing_now, digits, receipt_number)
+
+    async def _standing(self, member_id: str, asked: Asked) -> BuyerStanding | None:
+        return await self._desk.standing(
+            member_id, asked.occurred_time, asked.causal_token, asked.on_behalf_of, asked.wait_seconds
+        )
+
+    async def _reckoned(
+        self, asked: Asked, buyer: Buyer, standing: BuyerStanding | None, digits: int, receipt_number: str
+    ) -> SaleContent:
+        occurred = asked.occurred_time or (standing.at_time if standing is not None else self._now())
+        programme = self._programmes.at(occurred)
+        number, key, name = _tier(programme, standing)
+        context = UseContext(
+            member_id=buyer.member_id,
+            tier=key,
+            store_id=asked.store_id,
+            channel=asked.channel,
+            goods=tuple(
+                Goods(sku=line.sku, department=line.department, minor_units=line.amount)
+                for line in asked.lines
+                if line.kind is LineKind.GOODS
+            ),
+        )
+        currency = Currency(code=asked.currency_code, digits=digits)
+        looked = await asyncio.gather(
+            *(self._look(code, context, asked.code_unknown) for code in dict.fromkeys(asked.codes))
+        )
+        usable, declined = _usable(looked, currency, programme)
+        order = Order(
+            currency=currency,
+            lines=asked.lines,
+            tier=name,
+            tier_bp=standing.discount_bp if standing is not None else 0,
+            automatic=_automatic(programme, currency, buyer, standing),
+            free_shipping=_free_shipping(standing, currency),
+            vouchers=usable,
+            points=PointsOffered(
+                wanted=asked.points,
+                available=buyer.available_points,
+                value=_value(programme, currency, occurred),
+                rules=programme.redemption,
+                frozen=standing is not None and standing.suspended,
+            ),
+            gift_cards=asked.gift_cards,
+        )
+        price = checkout.price(order)
+        price = replace(price, declined=(*declined, *price.declined))
+        quote = Quote(
+            member_id=buyer.member_id,
+            tier=name,
+            tier_number=number,
+            currency=currency,
+            line_prices=tuple(line.price for line in asked.lines),
+            price=price,
+            earned=0,
+            rules=(),
+            benefits=standing.benefits if standing is not None else (),
+            summary="",
+            occurred_time=occurred,
+            available_points=buyer.available_points,
+        )
+        content = SaleContent(
+            quote=quote,
+            lines=tuple(
+                SoldLine.of(line, amount) for line, amount in zip(asked.lines, price.line_amounts, strict=True)
+            ),
+            store_id=asked.store_id,
+            channel=asked.channel,
+            receipt_number=receipt_number,
+            on_behalf_of=asked.on_behalf_of,
+            tier_key=key,
+        )
+        # What costs nothing is no purchase, and earns nothing.
+        earned, rules = await self._desk.earned(buyer.member_id, content) if price.amount else (0, ())
+        quote = replace(quote, earned=earned, rules=rules, summary=checkout.sentence(order, price, earned))
+        return replace(content, quote=quote)
+
+    async def _look(self, code: str, context: UseContext, unknown: Callable[[], None]) -> _Looked:
+        try:
+            verdict = await self._coupons.validate(code, context)
+        except CouponUnknownError as error:
+            unknown()
+            return _Looked(code=code, coupon=None, refusal=Refusal(reason="COUPON_UNKNOWN", sentence=str(error)))
+        return _Looked(code=verdict.coupon.code, coupon=verdict.coupon, refusal=verdict.refusal)
+
+
+def _tier(programme: Programme, standing: BuyerStanding | None) -> tuple[int, str, str]:
+    """Number, key and name of the tier whose benefits are in force; the first of whom tiers know nothing yet."""
+    if standing is not None and not 1 <= standing.tier_number <= len(programme.tiers.levels):
+        return 0, "", ""
+    level = programme.tiers.level(1 if standing is None else standing.tier_number)
+    return level.number, level.key, level.name
+
+
+def _usable(
+    looked: Sequence[_Looked], currency: Currency, programme: Programme
+) -> tuple[tuple[checkout.Voucher, ...], tuple[Declined, ...]]:
+    usable: dict[str, checkout.Voucher] = {}
+    declined: dict[str, Declined] = {}
+    for one in looked:
+        if one.refusal is not None:
+            declined[one.code] = Declined(code=one.code, reason=one.refusal.reason, sentence=one.refusal.sentence)
+        elif one.coupon is None:
+            continue
+        elif one.coupon.offer.amount is not None and currency.code != programme.currency:
+            said = f"the coupon is worth an amount of {programme.currency}"
+            declined[one.code] = Declined(code=one.code, reason="CURRENCY_MISMATCH", sentence=said)
+        else:
+            coupon = one.coupon
+            usable[coupon.code] = checkout.Voucher(code=coupon.code, offer=coupon.offer, terms=coupon.terms)
+    return tuple(usable.values()), tuple(declined[code] for code in sorted(declined))
+
+
+def _automatic(
+    programme: Programme, currency: Currency, buyer: Buyer, standing: BuyerStanding | None
+) -> AutomaticDiscount | None:
+    found = programme.checkout.automatic_for(buyer.available_points)
+    if found is None or (standing is not None and standing.suspended):
+        return None
+    return None if found.amount is not None and currency.code != programme.currency else found
+
+
+def _free_shipping(standing: BuyerStanding | None, currency: Currency) -> FreeShipping | None:
+    if standing is None:
+        return None
+    found = next((benefit for benefit in standing.benefits if benefit.id == FREE_SHIPPING), None)
+    if found is None or (found.maximum is not None and found.currency_code != currency.code):
+        return None
+    return FreeShipping(text=found.text, maximum=found.maximum)
+
+
+def _value(programme: Programme, currency: Currency, occurred: datetime) -> PointValue | None:
+    if programme.liability is None or currency.code != programme.currency:
+        return None
+    return programme.liability.value_at(programme.local_day(occurred))
+
+
+def _taken(other: Sale | None) -> Rejection:
+    """Why a checkout of this id cannot begin: there is another, or it was cancelled."""
+    assert other is not None, "it was in the way"
+    if other.state in (SaleState.CANCELLING, SaleState.CANCELLED):
+        return sales.CANCELLED
+    if other.state is SaleState.DONE:
+        return sales.EXISTS
+    raise CheckoutInProgressError
+
+
+def _told(answer: Answer, *, replayed: bool) -> Sold:
+    if answer.rejection is not None:
+        raise _refused(answer.rejection, replayed=replayed)
+    # A request that cancels has another content than one that commits.
+    assert answer.sold is not None
+    return answer.sold
+
+
+def _told_cancelled(answer: Answer | None, *, replayed: bool) -> None:
+    # What cancels is answered when it is kept.
+    if answer is not None and answer.rejection is not None:
+        raise _refused(answer.rejection, replayed=replayed)
+
+
+def _refused(rejection: Rejection, *, replayed: bool) -> CheckoutRefusedError:
+    facts: Mapping[str, str] = rejection.metadata
+    return CheckoutRefusedError(rejection.code, rejection.reason, rejection.message, facts, replayed=replayed)
+
+
+def _compare(kept: CheckoutRequest, digest: bytes) -> None:
+    if not hmac.compare_digest(kept.content_digest, digest):
+        raise RequestIdReusedError

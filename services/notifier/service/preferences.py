@@ -1,0 +1,237 @@
+"""What members say of what they want to hear."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from services.notifier.domain.contacts import Contact, partition_of
+from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.messages import partition_of_delivery
+from services.notifier.domain.preferences import Choice, agreed
+from services.notifier.domain.programmes import Programmes
+from services.notifier.domain.suppressions import REASONS, AddressHashes, AddressKey, Bounce
+from services.notifier.errors import (
+    ChannelUnknownError,
+    DeliveryUnknownError,
+    MemberErasedError,
+    MemberUnknownError,
+    RequestIdReusedError,
+    TopicUnknownError,
+)
+from services.notifier.links import UnsubscribeLinks
+from services.notifier.service.contacts import MemberExists
+from services.notifier.store import Store, Transaction
+from services.notifier.vault import Vault
+from services.runtime.clock import MachineClock, microseconds
+
+ONE_CLICK: Final = "one-click"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hearing:
+    """Whether messages of a topic come over a channel."""
+
+    channel: str
+    topic: str
+    allowed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a member hears, and what it said last of each channel and topic, in its order."""
+
+    hearings: Sequence[Hearing]
+    choices: Sequence[Choice]
+
+
+class PreferenceService:
+    """Keeps and reads preferences, contacts as far as they are shown, and addresses that are not written to.
+
+    `channels`: the names of those that lead to members.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        vault: Vault,
+        links: UnsubscribeLinks,
+        addresses: AddressHashes,
+        programmes: Programmes,
+        channels: Collection[str],
+        partitions: int,
+        member_exists: MemberExists,
+        machine_now: MachineClock,
+        business_now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._links = links
+        self._addresses = addresses
+        self._programmes = programmes
+        self._channels = sorted(channels)
+        self._partitions = partitions
+        self._member_exists = member_exists
+        self._machine_now = machine_now
+        self._business_now = business_now
+
+    async def set_preferences(
+        self,
+        *,
+        request_id: str,
+        member_id: str,
+        hearings: Sequence[Hearing],
+        source: str,
+        consent_time: datetime | None,
+        principal: str,
+    ) -> bool:
+        """Keeps what a member said, and says whether this request was answered before.
+
+        Raises MemberUnknownError, MemberErasedError, RequestIdReusedError, TopicUnknownError, ChannelUnknownError,
+        PeerError.
+        """
+        self._check(hearings)
+        digest = self._digest(hearings, source, consent_time)
+        partition = partition_of(member_id, self._partitions)
+        time = consent_time or self._business_now()
+        choices = [
+            Choice(
+                number=number,
+                channel=hearing.channel,
+                topic=hearing.topic,
+                allowed=hearing.allowed,
+                source=source,
+                chosen_time=time,
+            )
+            for number, hearing in enumerate(hearings, 1)
+        ]
+
+        async def known(transaction: Transaction) -> tuple[bool, bool]:
+            found = await transaction.find_contact_request(partition, member_id, request_id)
+            return found.known, found.content_digest is not None
+
+        known_here, answered = await self._store.read(known)
+        if not known_here and not answered and not await self._member_exists(member_id):
+            raise MemberUnknownError
+        now = self._machine_now()
+
+        async def put(transaction: Transaction) -> bool:
+            # Whoever erases the member, or says something of it, too, is before this or after it.
+            await transaction.lock_partition(partition)
+            if await transaction.find_erasure(partition, member_id) is not None:
+                raise MemberErasedError
+            if not await transaction.insert_contact_request(partition, member_id, request_id, digest, now):
+                first = await transaction.find_contact_request(partition, member_id, request_id)
+                if first.content_digest is None or not hmac.compare_digest(first.content_digest, digest):
+                    raise RequestIdReusedError
+                return True
+            await transaction.insert_consents(partition, member_id, choices, principal, now)
+            return False
+
+        return await self._store.transact(put)
+
+    async def get_preferences(self, member_id: str) -> Standing:
+        """What a member hears. Raises MemberUnknownError, PeerError."""
+        partition = partition_of(member_id, self._partitions)
+
+        async def read(transaction: Transaction) -> Sequence[Choice]:
+            return (await transaction.find_consents(partition, [member_id])).get(member_id, ())
+
+        choices = sorted(await self._store.read(read), key=lambda choice: choice.number)
+        if not choices and not await self._member_exists(member_id):
+            raise MemberUnknownError
+        topics = self._programmes.at(self._business_now()).messages.topics
+        hearings = [
+            Hearing(channel=channel, topic=topic.id, allowed=agreed(choices, channel, topic))
+            for channel in self._channels
+            for topic in topics
+        ]
+        return Standing(hearings=hearings, choices=choices)
+
+    async def unsubscribe(self, *, request_id: str, token: str, principal: str) -> Hearing:
+        """Refuses what the link of a message refuses; the same again changes nothing. Raises UnsubscribeTokenError,
+        MemberErasedError, RequestIdReusedError."""
+        refusal = self._links.read(token)
+        hearing = Hearing(channel=refusal.channel, topic=refusal.topic, allowed=False)
+        topics = {topic.id for topic in self._programmes.at(self._business_now()).messages.topics}
+        # A topic that is gone may come back: what was said of it is kept, too.
+        kept = hearing if refusal.topic in topics else replace(hearing, topic="")
+        await self.set_preferences(
+            request_id=request_id,
+            member_id=refusal.member_id,
+            hearings=[kept],
+            source=ONE_CLICK,
+            consent_time=None,
+            principal=principal,
+        )
+        return hearing
+
+    async def get_contact(self, member_id: str) -> tuple[Contact, str]:
+        """A member's contact, empty where nothing is known, and why its address is not written to (empty: it is).
+
+        Raises MemberUnknownError, SealError, PeerError.
+        """
+        partition = partition_of(member_id, self._partitions)
+
+        async def read(transaction: Transaction) -> tuple[Contact | None, str]:
+            sealed = (await transaction.find_contacts(partition, [member_id])).get(member_id)
+            if sealed is None:
+                return None, ""
+            contact = self._vault.open_contact(sealed)
+            if not contact.email:
+                return contact, ""
+            key = self._addresses.key(contact.email)
+            return contact, (await transaction.find_suppressed([key])).get(key, "")
+
+        contact, reason = await self._store.read(read)
+        if contact is None and not await self._member_exists(member_id):
+            raise MemberUnknownError
+        return contact or Contact(), reason
+
+    async def record_bounce(self, *, address: str, delivery_id: str, bounce: Bounce) -> bool:
+        """Takes note of what became of a message to an address, or, where that is empty, to the member of a message;
+        says whether nothing is sent there. Raises DeliveryUnknownError, SealError."""
+        key = self._addresses.key(address) if address else await self._address_of(delivery_id)
+        if key is None:
+            return False
+        known, now = key, self._machine_now()
+
+        async def put(transaction: Transaction) -> bool:
+            if bounce in REASONS:
+                await transaction.insert_suppressions({known: REASONS[bounce]}, now)
+            elif bounce is Bounce.RESOLVED:
+                await transaction.delete_suppression(known)
+            return known in await transaction.find_suppressed([known])
+
+        return await self._store.transact(put)
+
+    async def _address_of(self, delivery_id: str) -> AddressKey | None:
+        """The e-mail address that the member of a message has now."""
+        partition = partition_of_delivery(delivery_id)
+
+        async def read(transaction: Transaction) -> AddressKey | None:
+            delivery = await transaction.find_delivery(partition, delivery_id)
+            if delivery is None:
+                raise DeliveryUnknownError
+            sealed = (await transaction.find_contacts(partition, [delivery.member_id])).get(delivery.member_id)
+            contact = None if sealed is None else self._vault.open_contact(sealed)
+            return self._addresses.key(contact.email) if contact is not None and contact.email else None
+
+        return await self._store.read(read)
+
+    def _check(self, hearings: Sequence[Hearing]) -> None:
+        topics = [topic.id for topic in self._programmes.at(self._business_now()).messages.topics]
+        for hearing in hearings:
+            if hearing.topic and hearing.topic not in topics:
+                raise TopicUnknownError(hearing.topic, topics)
+            if hearing.channel and hearing.channel not in self._channels:
+                raise ChannelUnknownError(hearing.channel, self._channels)
+
+    def _digest(self, hearings: Sequence[Hearing], source: str, consent_time: datetime | None) -> bytes:
+        said = [field for hearing in hearings for field in (hearing.channel, hearing.topic, int(hearing.allowed))]
+        time = 0 if consent_time is None else microseconds(consent_time)
+        return keyed_digest(self._vault.request_key, "preferences", source, time, *said)

@@ -1,0 +1,289 @@
+"""What people can ask of what is kept about them: to see all of it, and to be forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from services.notifier.domain.contacts import partition_of
+from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.holdings import HOLDINGS, Holding
+from services.notifier.erasure_file import ErasureFile
+from services.notifier.errors import MemberUnknownError, PageTokenError, PeerError, RequestIdReusedError, SealError
+from services.notifier.store import ErasureKept, SealedContact, Store, Transaction
+from services.notifier.vault import Vault
+from services.runtime.clock import MachineClock
+
+log = structlog.get_logger()
+
+DEFAULT_RECORDS: Final = 200
+_TAG_BYTES: Final = 6
+_AT_ONCE: Final = 100
+_PAUSE_SECONDS: Final = 5.0
+_AGAIN: Final = timedelta(seconds=1)
+
+
+class Elsewhere(Protocol):
+    """A member in the other services. All raise PeerError."""
+
+    async def erase(self, *, request_id: str, member_id: str, reason: str, on_behalf_of: str) -> None:
+        """Has the ledger forget a member."""
+
+    async def records(self, category: str, member_id: str, page_token: str, size: int) -> tuple[list[str], str]:
+        """A page of what another service keeps; raises MemberUnknownError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One thing that is kept: its category, and it as JSON."""
+
+    category: str
+    json: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportPage:
+    """Some of what is kept; `holdings` on the first page alone. The token is empty on the last."""
+
+    holdings: Sequence[Holding]
+    records: Sequence[Record]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a page begins: in which holding, in which of its tables, after what."""
+
+    holding: int = 0
+    table: int = 0
+    after: str = ""
+
+
+class PrivacyService:
+    """Exports and erases members. `file`: the list of erasures that a restore of the database leaves as it is."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        vault: Vault,
+        partitions: int,
+        elsewhere: Elsewhere,
+        file: ErasureFile,
+        machine_now: MachineClock,
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._partitions = partitions
+        self._elsewhere = elsewhere
+        self._file = file
+        self._now = machine_now
+        self._asked = asyncio.Event()
+
+    # Erasing
+
+    async def erase(
+        self, *, request_id: str, member_id: str, reason: str, principal: str
+    ) -> tuple[datetime | None, bool]:
+        """Forgets a member in all services; says when that was done (None while the ledger has yet to be reached, which
+        goes on by itself) and whether it was asked before.
+
+        What this service knows of the person is gone when this returns. Raises MemberUnknownError, RequestIdReusedError,
+        PeerError (only where nothing was done yet).
+        """
+        partition = partition_of(member_id, self._partitions)
+        before = await self._erasure(partition, member_id)
+        if before is None:
+            await self._elsewhere.records("membership", member_id, "", 1)
+            erasure = ErasureKept(
+                partition=partition,
+                member_id=member_id,
+                request_id=request_id,
+                reason=reason,
+                principal=principal,
+                asked_time=self._now(),
+                erased_time=None,
+            )
+            await self._forget(erasure)
+        elif before.request_id == request_id and before.reason != reason:
+            raise RequestIdReusedError
+        if before is None or before.erased_time is None:
+            with contextlib.suppress(PeerError):
+                await self._finish(member_id)
+        kept = await self._erasure(partition, member_id)
+        assert kept is not None
+        return kept.erased_time, before is not None
+
+    async def run(self) -> None:
+        """Carries out what the file tells of and the database does not (it was restored), and then whatever is left."""
+        await self.replay()
+        while True:
+            self._asked.clear()
+            left = await self._finish_all()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_SECONDS if left else None):
+                    await self._asked.wait()
+
+    async def replay(self) -> int:
+        """Erases again whom a restored database knows anew, and says how many that were."""
+        again = 0
+        for line in self._file.lines():
+            partition = partition_of(line.member_id, self._partitions)
+            if await self._erasure(partition, line.member_id) is None:
+                await self._forget(
+                    ErasureKept(
+                        partition=partition,
+                        member_id=line.member_id,
+                        request_id=line.request_id,
+                        reason=line.reason,
+                        principal=line.principal,
+                        asked_time=line.asked_time,
+                        erased_time=None,
+                    )
+                )
+                again += 1
+        if again:
+            log.warning("erasures_replayed", members=again)
+        return again
+
+    async def _forget(self, erasure: ErasureKept) -> None:
+        # Written down before it is done: a restore of the database must not bring anybody back.
+        await asyncio.to_thread(self._file.append, erasure)
+
+        async def work(transaction: Transaction) -> None:
+            await transaction.lock_partition(erasure.partition)
+            await transaction.insert_erasure(erasure)
+            await transaction.forget(erasure.partition, erasure.member_id)
+
+        await self._store.transact(work)
+        self._asked.set()
+
+    async def _finish(self, member_id: str) -> None:
+        partition = partition_of(member_id, self._partitions)
+        erasure = await self._erasure(partition, member_id)
+        assert erasure is not None
+        await self._elsewhere.erase(
+            # One of our own, and the same whoever asks: so a restored ledger is asked again under the same id.
+            request_id=f"~erase/{member_id}",
+            member_id=member_id,
+            reason=erasure.reason,
+            on_behalf_of=erasure.principal,
+        )
+
+        async def work(transaction: Transaction) -> None:
+            # What came in between from the feeds goes, too.
+            await transaction.lock_partition(partition)
+            await transaction.forget(partition, member_id)
+            await transaction.finish_erasure(partition, member_id, self._now())
+
+        await self._store.transact(work)
+        log.info("member_erased", partition=partition)
+
+    async def _finish_all(self) -> bool:
+        """Tells the ledger of those it has yet to forget; says whether some are left."""
+
+        async def read(transaction: Transaction) -> list[ErasureKept]:
+            return await transaction.unfinished_erasures(_AT_ONCE)
+
+        left = False
+        for erasure in await self._store.read(read):
+            try:
+                await self._finish(erasure.member_id)
+            except PeerError:
+                left = True
+        return left
+
+    async def _erasure(self, partition: int, member_id: str) -> ErasureKept | None:
+        async def read(transaction: Transaction) -> ErasureKept | None:
+            return await transaction.find_erasure(partition, member_id)
+
+        return await self._store.read(read)
+
+    # Exporting
+
+    async def export(self, *, member_id: str, page_size: int, page_token: str) -> ExportPage:
+        """A page of everything that is kept about a member, over all services, category by category.
+
+        Raises MemberUnknownError, PageTokenError, PeerError.
+        """
+        size = page_size or DEFAULT_RECORDS
+        place = self._read_place(page_token, member_id) if page_token else _Place()
+        records: list[Record] = []
+        while place.holding < len(HOLDINGS) and len(records) < size:
+            holding = HOLDINGS[place.holding]
+            found, after = await self._records(holding, place, member_id, size - len(records))
+            records += [Record(category=holding.category, json=one) for one in found]
+            if after is not None:
+                place = after
+            else:
+                place = _Place(holding=place.holding + 1)
+        more = place.holding < len(HOLDINGS)
+        return ExportPage(
+            holdings=() if page_token else HOLDINGS,
+            records=records,
+            next_page_token=self._place_token(place, member_id) if more else "",
+        )
+
+    async def _records(
+        self, holding: Holding, place: _Place, member_id: str, size: int
+    ) -> tuple[list[str], _Place | None]:
+        """Some records of a holding, and where its next begin; None after its last."""
+        if not holding.tables:
+            try:
+                found, token = await self._elsewhere.records(holding.category, member_id, place.after, size)
+            except MemberUnknownError:
+                if holding.category == "membership":
+                    raise
+                return [], None
+            return found, _Place(holding=place.holding, after=token) if token else None
+        partition, table = partition_of(member_id, self._partitions), holding.tables[place.table]
+        first = int(place.after or "0")
+
+        async def read(transaction: Transaction) -> tuple[list[str], SealedContact | None]:
+            if table != "contacts":
+                return await transaction.records(table, partition, member_id, first, size), None
+            return [], (await transaction.find_contacts(partition, [member_id])).get(member_id)
+
+        rows, sealed = await self._store.read(read)
+        if sealed is not None:
+            rows = [self._opened(sealed)]
+        if table != "contacts" and len(rows) == size:
+            return rows, _Place(holding=place.holding, table=place.table, after=str(first + size))
+        last = place.table + 1 == len(holding.tables)
+        return rows, None if last else _Place(holding=place.holding, table=place.table + 1)
+
+    def _opened(self, sealed: SealedContact) -> str:
+        try:
+            contact = self._vault.open_contact(sealed)
+        except SealError:
+            return json.dumps({"problem": "it cannot be opened with the keys of this installation"})
+        details = json.loads(contact.details or "{}")
+        return json.dumps({"name": contact.name, "email": contact.email, **details}, ensure_ascii=False)
+
+    def _place_token(self, place: _Place, member_id: str) -> str:
+        content = json.dumps([place.holding, place.table, place.after]).encode()
+        return base64.urlsafe_b64encode(self._tag(content, member_id) + content).decode()
+
+    def _read_place(self, token: str, member_id: str) -> _Place:
+        try:
+            raw = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            raise PageTokenError from None
+        tag, content = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
+        if not hmac.compare_digest(tag, self._tag(content, member_id)):
+            raise PageTokenError
+        holding, table, after = json.loads(content)
+        return _Place(holding=holding, table=table, after=after)
+
+    def _tag(self, content: bytes, member_id: str) -> bytes:
+        return keyed_digest(self._vault.page_key, "export", content, member_id)[:_TAG_BYTES]

@@ -1,0 +1,97 @@
+"""Where events are sent."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection, Sequence
+
+from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.messages import webhook_route
+from services.notifier.domain.webhooks import MAX_ENDPOINTS, Endpoint, check_url, endpoint_id, unknown_fields
+from services.notifier.endpoint_secrets import EndpointSecrets
+from services.notifier.errors import RequestIdReusedError, TooManyEndpointsError, WebhookFieldError
+from services.notifier.store import Store, Transaction
+from services.runtime.clock import MachineClock
+
+_DELETED = "the endpoint was deleted"
+
+
+class WebhookService:
+    """Makes, lists and deletes endpoints. `plain_allowed`: whether one may be reached without TLS."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        secrets: EndpointSecrets,
+        request_key: bytes,
+        plain_allowed: bool,
+        machine_now: MachineClock,
+    ) -> None:
+        self._store = store
+        self._secrets = secrets
+        self._request_key = request_key
+        self._plain_allowed = plain_allowed
+        self._machine_now = machine_now
+
+    async def create(
+        self,
+        *,
+        request_id: str,
+        principal: str,
+        url: str,
+        description: str,
+        event_types: Collection[str],
+        fields: Collection[str],
+    ) -> tuple[Endpoint, str, bool]:
+        """Makes an endpoint; says its secret as it is shown, and whether this was answered before.
+
+        Raises WebhookUrlError, WebhookFieldError, TooManyEndpointsError, RequestIdReusedError.
+        """
+        check_url(url, plain_allowed=self._plain_allowed)
+        if unknown := unknown_fields(fields):
+            raise WebhookFieldError(unknown)
+        identity = endpoint_id(self._request_key, f"{principal} {request_id}")
+        digest = keyed_digest(
+            self._request_key, "endpoint", url, description, " ".join(sorted(event_types)), " ".join(sorted(fields))
+        )
+        secret = self._secrets.draw()
+        endpoint = Endpoint(
+            endpoint_id=identity,
+            url=url,
+            description=description,
+            event_types=frozenset(event_types),
+            fields=frozenset(fields),
+            sealed_secret=self._secrets.seal(identity, secret),
+            created_time=self._machine_now(),
+        )
+
+        async def put(transaction: Transaction) -> tuple[Endpoint, bool]:
+            await transaction.lock_endpoints()
+            found = await transaction.find_endpoint(identity)
+            if found is not None:
+                kept, made_by, _ = found
+                if not hmac.compare_digest(made_by, digest):
+                    raise RequestIdReusedError
+                return kept, True
+            if len(await transaction.list_endpoints()) >= MAX_ENDPOINTS:
+                raise TooManyEndpointsError
+            await transaction.insert_endpoint(endpoint, digest)
+            return endpoint, False
+
+        kept, replayed = await self._store.transact(put)
+        return kept, self._secrets.shown(self._secrets.open(identity, kept.sealed_secret)), replayed
+
+    async def list(self) -> Sequence[Endpoint]:
+        """All of them, the newest first."""
+        return await self._store.read(Transaction.list_endpoints)
+
+    async def delete(self, endpoint_id: str) -> None:
+        """Deletes an endpoint with all that waits for it; again, or of one that never was, changes nothing."""
+        now = self._machine_now()
+
+        async def put(transaction: Transaction) -> None:
+            if await transaction.delete_endpoint(endpoint_id, now):
+                await transaction.drop_deliveries_of_way(webhook_route(endpoint_id), _DELETED)
+
+        await self._store.transact(put)

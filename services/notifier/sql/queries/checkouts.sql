@@ -1,0 +1,73 @@
+-- name: find_checkout_request
+-- What stands for a request's content, the checkout it is about, and its answer where it is decided.
+SELECT content_digest, checkout_id, answer
+FROM notifier.checkout_requests
+WHERE partition = $1 AND member_id = $2 AND request_id = $3;
+
+-- name: insert_checkout_request
+-- Keeps a request; says nothing where it came before.
+INSERT INTO notifier.checkout_requests
+    (partition, member_id, request_id, content_digest, checkout_id, answer, recorded_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT DO NOTHING
+RETURNING true;
+
+-- name: answer_checkout_request
+-- Keeps the answer to a request, once.
+UPDATE notifier.checkout_requests
+SET answer = $4
+WHERE partition = $1 AND member_id = $2 AND request_id = $3 AND answer IS NULL;
+
+-- name: find_checkout
+-- A checkout.
+SELECT partition, member_id, checkout_id, request_id, sale_id, state, content, started_time, lease_until
+FROM notifier.checkouts
+WHERE partition = $1 AND member_id = $2 AND checkout_id = $3;
+
+-- name: insert_checkout
+-- Keeps a checkout; in place of one that was refused, and says nothing where there is another.
+INSERT INTO notifier.checkouts AS kept
+    (partition, member_id, checkout_id, request_id, sale_id, state, content, started_time, lease_until)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (partition, member_id, checkout_id)
+DO UPDATE SET request_id = excluded.request_id, sale_id = excluded.sale_id, state = excluded.state,
+    content = excluded.content, started_time = excluded.started_time, lease_until = excluded.lease_until
+WHERE kept.state = 'refused'
+RETURNING true;
+
+-- name: move_checkout
+-- Moves a sale on, where it is still in the state $5 under the lease that ends at $6. What is over needs no content.
+UPDATE notifier.checkouts
+SET state = $7, lease_until = $8,
+    content = CASE WHEN $7 IN ('done', 'refused', 'cancelled') THEN NULL ELSE content END
+WHERE partition = $1 AND member_id = $2 AND checkout_id = $3 AND sale_id = $4 AND state = $5 AND lease_until = $6
+RETURNING true;
+
+-- name: cancel_checkout
+-- Lets go what is not decided yet, whoever carries it on: that one sees it, or the next.
+UPDATE notifier.checkouts
+SET state = CASE WHEN state = 'refused' THEN 'cancelled' ELSE 'cancelling' END
+WHERE partition = $1 AND member_id = $2 AND checkout_id = $3 AND state IN ('started', 'releasing', 'refused')
+RETURNING partition, member_id, checkout_id, request_id, sale_id, state, content, started_time, lease_until;
+
+-- name: take_checkout
+-- Takes a sale that nobody carries on: $4 = now, $5 = end of the lease.
+UPDATE notifier.checkouts
+SET lease_until = $5
+WHERE partition = $1 AND member_id = $2 AND checkout_id = $3 AND lease_until <= $4
+    AND state IN ('started', 'recording', 'releasing', 'cancelling')
+RETURNING partition, member_id, checkout_id, request_id, sale_id, state, content, started_time, lease_until;
+
+-- name: postpone_checkout
+-- Gives a lease that ends at $4 back: somebody may go on at $5.
+UPDATE notifier.checkouts
+SET lease_until = $5
+WHERE partition = $1 AND member_id = $2 AND checkout_id = $3 AND lease_until = $4;
+
+-- name: find_unfinished_checkouts
+-- Sales that nobody carries on, those that wait longest first: $1 = now, $2 = at most.
+SELECT partition, member_id, checkout_id
+FROM notifier.checkouts
+WHERE state IN ('started', 'recording', 'releasing', 'cancelling') AND lease_until <= $1
+ORDER BY lease_until
+LIMIT $2;

@@ -1,0 +1,65 @@
+-- name: insert_reward_intent
+-- Keeps that a reward was asked for; says nothing where it was asked for before.
+INSERT INTO notifier.reward_intents (
+    partition, member_id, request_id, content_digest, reward_id, principal, begun_time, points, money_minor_units,
+    state, from_stock, refusal, not_before)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+ON CONFLICT DO NOTHING
+RETURNING true;
+
+-- name: find_reward_intent
+-- A reward that was asked for.
+SELECT * FROM notifier.reward_intents WHERE partition = $1 AND member_id = $2 AND request_id = $3;
+
+-- name: lock_reward_intent
+-- The same, locked until the end of the transaction.
+SELECT * FROM notifier.reward_intents WHERE partition = $1 AND member_id = $2 AND request_id = $3 FOR UPDATE;
+
+-- name: move_reward_intent
+-- What became of a reward that was asked for: $4 = state, $5 = the code of its coupon, $6 = why it was refused.
+UPDATE notifier.reward_intents
+SET state = $4, code = $5, refusal = $6
+WHERE partition = $1 AND member_id = $2 AND request_id = $3;
+
+-- name: open_reward_intents
+-- For each partition with rewards that are neither issued nor refused: when the first may be gone on with.
+SELECT partition, min(not_before) AS not_before
+FROM notifier.reward_intents
+WHERE state IN ('begun', 'prepared')
+GROUP BY partition;
+
+-- name: lease_reward_intents
+-- Takes rewards to go on with: $1 = partition, $2 = now, $3 = end of the lease, $4 = at most.
+WITH due AS (
+    SELECT partition, member_id, request_id
+    FROM notifier.reward_intents
+    WHERE partition = $1 AND state IN ('begun', 'prepared') AND not_before <= $2
+    ORDER BY not_before
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE notifier.reward_intents AS intent
+SET not_before = $3, attempts = least(intent.attempts + 1, 32767)
+FROM due
+WHERE intent.partition = $1 AND intent.partition = due.partition AND intent.member_id = due.member_id
+    AND intent.request_id = due.request_id
+RETURNING intent.*;
+
+-- name: take_reward
+-- Counts one more of a reward, unless $4 (null: no limit) were taken; says nothing then.
+INSERT INTO notifier.reward_counts AS count (partition, member_id, reward_id, taken)
+VALUES ($1, $2, $3, 1)
+ON CONFLICT (partition, member_id, reward_id) DO UPDATE
+SET taken = count.taken + 1
+WHERE $4::bigint IS NULL OR count.taken < $4
+RETURNING true;
+
+-- name: give_reward_back
+-- Counts one less.
+UPDATE notifier.reward_counts SET taken = taken - 1 WHERE partition = $1 AND member_id = $2 AND reward_id = $3;
+
+-- name: find_reward_counts
+-- How many were taken, by place: partition and member, or, with no member, of the stock.
+SELECT count.member_id, count.reward_id, count.taken
+FROM unnest($1::integer[], $2::text[], $3::text[]) AS wanted (partition, member_id, reward_id)
+JOIN notifier.reward_counts AS count USING (partition, member_id, reward_id);

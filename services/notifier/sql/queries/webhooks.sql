@@ -1,0 +1,39 @@
+-- name: insert_endpoint
+-- An endpoint; says nothing where the request made it before.
+INSERT INTO notifier.webhook_endpoints (
+    endpoint_id, url, description, event_types, fields, secret, content_digest, created_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT DO NOTHING
+RETURNING true;
+
+-- name: find_endpoint
+-- An endpoint, also one that is deleted.
+SELECT * FROM notifier.webhook_endpoints WHERE endpoint_id = $1;
+
+-- name: list_endpoints
+-- All endpoints, the newest first.
+SELECT * FROM notifier.webhook_endpoints WHERE deleted_time IS NULL ORDER BY created_time DESC, endpoint_id;
+
+-- name: lock_endpoints
+-- Keeps others from making endpoints until the end of the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('loyalty.webhook_endpoints', 0));
+
+-- name: delete_endpoint
+-- Deletes an endpoint; says nothing where there is none.
+UPDATE notifier.webhook_endpoints SET deleted_time = $2
+WHERE endpoint_id = $1 AND deleted_time IS NULL
+RETURNING true;
+
+-- name: endpoint_failed
+-- A try at an endpoint failed: $2 = now.
+UPDATE notifier.webhook_endpoints SET failing_since = $2 WHERE endpoint_id = $1 AND failing_since IS NULL;
+
+-- name: endpoint_succeeded
+-- A try at an endpoint succeeded.
+UPDATE notifier.webhook_endpoints SET failing_since = NULL WHERE endpoint_id = $1 AND failing_since IS NOT NULL;
+
+-- name: disable_endpoint
+-- An endpoint is sent nothing more: $2 = now, $3 = why.
+UPDATE notifier.webhook_endpoints SET disabled_time = $2, disabled_reason = $3
+WHERE endpoint_id = $1 AND disabled_time IS NULL
+RETURNING true;

@@ -1,0 +1,105 @@
+"""Rewards that were asked for, and how many were taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from services.notifier.domain.rewards import IntentState, RewardIntent
+from services.notifier.domain.uses import Refusal
+from services.notifier.store.table import QUERIES, Table
+
+# A partition, a member of it or none for the stock, a reward.
+CountKey = tuple[int, str, str]
+
+
+class RewardIntents(Table):
+    """Rewards on their way, and counts."""
+
+    async def insert_reward_intent(self, intent: RewardIntent) -> bool:
+        """Keeps that a reward was asked for; False where it was asked for before."""
+        kept = await self._connection.fetchval(
+            QUERIES["insert_reward_intent"],
+            intent.partition,
+            intent.member_id,
+            intent.request_id,
+            intent.content_digest,
+            intent.reward_id,
+            intent.principal,
+            intent.begun_time,
+            intent.points,
+            intent.money_minor_units,
+            intent.state.value,
+            intent.from_stock,
+            _written(intent.refusal),
+            intent.not_before,
+        )
+        return kept is not None
+
+    async def find_reward_intent(self, partition: int, member_id: str, request_id: str) -> RewardIntent | None:
+        """A reward that was asked for."""
+        row = await self._connection.fetchrow(QUERIES["find_reward_intent"], partition, member_id, request_id)
+        return None if row is None else _intent(row)
+
+    async def lock_reward_intent(self, intent: RewardIntent) -> RewardIntent:
+        """The same as it is now, locked until the end of the transaction."""
+        key = (intent.partition, intent.member_id, intent.request_id)
+        return _intent(await self._connection.fetchrow(QUERIES["lock_reward_intent"], *key))
+
+    async def move_reward_intent(self, intent: RewardIntent) -> None:
+        """Keeps state, code and refusal of a reward that was asked for."""
+        await self._connection.execute(
+            QUERIES["move_reward_intent"],
+            intent.partition,
+            intent.member_id,
+            intent.request_id,
+            intent.state.value,
+            intent.code,
+            _written(intent.refusal),
+        )
+
+    async def open_reward_intents(self) -> dict[int, datetime]:
+        """For each partition with rewards to go on with: when the first may be."""
+        rows = await self._connection.fetch(QUERIES["open_reward_intents"])
+        return {row["partition"]: row["not_before"] for row in rows}
+
+    async def lease_reward_intents(
+        self, partition: int, *, now: datetime, until: datetime, limit: int
+    ) -> list[RewardIntent]:
+        """Takes up to so many rewards to go on with; nobody else gets them before `until`."""
+        rows = await self._connection.fetch(QUERIES["lease_reward_intents"], partition, now, until, limit)
+        return [_intent(row) for row in rows]
+
+    async def take_reward(self, key: CountKey, limit: int | None) -> bool:
+        """Counts one more of a reward; False where as many as the limit were taken."""
+        return await self._connection.fetchval(QUERIES["take_reward"], *key, limit) is not None
+
+    async def give_reward_back(self, key: CountKey) -> None:
+        """Counts one less."""
+        await self._connection.execute(QUERIES["give_reward_back"], *key)
+
+    async def find_reward_counts(self, keys: Sequence[CountKey]) -> dict[tuple[str, str], int]:
+        """How many were taken, by member (empty for the stock) and reward."""
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        rows = await self._connection.fetch(QUERIES["find_reward_counts"], *columns)
+        return {(row["member_id"], row["reward_id"]): row["taken"] for row in rows}
+
+
+def _written(refusal: Refusal | None) -> str | None:
+    if refusal is None:
+        return None
+    return json.dumps({"reason": refusal.reason, "sentence": refusal.sentence, "facts": dict(refusal.facts)})
+
+
+def _intent(row: Mapping[str, Any]) -> RewardIntent:
+    kept = dict(row)
+    refusal = kept.pop("refusal")
+    return RewardIntent(
+        **{
+            **kept,
+            "state": IntentState(kept["state"]),
+            "refusal": None if refusal is None else Refusal(**json.loads(refusal)),
+        }
+    )

@@ -1,0 +1,478 @@
+"""Campaigns: what sets them off, whom they are for, what they give, and never twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import pytest_asyncio
+
+from services.notifier.domain.assignments import Claim, Spent
+from services.notifier.domain.feeds import Happening
+from services.notifier.domain.profiles import Losing
+from services.notifier.errors import (
+    CampaignUnknownError,
+    FeedbackError,
+    MemberUnknownError,
+    RequestIdReusedError,
+    SurveyUnknownError,
+)
+from services.notifier.store import Transaction
+from tests.campaign_desk import PARTITIONS, START, Desk, campaign_desk, shop
+from tests.conftest import Database
+
+
+class OpenDesk(Protocol):
+    async def __call__(self, *campaigns: str) -> Desk: ...
+
+
+@pytest_asyncio.fixture
+async def open_desk(database: Database, folder: Path) -> AsyncIterator[OpenDesk]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def opened(*campaigns: str) -> Desk:
+            return await stack.enter_async_context(campaign_desk(database, folder, campaigns))
+
+        yield opened
+
+
+async def test_a_purchase_gives_points_a_badge_a_message_and_an_event_once(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: big, trigger: purchase, when: {minimum: '50.00', channels: [pos]}, points: 30, badge: explorer, "
+        "message: {subject: Thanks, text: For buying}}"
+    )
+    await desk.join("m-1")
+    await desk.buy("m-1", 4999)
+    assert await desk.given() == []
+    batch = await desk.buy("m-1", 5000, purchase_id="p-9")
+    trigger = f"entry:{batch.entries[0].offset}"
+    assert await desk.given() == [("big", "m-1", trigger)]
+    assert await desk.rows("badges", "member_id, badge_id, campaign_id") == [("m-1", "explorer", "big")]
+    assert await desk.rows("deliveries", "member_id, campaign_id, trigger") == [("m-1", "big", trigger)]
+    assert await desk.awarding.ask_for_all() is None
+    assert list(desk.points.given.values()) == [("m-1", 30, "p-9")]
+    assert await desk.awarding.ask_for_all() is None
+    assert desk.points.asked == 1
+
+
+async def test_the_first_purchase_and_a_later_visit_come_once_in_a_life(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: welcome, trigger: first_purchase, points: 10}",
+        "{id: third, trigger: nth_visit, when: {visits: 3}, points: 5}",
+    )
+    await desk.join("m-1")
+    for _ in range(4):
+        await desk.buy("m-1")
+    assert await desk.given() == [("third", "m-1", "visit:3"), ("welcome", "m-1", "first")]
+    # A purchase that is undone is no visit, and the next first one was had.
+    for _ in range(4):
+        await desk.happen("m-1", Happening.VOID)
+    await desk.buy("m-1")
+    assert len(await desk.given()) == 2
+
+
+async def test_points_that_cross_a_threshold_bring_it_once_a_year(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: shipping, trigger: points_reached, when: {points: 25000}, "
+        "coupon: {prefix: SHIP, free_shipping: true, valid: P60D}}"
+    )
+    await desk.join("m-1")
+    for available in (24999, 25000, 20000, 30000):
+        await desk.happen("m-1", Happening.OTHER, available=available)
+    assert await desk.given() == [("shipping", "m-1", "points:2026")]
+    ((code, offer),) = await desk.rows("coupons", "code, offer")
+    assert code.startswith("SHIP-")
+    assert "free_shipping" in offer
+    desk.business_now = datetime(2027, 2, 1, tzinfo=UTC)
+    for available in (20000, 30000):
+        await desk.happen("m-1", Happening.OTHER, available=available)
+    assert [trigger for _, _, trigger in await desk.given()] == ["points:2026", "points:2027"]
+
+
+async def test_a_level_that_is_lost_sets_off_what_is_for_that_level(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: sorry, trigger: tier_lost, tiers: [star], points: 5}",
+        "{id: hello, trigger: tier_reached, tiers: [regular, star], points: 5}",
+    )
+    await desk.join("m-1")
+    await desk.change("m-1", 1, 3)
+    await desk.change("m-1", 3, 2)
+    await desk.change("m-1", 2, 1)
+    assert await desk.given() == [("hello", "m-1", "change:1"), ("sorry", "m-1", "change:2")]
+
+
+async def test_days_bring_what_is_due_on_them_and_each_day_once(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: miss-you, trigger: inactivity, when: {after: P10D}, points: 1}",
+        "{id: year, trigger: anniversary, points: 2}",
+        "{id: xmas, trigger: date, when: {day: '2026-01-09'}, points: 3}",
+    )
+    await desk.join("m-1", time=datetime(2025, 1, 8, 12, tzinfo=UTC))
+    await desk.join("m-2")
+    await desk.buy("m-1")
+    await desk.advance(START + timedelta(hours=1))
+    await desk.pass_days(5)
+    assert await desk.given() == [
+        ("xmas", "m-1", "date:2026-01-09"),
+        ("xmas", "m-2", "date:2026-01-09"),
+        ("year", "m-1", "anniversary:2026"),
+    ]
+    await desk.happen("m-2", Happening.ACTIVITY)
+    await desk.pass_days(12)
+    inactive = [one for one in await desk.given() if one[0] == "miss-you"]
+    assert inactive == [("miss-you", "m-1", "inactive:2026-01-05"), ("miss-you", "m-2", "inactive:2026-01-10")]
+    await desk.days.catch_up()
+    desk.begin(desk.programme)
+    await desk.days.catch_up()
+    assert len(await desk.given()) == 5
+
+
+async def test_days_that_were_missed_are_made_up_for(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: xmas, trigger: date, when: {day: '2026-01-09'}, points: 3}")
+    await desk.join("m-1")
+    await desk.advance(START + timedelta(hours=1))
+    await desk.advance(START + timedelta(days=40))
+    assert await desk.given() == [("xmas", "m-1", "date:2026-01-09")]
+    assert {row[0] for row in await desk.rows("campaign_cursors", "begun_day", "1")} == {date(2026, 2, 14)}
+
+
+async def test_a_birthday_comes_once_a_year_and_leap_days_on_the_28th(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: cake, trigger: birthday, points: 50}")
+    await desk.join("m-1", "m-2", "m-3")
+    await desk.advance(START + timedelta(hours=1))
+    await desk.born("m-1", date(1990, 1, 20))
+    await desk.born("m-2", date(1992, 2, 29))
+    await desk.pass_days(60)
+    assert await desk.given() == [("cake", "m-1", "birthday:2026"), ("cake", "m-2", "birthday:2026")]
+    times = dict(await desk.rows("assignments", "member_id, assigned_time"))
+    assert times["m-2"] == datetime(2026, 2, 27, 23, tzinfo=UTC)
+    # Another date than the one told before counts 30 days later, and not twice in a year.
+    await desk.born("m-1", date(1990, 3, 20), request_id="again")
+    await desk.pass_days(30)
+    assert len(await desk.given()) == 2
+
+
+async def test_points_and_coupons_that_end_soon_are_told_of_before(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: use-them, trigger: points_expiring, when: {before: P7D}, message: {subject: Hurry, text: Up}}",
+        "{id: use-it, trigger: coupon_expiring, when: {before: P2D}, badge: explorer}",
+        "{id: gift, trigger: first_purchase, coupon: {prefix: GIFT, discount_amount: '5.00', valid: P20D}}",
+    )
+    await desk.join("m-1")
+    await desk.advance(START + timedelta(hours=1))
+    await desk.buy("m-1", available=40, lapsing=(("2026-01-15", 30), ("2026-03-01", 10)))
+    await desk.happen("m-1", Happening.OTHER, available=10, lapsing=(("2026-03-01", -10),))
+    await desk.pass_days(30)
+    ((code,),) = await desk.rows("coupons", "code", "1")
+    told = [one for one in await desk.given() if one[0] != "gift"]
+    assert told == [("use-it", "m-1", f"coupon:{code}"), ("use-them", "m-1", "expiring:2026-01-15")]
+    ((facts,),) = await desk.rows("deliveries", "facts", "1")
+    assert '"lapsing_points": 30' in facts
+
+
+async def test_who_is_about_to_lose_a_level_is_told_so_many_days_before(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: keep, trigger: tier_at_risk, tiers: [star], when: {before: P14D}, points: 5}")
+    await desk.join("m-1", "m-2", "m-3")
+    noon = datetime(2026, 1, 24, 11, tzinfo=UTC)
+    desk.losing.losing_soon = [
+        Losing(member_id="m-1", tier_number=3, losing_time=noon),
+        Losing(member_id="m-2", tier_number=3, losing_time=noon + timedelta(days=1)),
+        Losing(member_id="m-3", tier_number=2, losing_time=noon),
+    ]
+    await desk.advance(START + timedelta(hours=1))
+    await desk.pass_days(4)
+    assert await desk.given() == []
+    await desk.pass_days(2)
+    assert await desk.given() == [("keep", "m-1", "risk:star:2026-01-24"), ("keep", "m-2", "risk:star:2026-01-25")]
+
+
+async def test_everybody_hears_of_a_version_that_is_announced(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: news, trigger: programme_change, message: {subject: News, text: There are some}}")
+    await desk.join("m-1", "m-2")
+    await desk.advance(START + timedelta(hours=1))
+    await desk.happen("m-2", Happening.LEFT)
+    await desk.announce("shop@2")
+    assert await desk.given() == [("news", "m-1", "version:shop@2")]
+    assert await desk.rows("announcements", "version", "1") == []
+
+
+async def test_a_segment_brings_its_campaign_when_it_is_entered(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: vip-hello, trigger: segment_entered, when: {segment: vip}, points: 100}",
+        "{id: vip-buys, trigger: purchase, audience: {segments: [vip]}, points: 5}",
+        "{id: others, trigger: purchase, audience: {not_segments: [vip]}, points: 1}",
+    )
+    await desk.join("m-1", "m-2")
+    assert await desk.campaigns.enter_segment("vip", ["m-1", "m-1"]) == 1
+    assert await desk.campaigns.enter_segment("vip", ["m-1"]) == 0
+    assert await desk.campaigns.enter_segment("press", ["m-2"]) == 1
+    for member in ("m-1", "m-2"):
+        await desk.buy(member)
+    assert [(campaign, member) for campaign, member, _ in await desk.given()] == [
+        ("others", "m-2"),
+        ("vip-buys", "m-1"),
+        ("vip-hello", "m-1"),
+    ]
+    await desk.campaigns.leave_segment("vip", ["m-1"])
+    await desk.buy("m-1")
+    assert [one[:2] for one in await desk.given()].count(("others", "m-1")) == 1
+
+
+async def test_campaigns_are_for_their_tiers_and_attributes_and_for_nobody_who_left_or_is_suspended(
+    open_desk: OpenDesk,
+) -> None:
+    desk = await open_desk(
+        "{id: stars, trigger: purchase, audience: {tiers: [star]}, points: 5}",
+        "{id: tea, trigger: purchase, audience: {attributes: {hobby: tea}}, points: 5}",
+        "{id: all, trigger: purchase, points: 5}",
+    )
+    await desk.join("m-1", "m-2", "m-3", "m-4")
+    await desk.change("m-1", 1, 3)
+    await desk.change("m-3", 1, 0)
+    await desk.happen("m-4", Happening.LEFT)
+    from services.notifier.domain.contacts import Contact
+
+    contact = Contact(name="Bo", email="bo@example.com", demographics={"hobby": "tea"})
+    await desk.contacts.set_contact(request_id="c", member_id="m-2", contact=contact)
+    for member in ("m-1", "m-2", "m-3", "m-4"):
+        await desk.buy(member)
+    assert [(campaign, member) for campaign, member, _ in await desk.given()] == [
+        ("all", "m-1"),
+        ("all", "m-2"),
+        ("stars", "m-1"),
+        ("tea", "m-2"),
+    ]
+
+
+async def test_the_control_group_gets_nothing_and_is_kept_and_variants_get_their_own(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: test, trigger: first_purchase, control: '30', variants: "
+        "[{id: a, share: '50', points: 10}, {id: b, share: '50', points: 20}]}"
+    )
+    members = [f"m-{number}" for number in range(60)]
+    await desk.join(*members)
+    for member in members:
+        await desk.buy(member)
+    rows = await desk.rows("assignments", "member_id, variant, in_control, points")
+    assert len(rows) == 60
+    control = {row[0] for row in rows if row[2]}
+    assert 5 < len(control) < 35
+    assert all(row[3] == (0 if row[2] else {"a": 10, "b": 20}[row[1]]) for row in rows)
+    awarded = dict(await desk.rows("awards", "member_id, points"))
+    assert awarded.keys() == set(members) - control
+    (view,) = await desk.campaigns.list_campaigns()
+    assert view.given.count == 60 - len(control)
+    assert view.given.points == sum(awarded.values())
+
+
+async def test_a_budget_is_never_overspent_and_two_at_once_share_it(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: few, trigger: segment_entered, when: {segment: s}, points: 10, budget: {count: 7, points: 65}}"
+    )
+    members = [f"m-{number}" for number in range(40)]
+    await desk.join(*members)
+    halves = [members[0::4], members[1::4], members[2::4], members[3::4]]
+    await asyncio.gather(*(desk.campaigns.enter_segment("s", half) for half in halves))
+    assert len(await desk.given()) == 6
+    (view,) = await desk.campaigns.list_campaigns()
+    assert (view.given, view.left) == (Spent(count=6, points=60, minor_units=60), Spent(count=1, points=5))
+
+
+async def test_the_same_claims_of_two_notifiers_at_once_are_given_once(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: one, trigger: date, when: {day: '2026-01-06'}, points: 10}")
+    members = [f"m-{number}" for number in range(20)]
+    await desk.join(*members)
+    await desk.advance(START + timedelta(hours=1))
+    programme = desk.programme
+    (campaign,) = programme.campaigns
+    claims: dict[int, list[Claim]] = {}
+    for partition in range(PARTITIONS):
+        async for page in desk.days._candidates.of(programme, campaign, partition, date(2026, 1, 6)):
+            claims[partition] = page
+    await asyncio.gather(*(desk.days._give(partition, claims[partition]) for partition in [*claims, *claims]))
+    assert len(await desk.given()) == 20
+    (view,) = await desk.campaigns.list_campaigns()
+    assert view.given.count == 20
+
+
+async def test_a_cap_holds_for_a_member_in_a_span_of_days(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: often, trigger: purchase, points: 1, cap: {times: 2, in: P10D}}")
+    await desk.join("m-1", "m-2")
+    await desk.advance(START + timedelta(hours=1))
+    for _ in range(3):
+        await desk.buy("m-1")
+    await desk.buy("m-2")
+    assert [member for _, member, _ in await desk.given()] == ["m-1", "m-1", "m-2"]
+    await desk.pass_days(9)
+    await desk.buy("m-1")
+    assert len(await desk.given()) == 3
+    await desk.pass_days(1)
+    await desk.buy("m-1")
+    assert len(await desk.given()) == 4
+
+
+async def test_a_paused_campaign_gives_nothing_owes_on_and_makes_nothing_up(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: one, trigger: purchase, points: 1}", "{id: two, trigger: purchase, points: 2}")
+    await desk.join("m-1")
+    await desk.buy("m-1")
+    view = await desk.campaigns.pause("one")
+    assert view.paused_time == desk.machine_now
+    desk.machine_now += timedelta(minutes=1)
+    assert (await desk.campaigns.pause("one")).paused_time == view.paused_time
+    await desk.buy("m-1")
+    assert [campaign for campaign, _, _ in await desk.given()] == ["one", "two", "two"]
+    # What it owed before waits with it.
+    await desk.awarding.ask_for_all()
+    assert sorted(points for _, points, _ in desk.points.given.values()) == [2, 2]
+    assert (await desk.campaigns.resume("one")).paused_time is None
+    await desk.awarding.ask_for_all()
+    assert sorted(points for _, points, _ in desk.points.given.values()) == [1, 2, 2]
+    await desk.buy("m-1")
+    assert [campaign for campaign, _, _ in await desk.given()].count("one") == 2
+    for call in (desk.campaigns.pause, desk.campaigns.resume):
+        with pytest.raises(CampaignUnknownError):
+            await call("three")
+
+
+async def test_points_are_asked_for_until_the_ledger_has_answered(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: one, trigger: purchase, points: 1}")
+    await desk.join("m-1", "m-2")
+    await desk.buy("m-1")
+    await desk.buy("m-2")
+    desk.points.away = True
+    later = await desk.awarding.ask_for_all()
+    assert later is not None
+    assert later > desk.machine_now
+    assert not desk.points.given
+    desk.points.away = False
+    desk.points.refuses = {"m-2"}
+    desk.machine_now = later + timedelta(minutes=1)
+    assert await desk.awarding.ask_for_all() is None
+    assert [member for member, _, _ in desk.points.given.values()] == ["m-1"]
+    assert await desk.rows("awards", "member_id, state, last_error") == [
+        ("m-1", "given", ""),
+        ("m-2", "refused", "the member was erased"),
+    ]
+
+
+async def test_an_award_whose_notifier_died_is_asked_for_again_under_the_same_id(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: one, trigger: purchase, points: 1}")
+    await desk.join("m-1")
+    await desk.buy("m-1")
+
+    async def lease(transaction: Transaction) -> Any:
+        now = desk.machine_now
+        return [
+            await transaction.lease_awards(partition, now=now, until=now + timedelta(seconds=60), limit=9, paused=())
+            for partition in range(PARTITIONS)
+        ]
+
+    (leased,) = [one for page in await desk.store.transact(lease) for one in page]
+    await desk.awarding.ask_for_all()
+    assert not desk.points.given
+    desk.machine_now += timedelta(minutes=2)
+    await desk.awarding.ask_for_all()
+    assert list(desk.points.given) == [leased.award.request_id]
+
+
+async def test_a_preview_says_who_would_get_what_and_changes_nothing(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: stars, trigger: purchase, audience: {tiers: [star]}, control: '20', points: 100, budget: {count: 30}}",
+        "{id: xmas, trigger: date, when: {day: '2026-12-24'}, coupon: {prefix: X, gift_card: '5.00', valid: P9D}}",
+    )
+    members = [f"m-{number}" for number in range(50)]
+    await desk.join(*members)
+    for member in members[:40]:
+        await desk.change(member, 1, 3)
+    seen = await desk.campaigns.preview("stars", day=None, sample=5)
+    assert (seen.looked_at, seen.complete, len(seen.sample)) == (50, True, 5)
+    assert seen.groups.keys() == {("", False, "star"), ("", True, "star")}
+    paid, control = seen.groups["", False, "star"], seen.groups["", True, "star"]
+    assert (paid.points, paid.minor_units) == (100 * paid.count, 100 * paid.count)
+    assert paid.count == min(30, 40 - control.count)
+    seen = await desk.campaigns.preview("xmas", day=date(2026, 12, 24), sample=0)
+    assert sum(spent.count for spent in seen.groups.values()) == 50
+    assert sum(spent.minor_units for spent in seen.groups.values()) == 50 * 500
+    assert not (await desk.campaigns.preview("xmas", day=date(2026, 12, 25), sample=0)).groups
+    assert await desk.given() == []
+    with pytest.raises(CampaignUnknownError):
+        await desk.campaigns.preview("none", day=None, sample=0)
+
+
+async def test_what_a_member_answers_is_kept_with_its_time_and_once_for_its_request(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: ask, trigger: first_purchase, survey: nps, message: {subject: Hi, text: There}}")
+    await desk.join("m-1")
+    await desk.buy("m-1")
+    ((facts,),) = await desk.rows("deliveries", "facts", "1")
+    assert '"survey_link": "https://shop.example/nps?survey=nps"' in facts
+    asked: dict[str, Any] = {
+        "request_id": "f-1", "member_id": "m-1", "survey_id": "nps", "score": 9, "choice": "", "source": "email",
+        "answered_time": None,
+    }  # fmt: skip
+    assert await desk.campaigns.record_feedback(**asked) is False
+    assert await desk.campaigns.record_feedback(**asked) is True
+    with pytest.raises(RequestIdReusedError):
+        await desk.campaigns.record_feedback(**{**asked, "score": 8})
+    # Asked again after a change, a member answers again.
+    desk.business_now += timedelta(days=90)
+    assert (
+        await desk.campaigns.record_feedback(**{**asked, "request_id": "f-2", "score": 10, "source": "till"}) is False
+    )
+    rows = await desk.rows("feedback", "score, source, answered_time", "3")
+    assert [(score, source) for score, source, _ in rows] == [(9, "email"), (10, "till")]
+    wrong: list[tuple[dict[str, Any], type[Exception]]] = [
+        ({"score": 11}, FeedbackError),
+        ({"score": None, "choice": "tea"}, FeedbackError),
+        ({"survey_id": "none"}, SurveyUnknownError),
+        ({"member_id": "m-9"}, MemberUnknownError),
+    ]
+    for changed, error in wrong:
+        with pytest.raises(error):
+            await desk.campaigns.record_feedback(**{**asked, "request_id": "f-3", **changed})
+
+
+async def test_what_no_campaign_asks_for_is_not_kept_and_is_no_work(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: hello, trigger: tier_reached, tiers: [star], coupon: {prefix: S, discount_percent: '5', valid: P9D}}"
+    )
+    assert not desk.engine.asks
+    await desk.join("m-1")
+    await desk.change("m-1", 1, 3)
+    assert await desk.rows("profiles", "member_id", "1") == []
+    assert await desk.given() == [("hello", "m-1", "change:1")]
+    assert len(await desk.rows("coupons", "code", "1")) == 1
+
+
+async def test_a_coupon_of_a_birthday_stays_where_a_level_is_taken_back(open_desk: OpenDesk) -> None:
+    coupon = "coupon: {prefix: A, discount_percent: '5', valid: P90D}"
+    desk = await open_desk(
+        f"{{id: hello, trigger: tier_reached, tiers: [star], {coupon}}}",
+        f"{{id: first, trigger: first_purchase, {coupon}}}",
+    )
+    await desk.join("m-1")
+    await desk.buy("m-1")
+    await desk.change("m-1", 1, 3)
+    await desk.change("m-1", 3, 1, taken_back_to=1)
+    rows = await desk.rows("coupons", "campaign_id, voided_time IS NOT NULL")
+    assert rows == [("first", False), ("hello", True)]
+
+
+async def test_campaigns_begin_and_end_on_their_days(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: week, trigger: purchase, points: 1, from: '2026-01-07', until: '2026-01-08'}")
+    await desk.join("m-1")
+    for _ in range(6):
+        await desk.buy("m-1")
+        desk.business_now += timedelta(days=1)
+    assert len(await desk.given()) == 2
+
+
+async def test_a_new_version_may_ask_for_more(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: hello, trigger: tier_reached, tiers: [star], points: 1}")
+    assert not desk.engine.asks
+    desk.begin(shop("{id: bye, trigger: tier_lost, tiers: [star], points: 1}"))
+    assert desk.engine.asks

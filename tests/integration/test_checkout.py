@@ -1,0 +1,496 @@
+"""Checkouts against a real ledger, real tiers and a real database: the figures, and all the ways they break off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from services.notifier.domain.coupons import CouponState
+from services.notifier.errors import (
+    CheckoutInProgressError,
+    CheckoutRefusedError,
+    MemberUnknownError,
+    PeerError,
+    PeerRefusedError,
+    RequestIdReusedError,
+)
+from services.notifier.store import Store
+from services.programme.rewards import Offer, OfferKind
+from services.runtime.channels import open_channel
+from services.runtime.clock import ClockMode
+from services.runtime.database import create_pool
+from tests.checkout_shop import PAY, PROGRAMME, Crash, Shop, settled
+from tests.conftest import SECRET, Database, StartLedger
+from tests.tiers_desk import StartTiers
+
+# More steps than a checkout with a coupon and points has.
+MOST_STEPS = 20
+
+
+@pytest_asyncio.fixture
+async def shop(
+    database: Database, folder: Path, start_ledger: StartLedger, start_tiers: StartTiers
+) -> AsyncIterator[Shop]:
+    programme = folder / "shop.yaml"
+    programme.write_text(PROGRAMME)
+    ledger = await start_ledger(programme=programme, clock=ClockMode.REAL)
+    await start_tiers(programme=programme)
+    tiers = open_channel(f"unix:{folder}/tiers.sock", principal="test", secret=SECRET)
+    pool = await create_pool(database.dsn("loyalty_notifier"), service="notifier")
+    try:
+        yield Shop(ledger=ledger, tiers=tiers, store=Store(pool))
+    finally:
+        await tiers.close()
+        await pool.close()
+
+
+async def sold_once(shop: Shop, member_id: str, code: str) -> None:
+    """All of it happened, and once."""
+    assert await shop.points(member_id) == (580, 0)
+    assert [purchase.purchase_id for purchase in await shop.purchases(member_id)] == ["sale-1"]
+    await settled(lambda: shop.standing(member_id), ("Silver", 103_000))
+    assert await shop.coupon_state(code) is CouponState.REDEEMED
+
+
+async def nothing_sold(shop: Shop, member_id: str, *codes: str) -> None:
+    """None of it happened, and nothing is set aside."""
+    assert await shop.points(member_id) == (1_000, 0)
+    assert await shop.purchases(member_id) == []
+    assert [await shop.coupon_state(code) for code in codes] == [CouponState.ISSUED] * len(codes)
+
+
+async def refusal_of(shop: Shop, member_id: str, *codes: str, **more: object) -> str:
+    with pytest.raises(CheckoutRefusedError) as refused:
+        await shop.commit(member_id, *codes, **more)  # type: ignore[arg-type]  # as `commit` takes them
+    return refused.value.reason
+
+
+async def test_a_quote_a_sale_and_a_return_have_the_figures_of_the_plan(shop: Shop) -> None:
+    member_id = await shop.customer()
+    assert await shop.standing(member_id) == ("Green", 95_000)
+    code = await shop.coupon(member_id)
+
+    quote = await shop.quote(member_id, code.lower())
+    assert [(one.kind.value, one.amount) for one in quote.price.discounts] == [("tier", 500), ("coupon", 1_000)]
+    assert (quote.price.points, quote.price.points_amount, quote.price.pay) == (500, 500, PAY)
+    assert quote.earned == 80
+    await nothing_sold(shop, member_id, code)
+
+    sold = await shop.commit(member_id, code)
+    assert (sold.quote.price.pay, sold.recorded.points, sold.recorded.available_points) == (PAY, 80, 580)
+    assert await shop.standing(member_id, sold.recorded.causal_token) == ("Silver", 103_000)
+    await sold_once(shop, member_id, code)
+
+    after = await shop.quote(member_id, causal_token=sold.recorded.causal_token)
+    assert after.price.discounts[0].reason == "Silver: 8 % of 100.00 PLN"
+
+    back = await shop.bring_back(member_id)
+    assert (back.refund_amount.minor_units, back.points_returned, back.receipt.points) == (4_000, 250, -40)
+    assert await shop.points(member_id) == (790, 0)
+    assert await shop.standing(member_id, back.causal_token) == ("Green", 99_000)
+
+
+async def test_a_sale_that_breaks_off_at_any_step_ends_whole_or_not_at_all(shop: Shop) -> None:
+    steps: list[str] = []
+    for step in range(1, MOST_STEPS):
+        member_id = await shop.customer()
+        code = await shop.coupon(member_id)
+        shop.crashing_at(step)
+        try:
+            await shop.commit(member_id, code)
+        except Crash as crash:
+            steps.append(str(crash))
+        else:
+            break
+        await shop.recover()
+        await sold_once(shop, member_id, code)
+        # Who asks again is told what became of it.
+        sold = await shop.commit(member_id, code)
+        assert (sold.recorded.points, sold.recorded.available_points) == (80, 580)
+        await sold_once(shop, member_id, code)
+    assert steps == [
+        "intent", "coupon reserved", "points held", "recording", "recorded", "coupon redeemed", "done"
+    ]  # fmt: skip
+
+
+async def test_a_sale_whose_recovery_breaks_off_at_any_step_ends_whole_too(shop: Shop) -> None:
+    for first in (1, 3, 5):
+        for second in range(1, MOST_STEPS):
+            member_id = await shop.customer()
+            code = await shop.coupon(member_id)
+            shop.crashing_at(first)
+            with pytest.raises(Crash):
+                await shop.commit(member_id, code)
+            shop.now += timedelta(seconds=16)
+            shop.crashing_at(second)
+            partition_key = (await shop.store.read(lambda t: t.find_unfinished_checkouts(shop.now, 9)))[0]
+            try:
+                await shop.sales.take_up(partition_key)
+            except Crash:
+                await shop.recover(timedelta(seconds=16))
+                # Too long ago to begin it: what had not reached the ledger was let go.
+                if await shop.state(member_id) == "refused":
+                    await nothing_sold(shop, member_id, code)
+                    assert await refusal_of(shop, member_id, code) == "CHECKOUT_TIMED_OUT"
+                    continue
+                await sold_once(shop, member_id, code)
+            else:
+                await sold_once(shop, member_id, code)
+                break
+
+
+async def test_a_sale_that_is_refused_and_breaks_off_at_any_step_leaves_nothing_behind(shop: Shop) -> None:
+    steps: list[str] = []
+    for step in range(1, MOST_STEPS):
+        member_id = await shop.customer()
+        code = await shop.coupon(member_id)
+        # The ledger has a purchase of this id already.
+        await shop.buy_elsewhere(member_id, "other")
+        before = await shop.points(member_id)
+        quote = await shop.quote(member_id, code)
+        shop.crashing_at(step)
+        try:
+            with pytest.raises(CheckoutRefusedError):
+                await shop.commit(member_id, code, pay=quote.price.pay, checkout_id="other")
+        except Crash as crash:
+            steps.append(str(crash))
+            await shop.recover()
+        assert await shop.points(member_id) == before
+        assert await shop.coupon_state(code) is CouponState.ISSUED
+        assert await shop.state(member_id, "other") == "refused"
+        reason = await refusal_of(shop, member_id, code, pay=quote.price.pay, checkout_id="other")
+        assert reason == "PURCHASE_EXISTS"
+        if not steps or len(steps) < step:
+            break
+    assert steps == [
+        "intent", "coupon reserved", "points held", "recording", "releasing", "coupon released", "points released",
+        "refused",
+    ]  # fmt: skip
+
+
+async def test_the_same_request_again_gets_the_same_answer_and_other_content_is_refused(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    first = await shop.commit(member_id, code)
+
+    commit = shop.commitment(shop.asked(member_id, code))
+    again, replayed = await shop.checkouts.commit(commit)
+
+    assert (again, replayed) == (first, True)
+    with pytest.raises(RequestIdReusedError):
+        await shop.commit(member_id, code, points=400)
+    await sold_once(shop, member_id, code)
+
+
+async def test_the_same_request_twice_at_once_sells_once(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+
+    answers = await asyncio.gather(*(shop.commit(member_id, code) for _ in range(5)))
+
+    assert len({answer.recorded.causal_token for answer in answers}) == 1
+    await sold_once(shop, member_id, code)
+
+
+async def test_of_many_tills_with_one_coupon_one_sells_with_it(shop: Shop) -> None:
+    code = await shop.coupon()
+    members = [await shop.customer() for _ in range(6)]
+
+    outcomes = await asyncio.gather(*(shop.commit(member, code) for member in members), return_exceptions=True)
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, CheckoutRefusedError)]
+    assert len(refused) == len(members) - 1, outcomes
+    assert {error.reason for error in refused} <= {"COUPON_RESERVED", "COUPON_REDEEMED", "CHECKOUT_PRICE_CHANGED"}
+    points = [await shop.points(member) for member in members]
+    assert sorted(points) == [(580, 0)] + [(1_000, 0)] * (len(members) - 1)
+
+
+async def test_what_changed_since_the_quote_is_refused_with_what_is_to_be_paid_now(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+
+    with pytest.raises(CheckoutRefusedError) as refused:
+        await shop.commit(member_id, code, pay=12_999)
+
+    assert refused.value.reason == "CHECKOUT_PRICE_CHANGED"
+    assert refused.value.metadata == {"pay_minor_units": "13000", "currency_code": "PLN"}
+    await nothing_sold(shop, member_id, code)
+    with pytest.raises(CheckoutRefusedError) as again:
+        await shop.commit(member_id, code, pay=12_999)
+    assert again.value.metadata["replayed"] == "true"
+    # The same checkout, tried again at the right price.
+    await shop.commit(member_id, code, request_id="c-2")
+    await sold_once(shop, member_id, code)
+
+
+async def test_a_coupon_that_cannot_be_used_is_told_with_its_reason_and_the_price_is_without_it(shop: Shop) -> None:
+    member_id, other = await shop.customer(), await shop.customer()
+    theirs = await shop.coupon(other)
+    event = await shop.coupon(offer=Offer(kind=OfferKind.EXPERIENCE, detail="a concert"))
+
+    quote = await shop.quote(member_id, theirs, event, "NO-SUCH-CODE", points=0)
+
+    assert quote.price.pay == 14_500
+    assert {one.code: one.reason for one in quote.price.declined} == {
+        theirs: "COUPON_NOT_FOR_MEMBER",
+        event: "COUPON_NOT_FOR_CHECKOUT",
+        "NO-SUCH-CODE": "COUPON_UNKNOWN",
+    }
+    assert "NO-SUCH-CODE not used: no coupon has this code" in quote.summary
+
+
+async def test_points_that_are_not_there_are_told_and_not_used(shop: Shop) -> None:
+    member_id = await shop.customer()
+
+    quote = await shop.quote(member_id, points=1_001)
+
+    assert (quote.price.points, quote.price.declined[0].reason) == (0, "NOT_ENOUGH_POINTS")
+
+
+async def test_points_spent_between_quote_and_sale_refuse_it_and_free_the_coupon(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.till.before.add("hold")
+    with pytest.raises(PeerError):
+        await shop.commit(member_id, code)
+    shop.till.before.clear()
+    await shop.commit(member_id, points=900, pay=13_600, request_id="c-9", checkout_id="other")
+
+    await shop.recover(timedelta(seconds=2))
+
+    assert await refusal_of(shop, member_id, code) == "NOT_ENOUGH_POINTS"
+    assert await shop.coupon_state(code) is CouponState.ISSUED
+
+
+async def test_a_cancelled_sale_gives_all_back_and_a_later_commit_is_refused(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.crashing_at(3)
+    with pytest.raises(Crash):
+        await shop.commit(member_id, code)
+    assert await shop.points(member_id) == (500, 500)
+    shop.start()
+
+    assert not await shop.cancel(member_id)
+    assert await shop.cancel(member_id)
+    await shop.recover()
+
+    await nothing_sold(shop, member_id, code)
+    assert await shop.state(member_id) == "cancelled"
+    assert await refusal_of(shop, member_id, code) == "CHECKOUT_CANCELLED"
+    assert await refusal_of(shop, member_id, code, request_id="c-2") == "CHECKOUT_CANCELLED"
+
+
+async def test_a_checkout_can_be_cancelled_before_its_commit_comes(shop: Shop) -> None:
+    member_id = await shop.customer()
+
+    assert not await shop.cancel(member_id)
+
+    assert await refusal_of(shop, member_id) == "CHECKOUT_PRICE_CHANGED"
+    assert await refusal_of(shop, member_id, pay=14_000, request_id="c-2") == "CHECKOUT_CANCELLED"
+    await nothing_sold(shop, member_id)
+
+
+async def test_a_complete_checkout_is_not_cancelled(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    await shop.commit(member_id, code)
+
+    for _ in range(2):
+        with pytest.raises(CheckoutRefusedError) as refused:
+            await shop.cancel(member_id)
+        assert refused.value.reason == "CHECKOUT_COMPLETED"
+    await sold_once(shop, member_id, code)
+
+
+async def test_a_cancelling_that_breaks_off_at_any_step_gives_all_back(shop: Shop) -> None:
+    for step in range(1, MOST_STEPS):
+        member_id = await shop.customer()
+        code = await shop.coupon()
+        shop.crashing_at(3)
+        with pytest.raises(Crash):
+            await shop.commit(member_id, code)
+        shop.now += timedelta(seconds=16)
+        shop.crashing_at(step)
+        try:
+            await shop.cancel(member_id)
+        except Crash:
+            await shop.recover()
+            await nothing_sold(shop, member_id, code)
+            assert await shop.cancel(member_id)
+        else:
+            await nothing_sold(shop, member_id, code)
+            return
+    raise AssertionError("it never ended")
+
+
+async def test_a_cancelling_beside_a_sale_ends_in_one_of_the_two(shop: Shop) -> None:
+    for _ in range(10):
+        member_id = await shop.customer()
+        code = await shop.coupon()
+
+        sold, cancelled = await asyncio.gather(
+            shop.commit(member_id, code), shop.cancel(member_id), return_exceptions=True
+        )
+
+        if isinstance(sold, CheckoutRefusedError):
+            assert (sold.reason, cancelled) == ("CHECKOUT_CANCELLED", False)
+            await shop.recover()
+            await nothing_sold(shop, member_id, code)
+        else:
+            assert isinstance(cancelled, CheckoutRefusedError), cancelled
+            await sold_once(shop, member_id, code)
+
+
+@pytest.mark.parametrize("lost", ["hold", "record"])
+async def test_a_lost_answer_of_the_ledger_is_asked_for_again(shop: Shop, lost: str) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.till.after.add(lost)
+    with pytest.raises(PeerError):
+        await shop.commit(member_id, code)
+    shop.till.after.clear()
+    shop.now += timedelta(seconds=2)
+
+    await shop.commit(member_id, code)
+
+    await sold_once(shop, member_id, code)
+
+
+async def test_where_the_ledger_stays_away_before_it_decides_all_is_let_go(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.till.before |= {"hold", "release"}
+    with pytest.raises(PeerError):
+        await shop.commit(member_id, code)
+    assert await shop.coupon_state(code) is CouponState.RESERVED
+
+    await shop.recover(timedelta(seconds=31))
+
+    # The coupon is free, and who asks is told, though the ledger is not back.
+    assert await shop.coupon_state(code) is CouponState.ISSUED
+    assert await refusal_of(shop, member_id, code) == "CHECKOUT_TIMED_OUT"
+    shop.till.before.clear()
+    await shop.recover(timedelta(seconds=2))
+    await nothing_sold(shop, member_id, code)
+    assert await shop.state(member_id) == "refused"
+
+
+async def test_a_refusal_is_told_though_what_was_held_cannot_be_given_back_yet(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    await shop.buy_elsewhere(member_id, "sale-1")
+    shop.till.before.add("release")
+    before = (await shop.points(member_id))[0]
+
+    assert await refusal_of(shop, member_id, code) == "PURCHASE_EXISTS"
+    assert await shop.points(member_id) == (before - 500, 500)
+
+    shop.till.before.clear()
+    await shop.recover(timedelta(seconds=2))
+    assert await shop.points(member_id) == (before, 0)
+
+
+async def test_where_the_ledger_goes_away_as_it_decides_the_coupon_stays_reserved_until_it_is_back(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.till.before.add("record")
+    with pytest.raises(PeerError):
+        await shop.commit(member_id, code)
+    for _ in range(3):
+        await shop.recover(timedelta(minutes=20))
+        assert await shop.coupon_state(code) is CouponState.RESERVED
+    shop.till.before.clear()
+
+    await shop.recover(timedelta(seconds=2))
+
+    await sold_once(shop, member_id, code)
+
+
+async def test_two_processes_that_find_the_same_sale_do_no_harm(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.crashing_at(4)
+    with pytest.raises(Crash):
+        await shop.commit(member_id, code)
+    shop.now += timedelta(seconds=20)
+    shop.start()
+    first = shop.sales
+    shop.start()
+
+    await asyncio.gather(first.recover(), shop.sales.recover())
+
+    await sold_once(shop, member_id, code)
+
+
+async def test_a_process_that_was_thought_dead_changes_nothing_any_more(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    recovered = False
+
+    async def away_for_long(step: str) -> None:
+        nonlocal recovered
+        if step == "points held" and not recovered:
+            recovered = True
+            shop.now += timedelta(seconds=31)
+            other = Shop(ledger=shop.ledger, tiers=shop.tiers, store=shop.store, now=shop.now)
+            await other.sales.recover()
+
+    shop.start(away_for_long)
+
+    assert await refusal_of(shop, member_id, code) == "CHECKOUT_TIMED_OUT"
+    await nothing_sold(shop, member_id, code)
+
+
+async def test_a_basket_that_costs_nothing_is_no_purchase_and_uses_its_coupon_up(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon(minor_units=20_000)
+    goods = tuple(line for line in shop.asked(member_id).lines if line.kind.value == "goods")
+
+    sold = await shop.commit(member_id, code, points=0, pay=0, lines=goods)
+
+    assert (sold.recorded.points, sold.recorded.available_points) == (0, 1_000)
+    assert await shop.purchases(member_id) == []
+    assert await shop.coupon_state(code) is CouponState.REDEEMED
+
+
+async def test_a_checkout_id_is_used_once_and_an_unknown_member_buys_nothing(shop: Shop) -> None:
+    member_id = await shop.customer()
+    sold = await shop.commit(member_id, points=0, pay=14_500)
+
+    quote = await shop.quote(member_id, points=0, causal_token=sold.recorded.causal_token)
+    assert await refusal_of(shop, member_id, points=0, pay=quote.price.pay, request_id="c-2") == "CHECKOUT_EXISTS"
+    with pytest.raises(MemberUnknownError):
+        await shop.commit("nobody", points=0, pay=15_000)
+    with pytest.raises(MemberUnknownError):
+        await shop.cancel("nobody")
+
+
+async def test_what_the_ledger_refuses_to_quote_is_refused_with_its_reason(shop: Shop) -> None:
+    member_id = await shop.customer()
+
+    with pytest.raises(PeerRefusedError) as refused:
+        await shop.quote(member_id, points=0, currency_code="EUR")
+
+    assert (refused.value.code, refused.value.reason) == ("INVALID_ARGUMENT", "CURRENCY_MISMATCH")
+
+
+async def test_a_retry_waits_for_whoever_carries_the_sale_on_and_says_when_that_takes_too_long(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.crashing_at(2)
+    with pytest.raises(Crash):
+        await shop.commit(member_id, code)
+    shop.start()
+
+    with pytest.raises(CheckoutInProgressError):
+        await shop.commit(member_id, code, wait_seconds=0.2)
+
+    shop.now += timedelta(seconds=16)
+    await shop.commit(member_id, code, wait_seconds=5.0)
+    await sold_once(shop, member_id, code)

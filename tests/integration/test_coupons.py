@@ -1,0 +1,393 @@
+"""Coupons over real gRPC: given, looked at, reserved, redeemed, given back, taken back; and pools of codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2
+from loyalty.ledger.v1.ledger_service_pb2 import LINE_KIND_GIFT_CARD, LINE_KIND_SHIPPING, Line
+from loyalty.notifier.v1 import coupon_pb2 as pb
+from loyalty.notifier.v1 import reward_pb2
+from loyalty.type.v1 import error_reason_pb2
+from loyalty.type.v1.money_pb2 import Money
+
+from tests.conftest import Database, StartLedger
+from tests.coupon_desk import NOW, SECONDS, Desk, details_of, open_desk, refused, stamp
+
+REFUSED = grpc.StatusCode.FAILED_PRECONDITION
+UNKNOWN = (grpc.StatusCode.NOT_FOUND, "COUPON_UNKNOWN")
+
+
+@pytest_asyncio.fixture
+async def desk(start_ledger: StartLedger, database: Database, folder: Path, token_file: Path) -> AsyncIterator[Desk]:
+    async with open_desk(start_ledger, database, folder, token_file) as opened:
+        yield opened
+
+
+def usd(minor_units: int) -> Money:
+    return Money(currency_code="USD", minor_units=minor_units)
+
+
+def minutes(count: float) -> Duration:
+    return Duration(seconds=int(count * 60))
+
+
+async def why(call: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return refused(caught.value)
+
+
+async def test_a_coupon_goes_from_issued_over_reserved_to_redeemed_and_says_so(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    issued = await desk.issue("i-1", member_id="m-1")
+    code = issued.coupon.code
+    assert code.startswith("TEN-")
+    assert (issued.coupon.state, issued.coupon.member_id, issued.coupon.uses_left) == (
+        pb.COUPON_STATE_ISSUED, "m-1", 1)  # fmt: skip
+    assert (issued.coupon.offer.percent_basis_points, issued.coupon.discount_basis_points) == (1000, 1000)
+    where = pb.CouponUseContext(member_id="m-1")
+    held = await desk.reserve(code, context=where, ttl=minutes(5))
+    assert held.reserved_until_time.ToDatetime(UTC) == desk.clock() + timedelta(minutes=5)
+    assert (held.coupon.state, held.coupon.uses_left) == (pb.COUPON_STATE_RESERVED, 1)
+    assert (await desk.coupon(code)).state == pb.COUPON_STATE_RESERVED
+    assert await why(desk.redeem(code, context=where)) == (REFUSED, "COUPON_RESERVED")
+    used = await desk.redeem(code, use_id=held.use_id, purchase_id="p-1")
+    assert (used.coupon.state, used.coupon.uses_left, used.use_id) == (pb.COUPON_STATE_REDEEMED, 0, held.use_id)
+    assert await why(desk.redeem(code, context=where)) == (REFUSED, "COUPON_REDEEMED")
+    assert (await desk.coupons("m-1"))[0].state == pb.COUPON_STATE_REDEEMED
+    assert await desk.coupons("m-1", usable=True) == []
+    assert await desk.differences() == []
+
+
+async def test_a_reservation_that_ran_out_is_free_at_once_and_the_late_till_may_still_have_it(desk: Desk) -> None:
+    code = (await desk.issue()).coupon.code
+    dead = await desk.reserve(code, ttl=minutes(5))
+    desk.clock.move(timedelta(minutes=5) - timedelta(microseconds=1))
+    assert await why(desk.reserve(code)) == (REFUSED, "COUPON_RESERVED")
+    desk.clock.move(timedelta(microseconds=1))
+    assert (await desk.coupon(code)).state == pb.COUPON_STATE_ISSUED
+    second = await desk.reserve(code, ttl=minutes(5))
+    assert await why(desk.redeem(code, use_id=dead.use_id)) == (REFUSED, "COUPON_RESERVED")
+    await desk.release(code, second.use_id)
+    assert (await desk.redeem(code, use_id=dead.use_id)).coupon.state == pb.COUPON_STATE_REDEEMED
+
+
+async def test_a_request_that_is_sent_again_has_the_same_answer_also_where_that_is_a_refusal(desk: Desk) -> None:
+    first = await desk.issue("i-1")
+    code = first.coupon.code
+    again = await desk.issue("i-1")
+    assert (again.coupon.code, again.replayed, first.replayed) == (code, True, False)
+    assert await why(desk.issue("i-1", reason="other")) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    held = await desk.reserve(code, request_id="r-1")
+    assert await why(desk.reserve(code, request_id="r-2")) == (REFUSED, "COUPON_RESERVED")
+    await desk.release(code, held.use_id, request_id="x-1")
+    assert await why(desk.reserve(code, request_id="r-2")) == (REFUSED, "COUPON_RESERVED")
+    before = await desk.redeem(code, request_id="d-1")
+    await desk.release(code, before.use_id, redeemed=True)
+    replayed = await desk.redeem(code, request_id="d-1")
+    assert (replayed.replayed, replayed.coupon.state) == (True, pb.COUPON_STATE_REDEEMED)
+    assert (await desk.coupon(code)).state == pb.COUPON_STATE_ISSUED
+    assert await why(desk.redeem(code, request_id="d-1", store_id="s")) == (
+        grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")  # fmt: skip
+
+
+async def test_a_redeemed_use_comes_back_only_where_the_caller_says_that_all_came_back(desk: Desk) -> None:
+    code = (await desk.issue()).coupon.code
+    used = await desk.redeem(code)
+    assert await why(desk.release(code, used.use_id)) == (REFUSED, "COUPON_USE_REDEEMED")
+    assert await why(desk.release(code, "nothing")) == (grpc.StatusCode.NOT_FOUND, "COUPON_USE_UNKNOWN")
+    assert (await desk.release(code, used.use_id, redeemed=True)).coupon.uses_left == 1
+    assert (await desk.redeem(code)).coupon.state == pb.COUPON_STATE_REDEEMED
+
+
+async def test_a_coupon_that_was_voided_is_good_for_nothing_but_what_was_promised(desk: Desk) -> None:
+    code = (await desk.issue(uses=2)).coupon.code
+    held = await desk.reserve(code)
+    voided = await desk.void(code)
+    assert (voided.coupon.state, voided.coupon.void_reason) == (pb.COUPON_STATE_VOID, "mistake")
+    assert voided.coupon.voided_time.ToDatetime(UTC) == NOW
+    assert await why(desk.reserve(code)) == (REFUSED, "COUPON_VOIDED")
+    assert (await desk.redeem(code, use_id=held.use_id)).coupon.uses_left == 1
+    used_up = (await desk.issue()).coupon.code
+    await desk.redeem(used_up)
+    assert await why(desk.void(used_up)) == (REFUSED, "COUPON_REDEEMED")
+    assert await desk.differences() == []
+
+
+async def test_a_coupon_expires_in_business_time(desk: Desk) -> None:
+    code = (await desk.issue(valid_until_time=stamp(NOW + timedelta(days=1)))).coupon.code
+    assert (await desk.validate(code)).usable
+    await desk.coupons("nobody", await desk.advance(NOW + timedelta(days=1)))
+    answer = await desk.validate(code)
+    assert (answer.usable, answer.reason) == (False, error_reason_pb2.ERROR_REASON_COUPON_EXPIRED)
+    assert answer.coupon.state == pb.COUPON_STATE_EXPIRED
+    assert await why(desk.redeem(code)) == (REFUSED, "COUPON_EXPIRED")
+
+
+async def test_each_condition_is_named_with_a_sentence_for_the_cashier(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.enroll("green")
+    token = await desk.buy("green", 50000)
+    terms = reward_pb2.Terms(
+        minimum=usd(2000),
+        departments=["shoes"],
+        store_ids=["s-1"],
+        channels=["store"],
+        tiers=["green"],
+    )
+    code = (await desk.issue(terms=terms)).coupon.code
+    shoes = [
+        Line(sku="a", department="shoes", amount_minor_units=1500),
+        Line(department="hats", amount_minor_units=900),
+    ]
+
+    async def verdict(store_id: str = "s-1", **where: Any) -> str:
+        context = pb.CouponUseContext(**{"member_id": "green", "channel": "store", "lines": shoes, **where})
+        answer = await desk.validate(code, context=context, store_id=store_id)
+        assert answer.usable == (answer.reason == 0)
+        assert answer.sentence
+        return error_reason_pb2.ErrorReason.Name(answer.reason).removeprefix("ERROR_REASON_COUPON_")
+
+    await desk.coupons("green", token)
+    assert await verdict(member_id="m-1") == "NOT_FOR_TIER"
+    assert await verdict(member_id="") == "NOT_FOR_TIER"
+    assert await verdict(store_id="s-2") == "NOT_FOR_STORE"
+    assert await verdict(channel="web") == "NOT_FOR_CHANNEL"
+    assert await verdict(lines=shoes[1:]) == "GOODS_MISSING"
+    assert await verdict() == "BELOW_MINIMUM"
+    freight = Line(department="shoes", amount_minor_units=9000, kind=LINE_KIND_SHIPPING)
+    card = Line(department="shoes", amount_minor_units=9000, kind=LINE_KIND_GIFT_CARD)
+    assert await verdict(lines=[*shoes, freight, card]) == "BELOW_MINIMUM"
+    assert (await verdict(lines=[*shoes, Line(department="shoes", amount_minor_units=500)])).endswith("UNSPECIFIED")
+    context = pb.CouponUseContext(member_id="green", channel="store", lines=shoes)
+    assert await why(desk.redeem(code, context=context, store_id="s-1")) == (REFUSED, "COUPON_BELOW_MINIMUM")
+    # Where the basket is not known, its terms are the till's to keep.
+    context = pb.CouponUseContext(member_id="green", channel="store")
+    assert (await desk.redeem(code, context=context, store_id="s-1")).coupon.state == pb.COUPON_STATE_REDEEMED
+
+
+async def test_a_members_coupon_is_nobody_elses_and_a_public_one_is_for_each_once(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    own = (await desk.issue(member_id="m-1")).coupon.code
+    assert await why(desk.redeem(own)) == (REFUSED, "COUPON_NOT_FOR_MEMBER")
+    assert await why(desk.redeem(own, context=pb.CouponUseContext(member_id="m-2"))) == (
+        REFUSED, "COUPON_NOT_FOR_MEMBER")  # fmt: skip
+    public = (await desk.issue(uses=3, once_per_member=True)).coupon.code
+    assert await why(desk.redeem(public)) == (REFUSED, "COUPON_NOT_FOR_MEMBER")
+    one, other = pb.CouponUseContext(member_id="m-1"), pb.CouponUseContext(member_id="m-2")
+    await desk.redeem(public, context=one)
+    assert await why(desk.redeem(public, context=one)) == (REFUSED, "COUPON_USED_BY_MEMBER")
+    held = await desk.reserve(public, context=other)
+    assert await why(desk.reserve(public, context=other)) == (REFUSED, "COUPON_USED_BY_MEMBER")
+    assert (await desk.redeem(public, context=other, use_id=held.use_id)).coupon.uses_left == 1
+
+
+async def test_what_was_given_offline_is_never_refused_and_noted(desk: Desk) -> None:
+    code = (await desk.issue()).coupon.code
+    await desk.redeem(code)
+    late = await desk.redeem(code, offline=True, occurred_time=stamp(NOW - timedelta(hours=1)))
+    assert late.overdrawn_reason == error_reason_pb2.ERROR_REASON_COUPON_REDEEMED
+    assert (late.coupon.state, late.coupon.uses_left) == (pb.COUPON_STATE_REDEEMED, 0)
+    assert await desk.differences() == []
+
+
+async def test_of_a_thousand_terminals_with_one_code_exactly_one_redeems_it(desk: Desk) -> None:
+    code = (await desk.issue()).coupon.code
+
+    async def terminal(number: int) -> str:
+        try:
+            await desk.redeem(code, request_id=f"till-{number}")
+        except grpc.aio.AioRpcError as error:
+            return refused(error)[1]
+        return "redeemed"
+
+    async with contextlib.AsyncExitStack() as own:
+        # A second notifier over the same database takes half of them.
+        first, second = desk.rewards, await desk.start(own, "second")
+
+        async def at(stub: Any, number: int) -> str:
+            desk.rewards = stub
+            return await terminal(number)
+
+        outcomes = await asyncio.gather(*(at((first, second)[number % 2], number) for number in range(1000)))
+        desk.rewards = first
+    assert Counter(outcomes) == {"redeemed": 1, "COUPON_REDEEMED": 999}
+    assert (await desk.coupon(code)).uses_left == 0
+    assert await desk.differences() == []
+
+
+async def test_many_uses_are_counted_to_the_last_one(desk: Desk) -> None:
+    code = (await desk.issue(uses=40)).coupon.code
+
+    async def terminal(number: int) -> bool:
+        try:
+            held = await desk.reserve(code, request_id=f"r-{number}")
+            if number % 3 == 0:
+                await desk.release(code, held.use_id, request_id=f"x-{number}")
+                return False
+            await desk.redeem(code, use_id=held.use_id, request_id=f"d-{number}")
+        except grpc.aio.AioRpcError as error:
+            if refused(error)[1] not in ("COUPON_RESERVED", "COUPON_REDEEMED"):
+                raise
+            return False
+        return True
+
+    redeemed = sum(await asyncio.gather(*(terminal(number) for number in range(200))))
+    assert redeemed + (await desk.coupon(code)).uses_left == 40
+    assert await desk.differences() == []
+
+
+async def test_wrong_codes_are_counted_and_then_not_even_a_right_one_is_answered(desk: Desk) -> None:
+    code = (await desk.issue()).coupon.code
+    for _ in range(30):
+        assert (await desk.validate(code)).usable
+    for number in range(20):
+        assert await why(desk.validate(f"GUESS{number}")) == UNKNOWN
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await desk.validate(code)
+    assert refused(caught.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WRONG_CODES")
+    retry = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(retry) for detail in details_of(caught.value))
+    assert timedelta(0) < retry.retry_delay.ToTimedelta() <= timedelta(seconds=15)
+
+
+async def test_offers_are_taken_with_the_field_of_their_kind_alone(desk: Desk) -> None:
+    bad = [
+        reward_pb2.Offer(kind=reward_pb2.OFFER_KIND_DISCOUNT_PERCENT),
+        reward_pb2.Offer(kind=reward_pb2.OFFER_KIND_DISCOUNT_AMOUNT, amount=Money(currency_code="PLN", minor_units=5)),
+        reward_pb2.Offer(kind=reward_pb2.OFFER_KIND_DISCOUNT_AMOUNT, amount=usd(0)),
+        reward_pb2.Offer(kind=reward_pb2.OFFER_KIND_FREE_PRODUCT, sku="a", points=5),
+        reward_pb2.Offer(kind=reward_pb2.OFFER_KIND_BONUS_POINTS, points=5),
+    ]
+    for offer in bad:
+        assert await why(desk.issue(offer=offer)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert await why(desk.issue(valid_until_time=stamp(NOW))) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert await why(desk.issue(prefix="")) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert await why(desk.issue(member_id="nobody")) == (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN")
+    free = reward_pb2.Offer(kind=reward_pb2.OFFER_KIND_FREE_SHIPPING, amount=usd(500))
+    code = (await desk.issue(offer=free)).coupon.code
+    assert (await desk.validate(code)).sentence == "free shipping, up to 5.00 USD"
+
+
+async def test_a_members_coupons_come_by_pages_those_issued_last_first(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    codes = [(await desk.issue(member_id="m-1")).coupon.code for _ in range(5)]
+    seen: list[str] = []
+    token = ""
+    while True:
+        request = pb.ListCouponsRequest(member_id="m-1", page_size=2, page_token=token)
+        page = await desk.rewards.ListCoupons(request, timeout=SECONDS)
+        seen += [coupon.code for coupon in page.coupons]
+        token = page.next_page_token
+        if not token:
+            break
+        assert len(page.coupons) == 2
+        other = pb.ListCouponsRequest(member_id="m-2", page_token=token)
+        assert await why(desk.rewards.ListCoupons(other, timeout=SECONDS)) == (
+            grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID")  # fmt: skip
+    assert sorted(seen) == sorted(codes)
+
+
+async def test_an_import_tells_of_each_line_that_it_leaves_out_and_says_the_same_again(desk: Desk) -> None:
+    lines = ["AB-CD-EF-GH", "", "abcdefgh", "Ö-12345678", "K1NG-2000", "KING-2OOO", "XXXXXX"]
+    for _ in range(2):
+        answer = await desk.import_codes(lines, request_id="part-1")
+        assert answer.imported == 3
+        assert [(one.line, one.kind, one.other_line) for one in answer.problems] == [
+            (3, pb.CODE_PROBLEM_KIND_DUPLICATE, 1),
+            (4, pb.CODE_PROBLEM_KIND_MALFORMED, 0),
+            (6, pb.CODE_PROBLEM_KIND_LOOK_ALIKE, 5),
+        ]
+    # Without its request id, the same file again is the same import.
+    assert (await desk.import_codes(lines)).imported == 3
+    later = await desk.import_codes(["ABCDEFGH", "NEW-CODE-1"], first_line=8)
+    assert (later.imported, [(one.line, one.other_line) for one in later.problems]) == (1, [(8, 1)])
+    elsewhere = await desk.import_codes(["ABCDEFGH"], pool="other")
+    assert (elsewhere.imported, [(one.line, one.other_line) for one in elsewhere.problems]) == (0, [(1, 0)])
+    ours = (await desk.issue()).coupon.code
+    assert (await desk.import_codes([ours], import_id="file-3")).imported == 0
+    assert await why(desk.import_codes(["OTHER-CODE"], request_id="part-1")) == (
+        grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")  # fmt: skip
+
+
+async def test_codes_of_a_pool_are_given_once_each_and_read_however_they_are_typed(desk: Desk) -> None:
+    codes = [f"GIFT-{number:04}-XYZ" for number in range(30)]
+    assert (await desk.import_codes(codes)).imported == 30
+
+    async def give(number: int) -> str:
+        try:
+            return (await desk.issue(f"i-{number}", pool="partner")).coupon.code
+        except grpc.aio.AioRpcError as error:
+            return refused(error)[1]
+
+    given = await asyncio.gather(*(give(number) for number in range(40)))
+    counted = Counter(given)
+    # Who comes while others are about to take the last ones is told to come back.
+    late = [number for number, code in enumerate(given) if code == "OVERLOADED"]
+    given = [code for code in given if code != "OVERLOADED"] + [await give(number) for number in late]
+    counted = Counter(given)
+    assert counted.pop("OUT_OF_STOCK") == 10
+    assert sorted(counted) == codes
+    assert set(counted.values()) == {1}
+    typed = codes[3].lower().replace("-", "").replace("1", "i").replace("0", "o")
+    assert (await desk.redeem(typed)).coupon.code == codes[3]
+    assert await why(desk.redeem("GIFT9999XYZ")) == UNKNOWN
+    assert await desk.differences() == []
+
+
+async def test_a_code_of_a_pool_that_was_not_given_is_unknown(desk: Desk) -> None:
+    await desk.import_codes(["GIFT-0001-XYZ"])
+    assert await why(desk.redeem("GIFT-0001-XYZ")) == UNKNOWN
+
+
+async def test_a_code_is_drawn_as_a_picture_that_says_it(desk: Desk) -> None:
+    coupon = (await desk.issue()).coupon
+    for kind, start in ((pb.QR_FORMAT_PNG, b"\x89PNG"), (pb.QR_FORMAT_SVG, b"<?xml")):
+        request = pb.GetCouponRequest(code=coupon.code, qr=kind)
+        assert (await desk.rewards.GetCoupon(request, timeout=SECONDS)).qr.startswith(start)
+    plain = pb.GetCouponRequest(code=coupon.code)
+    assert (await desk.rewards.GetCoupon(plain, timeout=SECONDS)).qr == b""
+
+
+async def test_the_check_finds_a_count_of_uses_that_is_wrong(desk: Desk) -> None:
+    code = (await desk.issue(uses=5)).coupon.code
+    await desk.redeem(code)
+    connection = await asyncpg.connect(desk.database.dsn("loyalty_owner"))
+    try:
+        await connection.execute("UPDATE notifier.coupons SET redeemed = 3 WHERE code = $1", code)
+    finally:
+        await connection.close()
+    assert await desk.differences() == [("redeemed uses of the coupon", 1, 3)]
+
+
+async def test_till_after_till_dies_and_the_coupon_is_used_as_often_as_it_may(desk: Desk) -> None:
+    random.seed(7)
+    code = (await desk.issue(uses=10)).coupon.code
+    redeemed = 0
+    for _ in range(60):
+        try:
+            held = await desk.reserve(code, ttl=minutes(1))
+        except grpc.aio.AioRpcError as error:
+            if refused(error)[1] not in ("COUPON_RESERVED", "COUPON_REDEEMED"):
+                raise
+            desk.clock.move(timedelta(seconds=20))
+            continue
+        # Half of the tills die here.
+        if random.random() < 0.5:
+            await desk.redeem(code, use_id=held.use_id)
+            redeemed += 1
+    assert redeemed == 10
+    assert await desk.differences() == []

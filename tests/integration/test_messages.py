@@ -1,0 +1,656 @@
+"""Messages over a real PostgreSQL and a real mail server: who gets what, when, and over which channel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from services.notifier import worker as worker_module
+from services.notifier.channels.adapter import AdaptedChannel, Addressee, load_adapters
+from services.notifier.channels.email import EmailChannel
+from services.notifier.channels.log import LogChannel
+from services.notifier.channels.words import Words
+from services.notifier.domain.contacts import Contact
+from services.notifier.domain.deliveries import DeliveryState, DueDelivery, Outcome, Verdict
+from services.notifier.domain.suppressions import Bounce
+from services.notifier.errors import (
+    ChannelClosedError,
+    ChannelUnknownError,
+    DeliveryNotRetryableError,
+    DeliveryUnknownError,
+    InstallationError,
+    MemberUnknownError,
+    RequestIdReusedError,
+    TopicUnknownError,
+    UnsubscribeTokenError,
+)
+from services.notifier.links import Refusal
+from services.notifier.service.preferences import Hearing
+from services.notifier.store import Transaction
+from services.programme.messages import EMAIL, LOG, Message
+from tests.conftest import Database
+from tests.mail_server import LocalMailServer, mail_server
+from tests.messages_desk import LINKS, NOON, VAULT, Desk, open_store, programme
+
+QUIET = """
+  quiet_hours: {from: "21:00", until: "08:00"}
+"""
+CAPS = """
+  caps: {per_day: 1, per_week: 2}
+"""
+
+
+class Texts:
+    """A channel of the retailer's own: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, Message]] = []
+        self.closed = False
+
+    def address(self, contact: Contact) -> str:
+        return contact.phone
+
+    async def send(self, delivery_id: str, address: str, message: Message) -> Outcome:
+        if self.closed:
+            raise ChannelClosedError
+        self.sent.append((delivery_id, address, message))
+        return Outcome(verdict=Verdict.TAKEN)
+
+
+class Post:
+    """A desk, its mail server, and its channel for texts."""
+
+    def __init__(self, desk: Desk, mail: LocalMailServer, texts: Texts) -> None:
+        self.desk = desk
+        self.mail = mail
+        self.texts = texts
+
+    def received(self) -> list[str]:
+        return [mail["X-Mailbox-To"] for mail in self.mail.messages()]
+
+
+@contextlib.asynccontextmanager
+async def opened(database: Database, folder: Path, section: str = "") -> AsyncIterator[Post]:
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(database))
+        mail = await stack.enter_async_context(mail_server(folder / "mail"))
+        desk = Desk(database=database, store=store, programme=programme(section), channels={})
+        texts = Texts()
+        desk.email(mail.port)
+        desk.channels |= {LOG: LogChannel(), "sms": AdaptedChannel(texts, Words(desk.programmes))}
+        yield Post(desk, mail, texts)
+
+
+@pytest_asyncio.fixture
+async def post(database: Database, folder: Path) -> AsyncIterator[Post]:
+    async with opened(database, folder) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def quiet_post(database: Database, folder: Path) -> AsyncIterator[Post]:
+    async with opened(database, folder, QUIET) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def capped_post(database: Database, folder: Path) -> AsyncIterator[Post]:
+    async with opened(database, folder, CAPS) as made:
+        yield made
+
+
+# --- words ---
+
+
+async def test_a_message_comes_in_the_members_language_or_in_the_first(post: Post) -> None:
+    for member_id, language in (("m-1", "pl"), ("m-2", "pl-PL"), ("m-3", "de"), ("m-4", "")):
+        await post.desk.contact(member_id, language=language)
+        await post.desk.send(member_id)
+    await post.desk.worker.deliver_due()
+    subjects = {mail["X-Mailbox-To"]: mail["Subject"] for mail in post.mail.messages()}
+    assert subjects == {
+        "m-1@example.com": "Witaj Ann",
+        "m-2@example.com": "Witaj Ann",
+        "m-3@example.com": "Hello Ann",
+        "m-4@example.com": "Hello Ann",
+    }
+
+
+async def test_a_mail_has_text_and_html_in_which_a_name_is_never_a_tag(post: Post) -> None:
+    await post.desk.contact("m-1", name="<b>Eve</b>")
+    await post.desk.contact("m-2", language="pl")
+    await post.desk.send("m-1")
+    await post.desk.send("m-2")
+    await post.desk.worker.deliver_due()
+    english, polish = sorted(post.mail.messages(), key=lambda mail: mail["X-Mailbox-To"])
+    text, html = english.get_body(("plain",)), english.get_body(("html",))
+    assert text is not None
+    assert html is not None
+    assert "Thank you, <b>Eve</b>" in text.get_content()
+    assert "<p>Thank you, <b>&lt;b&gt;Eve&lt;/b&gt;</b></p>" in html.get_content()
+    # There is no HTML in Polish.
+    assert not polish.is_multipart()
+
+
+async def test_a_mail_that_can_be_refused_says_where_in_one_click(post: Post) -> None:
+    await post.desk.contact("m-1")
+    await post.desk.send("m-1", "offer")
+    await post.desk.send("m-1", "statement")
+    await post.desk.worker.deliver_due()
+    mails = {mail["List-Unsubscribe"] is not None: mail for mail in post.mail.messages()}
+    assert mails[True]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    link = mails[True]["List-Unsubscribe"]
+    assert link.startswith("<https://shop.example.com/stop?token=")
+    refusal = LINKS.read(link[1:-1].partition("token=")[2])
+    assert refusal == Refusal(member_id="m-1", channel=EMAIL, topic="offers")
+    # What belongs to the membership cannot be refused.
+    assert mails[False]["List-Unsubscribe-Post"] is None
+
+
+# --- what members want ---
+
+
+async def test_who_has_opted_out_gets_nothing_and_who_has_not_opted_in_neither(post: Post) -> None:
+    desk = post.desk
+    for member_id in ("m-1", "m-2", "m-3"):
+        await desk.contact(member_id)
+    await desk.say("m-1", ("email", "offers", False))
+    await desk.say("m-2", ("", "", False), ("email", "news", True))
+    for member_id in ("m-1", "m-2", "m-3"):
+        for campaign_id in ("offer", "newsletter", "statement"):
+            await desk.send(member_id, campaign_id)
+    await desk.worker.deliver_due()
+    arrived = {(d.member_id, d.campaign_id) for d in await desk.deliveries() if d.state is DeliveryState.DELIVERED}
+    assert arrived == {
+        ("m-1", "statement"), ("m-2", "newsletter"), ("m-2", "statement"), ("m-3", "offer"), ("m-3", "statement"),
+    }  # fmt: skip
+    withheld = {d.last_error for d in await desk.deliveries() if d.state is DeliveryState.WITHHELD}
+    assert withheld == {"the member has opted out", "the member has not agreed to hear of this"}
+    assert len(post.received()) == 5
+
+
+async def test_who_opts_out_after_a_message_was_queued_does_not_get_it(post: Post) -> None:
+    await post.desk.contact("m-1")
+    await post.desk.send("m-1")
+    await post.desk.say("m-1", ("email", "offers", False))
+    await post.desk.worker.deliver_due()
+    assert (await post.desk.delivery()).state is DeliveryState.WITHHELD
+    assert post.received() == []
+
+
+async def test_who_opts_out_while_a_lease_is_worked_off_does_not_get_the_rest_of_it(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between taking messages up and sending them there may be many others."""
+    monkeypatch.setattr(EmailChannel, "senders", 1)
+    monkeypatch.setattr(worker_module, "FRESH_SECONDS", 0.0)
+    desk = post.desk
+    await desk.contact("m-1")
+    for _ in range(3):
+        await desk.send("m-1")
+    opted_out = asyncio.Event()
+
+    async def opt_out() -> None:
+        await post.mail.next_message()
+        await desk.say("m-1", ("", "", False))
+        opted_out.set()
+
+    channel = desk.channels[EMAIL]
+    deliver = channel.deliver
+
+    async def slowly(due: DueDelivery, to: Addressee) -> Outcome:
+        outcome = await deliver(due, to)
+        await opted_out.wait()
+        return outcome
+
+    monkeypatch.setattr(channel, "deliver", slowly)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(opt_out())
+        tasks.create_task(desk.worker.deliver_due())
+    assert await desk.states() == {"delivered": 1, "withheld": 2}
+    assert len(post.received()) == 1
+
+
+async def test_a_contact_that_is_gone_while_a_lease_is_worked_off_gets_nothing_more(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "FRESH_SECONDS", -1.0)
+    desk = post.desk
+    await desk.contact("m-1")
+    await desk.send("m-1")
+    channel = desk.channels[EMAIL]
+    address = channel.address
+    asked = 0
+
+    def forgetful(contact: Contact) -> str:
+        nonlocal asked
+        asked += 1
+        return address(contact) if asked == 1 else ""
+
+    monkeypatch.setattr(channel, "address", forgetful)
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.NO_CONTACT
+    assert post.received() == []
+
+
+async def test_preferences_are_read_back_with_when_and_how_they_became_known(post: Post) -> None:
+    desk = post.desk
+    await desk.say("m-1", ("", "offers", False), source="call of 4 May")
+    desk.now += timedelta(hours=1)
+    await desk.say("m-1", ("sms", "offers", True), ("email", "news", True))
+    standing = await desk.preferences.get_preferences("m-1")
+    heard = {(hearing.channel, hearing.topic) for hearing in standing.hearings if hearing.allowed}
+    assert heard == {("sms", "offers"), ("email", "news"), ("email", "account"), ("sms", "account")}
+    assert [(choice.channel, choice.topic, choice.allowed, choice.source) for choice in standing.choices] == [
+        ("", "offers", False, "call of 4 May"),
+        ("sms", "offers", True, "web form"),
+        ("email", "news", True, "web form"),
+    ]
+    assert [choice.chosen_time for choice in standing.choices] == [NOON, desk.now, desk.now]
+    # What was said before stays on record.
+    await desk.say("m-1", ("", "offers", True))
+    connection = await asyncpg.connect(desk.database.dsn("loyalty_owner"))
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM notifier.consents") == 4
+    finally:
+        await connection.close()
+
+
+async def test_a_request_is_kept_once_and_what_does_not_exist_is_refused(post: Post) -> None:
+    desk = post.desk
+    desk.members.add("m-1")
+
+    async def say(hearing: Hearing, member_id: str = "m-1", request_id: str = "r") -> bool:
+        return await desk.preferences.set_preferences(
+            request_id=request_id, member_id=member_id, hearings=[hearing], source="x", consent_time=None,
+            principal="test",
+        )  # fmt: skip
+
+    no = Hearing(channel="email", topic="offers", allowed=False)
+    async with asyncio.TaskGroup() as tasks:
+        answers = [tasks.create_task(say(no)) for _ in range(4)]
+    assert sorted(answer.result() for answer in answers) == [False, True, True, True]
+    assert len((await desk.preferences.get_preferences("m-1")).choices) == 1
+    with pytest.raises(RequestIdReusedError):
+        await say(replace(no, allowed=True))
+    with pytest.raises(TopicUnknownError, match="no topic 'offer'; there are offers, news, account"):
+        await say(replace(no, topic="offer"), request_id="r-2")
+    with pytest.raises(ChannelUnknownError, match="there are email, sms"):
+        await say(replace(no, channel="webhook"), request_id="r-2")
+    for asking in (say(no, "nobody"), desk.preferences.get_preferences("nobody")):
+        with pytest.raises(MemberUnknownError):
+            await asking
+
+
+async def test_one_click_refuses_the_topic_and_a_made_up_token_nothing(post: Post) -> None:
+    desk = post.desk
+    await desk.contact("m-1")
+    token = LINKS.token(Refusal(member_id="m-1", channel=EMAIL, topic="offers"))
+    for request_id in ("u-1", "u-1", "u-2"):
+        hearing = await desk.preferences.unsubscribe(request_id=request_id, token=token, principal="site")
+        assert (hearing.channel, hearing.topic) == ("email", "offers")
+    await desk.send("m-1", "offer")
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.WITHHELD
+    (choice,) = (await desk.preferences.get_preferences("m-1")).choices
+    assert (choice.source, choice.allowed) == ("one-click", False)
+    for broken in (token[:-2], token[:-1] + ("A" if token[-1] != "A" else "B"), "", "x", "AAAA" * 20, "ä"):
+        with pytest.raises(UnsubscribeTokenError):
+            await desk.preferences.unsubscribe(request_id="u-3", token=broken, principal="site")
+
+
+# --- when ---
+
+
+async def test_in_quiet_hours_nothing_is_sent_but_what_is_urgent_or_belongs_to_the_membership(
+    quiet_post: Post,
+) -> None:
+    desk = quiet_post.desk
+    # 21:30 in New York, 3:30 in Warsaw, 18:30 in Los Angeles.
+    desk.now = NOON.replace(day=5, hour=1, minute=30)
+    for member_id, zone in (("m-1", ""), ("m-2", "Europe/Warsaw"), ("m-3", "America/Los_Angeles")):
+        await desk.contact(member_id, time_zone=zone)
+        for campaign_id in ("offer", "urgent-offer", "statement"):
+            await desk.send(member_id, campaign_id)
+    await desk.worker.deliver_due()
+    held = {d.member_id: d.held_until for d in await desk.deliveries() if d.state is DeliveryState.HELD}
+    assert held == {"m-1": NOON.replace(day=5, hour=12), "m-2": NOON.replace(day=5, hour=6)}
+    assert len(quiet_post.received()) == 7
+    # Eight o'clock in Warsaw, and then in New York.
+    desk.now = NOON.replace(day=5, hour=6)
+    await desk.worker.deliver_due()
+    assert len(quiet_post.received()) == 8
+    desk.now = NOON.replace(day=5, hour=12)
+    await desk.worker.deliver_due()
+    assert len(quiet_post.received()) == 9
+    assert await desk.states() == {"delivered": 9}
+
+
+async def test_in_a_simulated_installation_quiet_hours_end_when_business_time_says_so(quiet_post: Post) -> None:
+    desk = quiet_post.desk
+    await desk.contact("m-1")
+    desk.business = NOON.replace(hour=3)
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    # Machine time alone ends nothing.
+    desk.now += timedelta(days=3)
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.HELD
+    desk.business = NOON.replace(hour=12)
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.DELIVERED
+
+
+async def test_who_opts_out_in_quiet_hours_gets_nothing_when_they_end(quiet_post: Post) -> None:
+    desk = quiet_post.desk
+    await desk.contact("m-1")
+    desk.now = NOON.replace(hour=3)
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    await desk.say("m-1", ("", "", False))
+    desk.now = NOON
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.WITHHELD
+
+
+async def test_a_member_gets_no_more_than_the_caps_allow_and_the_rest_later(capped_post: Post) -> None:
+    desk = capped_post.desk
+    await desk.contact("m-1")
+    await desk.contact("m-2")
+    for _ in range(3):
+        await desk.send("m-1")
+    await desk.send("m-1", "urgent-offer")
+    await desk.send("m-1", "statement")
+    await desk.send("m-2")
+    arrived = []
+    for _ in range(9):
+        await desk.worker.deliver_due()
+        arrived.append(capped_post.received().count("m-1@example.com"))
+        desk.now += timedelta(days=1)
+    # The urgent one and the statement come at once; of the others one a day, two in a week.
+    assert arrived == [3, 4, 4, 4, 4, 4, 4, 5, 5]
+    assert capped_post.received().count("m-2@example.com") == 1
+
+
+async def test_two_workers_together_keep_to_the_caps(capped_post: Post) -> None:
+    desk = capped_post.desk
+    async with open_store(desk.database) as other:
+        for number in range(20):
+            await desk.contact(f"m-{number}")
+            for _ in range(4):
+                await desk.send(f"m-{number}")
+        # Leases of one message each: two workers meet at every member.
+        EmailChannel.leased, before = 1, EmailChannel.leased
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for store in (desk.store, other, desk.store):
+                    tasks.create_task(desk.new_worker(store).deliver_due())
+        finally:
+            EmailChannel.leased = before
+    assert sorted(capped_post.received()) == sorted(f"m-{number}@example.com" for number in range(20))
+    assert await desk.states() == {"delivered": 20, "held": 60}
+
+
+# --- addresses ---
+
+
+async def test_an_address_that_was_refused_for_good_is_not_written_to_again_whoever_has_it(post: Post) -> None:
+    desk = post.desk
+    await desk.contact("m-1", email="gone@example.com")
+    post.mail.refusals["gone@example.com"] = "550 5.1.1 no such user"
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.DEAD
+    post.mail.refusals.clear()
+    await desk.contact("m-2", email="Gone@Example.com")
+    await desk.send("m-2")
+    await desk.worker.deliver_due()
+    delivery = await desk.delivery("m-2")
+    assert delivery.state is DeliveryState.WITHHELD
+    assert delivery.last_error == "the address is suppressed: the recipient was refused: 550 5.1.1"
+    assert post.received() == []
+    contact, reason = await desk.preferences.get_contact("m-2")
+    assert (contact.email, reason) == ("Gone@Example.com", "the recipient was refused: 550 5.1.1")
+
+
+@pytest.mark.parametrize("reply", ["550 5.7.1 policy", "550 no", "451 4.1.1 later", "552 5.2.2 mailbox full"])
+async def test_other_refusals_are_not_the_addresss_fault(post: Post, reply: str) -> None:
+    desk = post.desk
+    await desk.contact("m-1")
+    post.mail.refusals["m-1@example.com"] = reply
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    post.mail.refusals.clear()
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    assert post.received().count("m-1@example.com") == 1
+
+
+async def test_bounces_and_complaints_suppress_an_address_until_it_is_mended(post: Post) -> None:
+    desk = post.desk
+
+    async def bounce(kind: Bounce, address: str = "", delivery_id: str = "") -> bool:
+        return await desk.preferences.record_bounce(address=address, delivery_id=delivery_id, bounce=kind)
+
+    await desk.contact("m-1")
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    sent = await desk.delivery()
+    assert await bounce(Bounce.TRANSIENT, "m-1@example.com") is False
+    assert await bounce(Bounce.COMPLAINT, delivery_id=sent.delivery_id) is True
+    # The reason that came first stays.
+    assert await bounce(Bounce.PERMANENT, "M-1@example.com") is True
+    assert (await desk.preferences.get_contact("m-1"))[1] == "its owner complained of a message"
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    assert await desk.states() == {"delivered": 1, "withheld": 1}
+    assert await bounce(Bounce.RESOLVED, "m-1@example.com") is False
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    assert await desk.states() == {"delivered": 2, "withheld": 1}
+    with pytest.raises(DeliveryUnknownError):
+        await bounce(Bounce.PERMANENT, delivery_id="0000" + "a" * 28)
+
+
+async def test_no_address_is_readable_among_the_suppressed(post: Post) -> None:
+    await post.desk.preferences.record_bounce(
+        address="planted@example.com", delivery_id="", bounce=Bounce.PERMANENT
+    )  # fmt: skip
+    connection = await asyncpg.connect(post.desk.database.dsn("loyalty_owner"))
+    try:
+        (row,) = await connection.fetch("SELECT * FROM notifier.suppressions")
+    finally:
+        await connection.close()
+    assert "planted" not in str(dict(row))
+    assert len(row["address_hash"]) == 32
+
+
+# --- delivery ---
+
+
+async def test_a_message_is_there_once_for_its_cause_and_way(post: Post) -> None:
+    desk = post.desk
+    await desk.contact("m-1")
+    message = desk.outgoing("m-1")
+    text = replace(message, channel="sms")
+    assert await desk.put(message, text) == 2
+    assert await desk.put(message, text) == 0
+    await desk.worker.deliver_due()
+    assert await desk.put(message) == 0
+    await desk.worker.deliver_due()
+    assert len(post.received()) == 1
+    ids = {delivery.delivery_id for delivery in await desk.deliveries()}
+    assert len(ids) == 2
+
+
+async def test_a_message_that_is_made_in_a_transaction_that_fails_was_never_there(post: Post) -> None:
+    desk = post.desk
+    await desk.contact("m-1")
+
+    async def work(transaction: Transaction) -> None:
+        await transaction.insert_messages([desk.outgoing("m-1")], desk.now, key=VAULT.delivery_key)
+        raise ChannelClosedError
+
+    with pytest.raises(ChannelClosedError):
+        await desk.store.transact(work)
+    await desk.worker.deliver_due()
+    assert await desk.deliveries() == []
+    assert post.received() == []
+
+
+async def test_a_dead_letter_is_tried_again_by_hand_with_all_its_tries(post: Post) -> None:
+    desk = post.desk
+    await desk.contact("m-1")
+    post.mail.farewell = "554 5.6.0 content refused"
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    dead = await desk.delivery()
+    assert (dead.state, dead.attempts) == (DeliveryState.DEAD, 1)
+    (first,) = (
+        await desk.messages.list_deliveries(
+            member_id="", state=DeliveryState.DEAD, page_size=0, page_token="", after={}, wait_seconds=0
+        )
+    ).deliveries
+    assert first == dead
+    post.mail.farewell = "451 4.3.0 not now"
+    assert await desk.messages.retry_delivery(request_id="r-1", delivery_id=dead.delivery_id) == ("m-1", False)
+    assert await desk.messages.retry_delivery(request_id="r-1", delivery_id=dead.delivery_id) == ("m-1", True)
+    # It has not been given up since.
+    with pytest.raises(DeliveryNotRetryableError):
+        await desk.messages.retry_delivery(request_id="r-2", delivery_id=dead.delivery_id)
+    for attempts in range(1, 10):
+        next_time = await desk.worker.deliver_due()
+        assert next_time is not None
+        assert (await desk.delivery()).attempts == attempts
+        desk.now = next_time
+    post.mail.farewell = ""
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.DELIVERED
+    (mail,) = post.mail.messages()
+    assert mail["Message-ID"] == f"<{dead.delivery_id}@example.com>"
+    with pytest.raises(DeliveryUnknownError):
+        await desk.messages.retry_delivery(request_id="r-3", delivery_id="0001" + "a" * 28)
+
+
+async def test_what_was_withheld_can_be_resent_and_what_stood_against_it_is_asked_again(post: Post) -> None:
+    desk = post.desk
+    await desk.contact("m-1")
+    await desk.say("m-1", ("email", "", False))
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    withheld = await desk.delivery()
+    await desk.messages.retry_delivery(request_id="r-1", delivery_id=withheld.delivery_id)
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.WITHHELD
+    await desk.say("m-1", ("email", "", True))
+    await desk.messages.retry_delivery(request_id="r-2", delivery_id=withheld.delivery_id)
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.DELIVERED
+
+
+async def test_a_message_over_another_channel_needs_that_channels_address(post: Post) -> None:
+    desk = post.desk
+    await desk.contact("m-1")
+    await desk.send("m-1", "text")
+    await desk.worker.deliver_due()
+    assert (await desk.delivery()).state is DeliveryState.NO_CONTACT
+    await desk.contact("m-1", phone="+48601234567", language="pl")
+    await desk.worker.deliver_due()
+    delivery = await desk.delivery()
+    assert delivery.state is DeliveryState.DELIVERED
+    ((delivery_id, address, message),) = post.texts.sent
+    assert (delivery_id, address) == (delivery.delivery_id, "+48601234567")
+    assert message.text == "Dziękujemy, Ann"
+
+
+async def test_the_log_tells_that_a_message_went_out_and_not_to_whom(
+    post: Post, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = post.desk
+    await desk.contact("m-1", name="Wilhelmina")
+    await desk.send("m-1", "logged")
+    capsys.readouterr()
+    await desk.worker.deliver_due()
+    delivery = await desk.delivery()
+    assert delivery.state is DeliveryState.DELIVERED
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "message_logged" in line]
+    assert delivery.delivery_id in line
+    assert not any(secret in line for secret in ("m-1", "Wilhelmina", "example.com"))
+
+
+async def test_an_adapter_that_cannot_be_loaded_stops_the_start() -> None:
+    made = load_adapters("sms=tests.integration.test_messages:Texts")
+    assert isinstance(made["sms"], Texts)
+    assert load_adapters("") == {}
+    for wrong in ("sms", "sms=x", "email=tests.integration.test_messages:Texts", "sms=tests.nowhere:f", "sms=json:f"):
+        with pytest.raises(InstallationError):
+            load_adapters(wrong)
+
+
+# --- one channel beside another ---
+
+
+async def test_a_channel_that_is_closed_holds_up_no_other_and_loses_nothing(post: Post) -> None:
+    """Thousands wait for the mail server, and texts go out as if nothing were."""
+    desk = post.desk
+    many = 2_000
+    await desk.contact("m-1", phone="+48601234567")
+    await post.mail.stop()
+    for start in range(0, many, 500):
+        await desk.put(*(desk.outgoing("m-1", trigger=f"entry:{number}") for number in range(start, start + 500)))
+    running = asyncio.create_task(desk.worker.run())
+    try:
+        for number in range(20):
+            await desk.put(desk.outgoing("m-1", "text", trigger=f"text:{number}"))
+        desk.worker.wake()
+        async with asyncio.timeout(20):
+            while len(post.texts.sent) < 20:
+                await asyncio.sleep(0.02)
+        assert await desk.states() == {"delivered": 20, "queued": many}
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    await post.mail.start()
+    desk.now += timedelta(minutes=5)
+    async with open_store(desk.database) as other:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(desk.new_worker().deliver_due())
+            tasks.create_task(desk.new_worker(other).deliver_due())
+    assert await desk.states() == {"delivered": many + 20}
+    ids = [mail["Message-ID"] for mail in post.mail.messages()]
+    assert len(ids) == len(set(ids)) == many
+
+
+async def test_a_channel_that_fails_altogether_is_told_in_the_log_and_others_go_on(
+    post: Post, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = post.desk
+    await desk.contact("m-1", phone="+48601234567")
+    await desk.send("m-1")
+    await desk.send("m-1", "text")
+
+    def broken(contact: Contact) -> str:
+        raise RuntimeError("an adapter's own fault")
+
+    monkeypatch.setattr(post.texts, "address", broken)
+    running = asyncio.create_task(desk.worker.run())
+    try:
+        await post.mail.next_message()
+        async with asyncio.timeout(20):
+            said: Any = ""
+            while "way_failed" not in said:
+                await asyncio.sleep(0.02)
+                said += capsys.readouterr().out
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert len(post.received()) == 1

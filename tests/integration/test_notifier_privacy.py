@@ -1,0 +1,372 @@
+"""Members whole, goodwill, exports and erasures, over real gRPC with a real ledger and real tiers behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
+from loyalty.ledger.v1 import member_pb2
+from loyalty.notifier.v1 import notifier_service_pb2 as pb
+from loyalty.notifier.v1 import privacy_pb2
+
+from services.notifier.domain.holdings import HOLDINGS, Erasure
+from services.notifier.service.members import masked
+from services.notifier.store import QUERIES
+from tests.conftest import PROGRAMMES, Database
+from tests.integration.test_notifier_service import (
+    DAY,
+    SECONDS,
+    Installation,
+    Notifier,
+    clock,
+    installation,
+    reason_of,
+    retention,
+)
+
+__all__ = ["clock", "installation", "retention"]
+
+CONTACT = pb.Contact(
+    name="Zoë Kowalska",
+    email="zoe@example.com",
+    phone="+48601234567",
+    language="pl",
+    time_zone="Europe/Warsaw",
+    birth_date="1990-05-17",
+    demographics={"city": "Łódź"},
+)
+PERSONAL = ("Zoë", "Kowalska", "zoe@example.com", "+48601234567", "1990-05-17", "Łódź")
+
+
+@pytest.fixture
+def programme(folder: Path) -> Path:
+    """Staff may give 300 points a month."""
+    path = folder / "programme.yaml"
+    text = (PROGRAMMES / "retail-demo.yaml").read_text(encoding="utf-8")
+    path.write_text(f"{text}\nsupport:\n  goodwill_points: 300\n", encoding="utf-8")
+    return path
+
+
+async def opened(installation: Installation, **changed: Any) -> Notifier:
+    token = await installation.till.advance(DAY)
+    await installation.start_tiers()
+    notifier = await installation.start(**changed)
+    await notifier.deliveries(token)
+    return notifier
+
+
+async def tell(notifier: Notifier, member_id: str) -> None:
+    request = pb.SetContactRequest(request_id=f"contact-{member_id}", member_id=member_id, contact=CONTACT)
+    await notifier.stub.SetContact(request, timeout=SECONDS)
+
+
+async def grant(notifier: Notifier, points: int, request_id: str = "g-1", member_id: str = "m-1") -> Any:
+    request = privacy_pb2.GrantGoodwillRequest(
+        request_id=request_id, member_id=member_id, points=points, reason="the parcel came late"
+    )
+    return await notifier.stub.GrantGoodwill(request, timeout=SECONDS)
+
+
+async def exported(notifier: Notifier, member_id: str = "m-1", page_size: int = 0) -> tuple[list[Any], dict[str, Any]]:
+    """The holdings, and all records by category."""
+    request = privacy_pb2.ExportMemberRequest(member_id=member_id, page_size=page_size)
+    first = answer = await notifier.stub.ExportMember(request, timeout=SECONDS)
+    records: dict[str, Any] = {}
+    while True:
+        for record in answer.records:
+            records.setdefault(record.category, []).append(json.loads(record.json))
+        if not answer.next_page_token:
+            return list(first.holdings), records
+        request.page_token = answer.next_page_token
+        answer = await notifier.stub.ExportMember(request, timeout=SECONDS)
+
+
+async def erase(notifier: Notifier, member_id: str = "m-1", request_id: str = "e-1") -> Any:
+    request = privacy_pb2.EraseMemberRequest(request_id=request_id, member_id=member_id, reason="asked")
+    return await notifier.stub.EraseMember(request, timeout=SECONDS)
+
+
+async def rows_about(database: Database, member_id: str) -> str:
+    """All rows of the notifier that name a member, as text."""
+    connection = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        found = []
+        for table in await tables_about_members(connection):
+            rows = await connection.fetch(
+                f"SELECT to_jsonb(kept)::text AS row FROM notifier.{table} AS kept WHERE member_id = $1", member_id
+            )
+            found += [f"{table}: {row['row']}" for row in rows]
+        return "\n".join(found)
+    finally:
+        await connection.close()
+
+
+async def tables_about_members(connection: asyncpg.Connection) -> set[str]:
+    rows = await connection.fetch(
+        """SELECT table_name FROM information_schema.columns
+           WHERE table_schema = 'notifier' AND column_name = 'member_id'"""
+    )
+    return {row["table_name"] for row in rows}
+
+
+async def test_every_table_that_names_a_member_is_exported_and_says_what_an_erasure_does_to_it(
+    database: Database,
+) -> None:
+    connection = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        tables = await tables_about_members(connection)
+    finally:
+        await connection.close()
+    listed = [table for holding in HOLDINGS for table in holding.tables]
+    assert set(listed) == tables - {"member_keys"}
+    assert len(listed) == len(set(listed))
+    assert {f"export_{table}" for table in listed if table != "contacts"} <= QUERIES.keys()
+    forgotten = {
+        table for holding in HOLDINGS if holding.erasure is not Erasure.KEPT for table in holding.tables
+    }  # fmt: skip
+    assert {f"erase_{table}" for table in forgotten | {"member_keys"}} == {
+        name for name in QUERIES if name.startswith("erase_")
+    }
+
+
+async def test_a_member_is_shown_whole(installation: Installation) -> None:
+    notifier = await opened(installation)
+    till = installation.till
+    await till.enroll("m-1")
+    await tell(notifier, "m-1")
+    await till.buy("m-1", 10000, DAY)
+    token = await till.buy("m-1", 25000, DAY)
+    await notifier.deliveries(token)
+    request = privacy_pb2.GetMemberViewRequest(member_id="m-1", causal_token=token)
+    view = (await notifier.stub.GetMemberView(request, timeout=SECONDS)).view
+    assert (view.member.member_id, view.name, view.email, view.phone) == (
+        "m-1",
+        "Zoë Kowalska",
+        "zoe@example.com",
+        "+48601234567",
+    )
+    assert (view.standing.tier, view.standing.balance.minor_units) == ("Green", 35000)
+    assert [line.amount.minor_units for line in view.standing_lines if line.counted] == [25000, 10000]
+    assert [purchase.amount.minor_units for purchase in view.purchases] == [25000, 10000]
+    assert [coupon.campaign_id for coupon in view.coupons] == ["green-reached"]
+    assert [message.campaign_id for message in view.messages] == ["green-reached"]
+    assert list(view.missing_parts) == []
+
+
+async def test_a_member_is_found_by_a_card_and_who_is_unknown_is_said_so(installation: Installation) -> None:
+    notifier = await opened(installation)
+    await installation.till.enroll("m-1")
+    card = member_pb2.Identifier(kind=member_pb2.IDENTIFIER_KIND_CARD, value="4711")
+    await installation.till.stub.LinkIdentifier(
+        ledger_pb.LinkIdentifierRequest(request_id="l-1", member_id="m-1", identifier=card), timeout=SECONDS
+    )
+    view = (await notifier.stub.GetMemberView(privacy_pb2.GetMemberViewRequest(identifier=card), timeout=SECONDS)).view
+    assert view.member.member_id == "m-1"
+    for request, reason in (
+        (privacy_pb2.GetMemberViewRequest(), "INVALID_FIELD"),
+        (privacy_pb2.GetMemberViewRequest(member_id="m-1", identifier=card), "INVALID_FIELD"),
+        (privacy_pb2.GetMemberViewRequest(member_id="nobody"), "MEMBER_UNKNOWN"),
+        (
+            privacy_pb2.GetMemberViewRequest(
+                identifier=member_pb2.Identifier(kind=member_pb2.IDENTIFIER_KIND_CARD, value="4712")
+            ),
+            "IDENTIFIER_UNKNOWN",
+        ),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await notifier.stub.GetMemberView(request, timeout=SECONDS)
+        assert reason_of(caught.value)[1] == reason
+
+
+async def test_while_tiers_are_away_the_rest_of_a_member_is_shown(installation: Installation) -> None:
+    async with contextlib.AsyncExitStack() as tiers:
+        await installation.till.advance(DAY)
+        await installation.start_tiers(tiers)
+        notifier = await installation.start()
+        await installation.till.enroll("m-1")
+    view = (await notifier.stub.GetMemberView(privacy_pb2.GetMemberViewRequest(member_id="m-1"), timeout=SECONDS)).view
+    assert (view.member.member_id, list(view.missing_parts)) == ("m-1", ["standing"])
+
+
+def test_a_masked_name_shows_first_letters_alone() -> None:
+    assert masked("Zoë Kowalska") == "Z** K*******"
+    assert masked("") == ""
+
+
+async def test_goodwill_is_given_up_to_its_limit_and_a_request_once(installation: Installation) -> None:
+    notifier = await opened(installation)
+    await installation.till.enroll("m-1")
+    first = await grant(notifier, 200)
+    assert (first.points_left_this_month, first.replayed) == (100, False)
+    again = await grant(notifier, 200)
+    assert (again.points_left_this_month, again.replayed) == (100, True)
+    for points, request_id, reason in ((101, "g-2", "GOODWILL_LIMIT"), (100, "g-1", "REQUEST_ID_REUSED")):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await grant(notifier, points, request_id)
+        assert reason_of(caught.value)[1] == reason
+    await grant(notifier, 100, "g-3")
+    member = (
+        await installation.till.stub.GetMember(ledger_pb.GetMemberRequest(member_id="m-1"), timeout=SECONDS)
+    ).member
+    # 100 for joining.
+    assert member.balance.available_points == 400
+
+
+async def test_goodwill_that_the_ledger_refuses_leaves_the_month_as_it_was(installation: Installation) -> None:
+    notifier = await opened(installation)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await grant(notifier, 300, member_id="nobody")
+    assert reason_of(caught.value)[1] == "MEMBER_UNKNOWN"
+    await installation.till.enroll("m-1")
+    await installation.till.stub.ResignMember(
+        ledger_pb.ResignMemberRequest(request_id="r-1", member_id="m-1", occurred_time=_stamp()), timeout=SECONDS
+    )
+    for _ in range(2):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await grant(notifier, 300)
+        assert reason_of(caught.value)[1] == "MEMBER_RESIGNED"
+    await installation.till.stub.RejoinMember(
+        ledger_pb.RejoinMemberRequest(request_id="j-1", member_id="m-1", occurred_time=_stamp()), timeout=SECONDS
+    )
+    assert (await grant(notifier, 300, "g-2")).points_left_this_month == 0
+
+
+def _stamp() -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(DAY)
+    return stamp
+
+
+@pytest.mark.parametrize("page_size", [0, 1])
+async def test_an_export_hands_out_all_that_is_kept_whatever_its_pages(
+    installation: Installation, page_size: int
+) -> None:
+    notifier = await opened(installation)
+    till = installation.till
+    await till.enroll("m-1")
+    await tell(notifier, "m-1")
+    await notifier.deliveries(await till.buy("m-1", 35000, DAY))
+    await grant(notifier, 10)
+    holdings, records = await exported(notifier, page_size=page_size)
+    assert [holding.category for holding in holdings] == [holding.category for holding in HOLDINGS]
+    assert all(holding.purpose and holding.retention for holding in holdings)
+    (contact,) = records["contact"]
+    assert contact == {
+        "name": "Zoë Kowalska",
+        "email": "zoe@example.com",
+        "phone": "+48601234567",
+        "language": "pl",
+        "time_zone": "Europe/Warsaw",
+        "birth_date": "1990-05-17",
+        "demographics": {"city": "Łódź"},
+    }
+    assert [membership["memberId"] for membership in records["membership"]] == ["m-1"]
+    assert [purchase["amount"]["minorUnits"] for purchase in records["purchases"]] == ["35000"]
+    assert {"ENTRY_KIND_MEMBER_JOINED", "ENTRY_KIND_PURCHASE_RECORDED"} <= {
+        entry["kind"] for entry in records["entries"]
+    }
+    assert records["standing"][0]["tier"] == "Green"
+    assert [coupon["campaign_id"] for coupon in records["coupons"]] == ["green-reached"]
+    assert [message["campaign_id"] for message in records["messages"]] == ["green-reached"]
+    assert [goodwill["points"] for goodwill in records["goodwill"]] == [10]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await exported(notifier, "nobody")
+    assert reason_of(caught.value)[1] == "MEMBER_UNKNOWN"
+
+
+async def test_an_erased_member_is_forgotten_everywhere_and_the_accounts_still_hold(
+    installation: Installation,
+) -> None:
+    notifier = await opened(installation)
+    till = installation.till
+    await till.enroll("m-1")
+    await tell(notifier, "m-1")
+    await notifier.deliveries(await till.buy("m-1", 35000, DAY))
+    answer = await erase(notifier)
+    assert (answer.HasField("erased_time"), answer.replayed) == (True, False)
+    again = await erase(notifier)
+    assert (again.erased_time, again.replayed) == (answer.erased_time, True)
+    kept = await rows_about(installation.database, "m-1")
+    assert not [table for table in ("contacts:", "member_keys:", "contact_requests:") if table in kept]
+    member = (await till.stub.GetMember(ledger_pb.GetMemberRequest(member_id="m-1"), timeout=SECONDS)).member
+    assert member.status == member_pb2.MEMBER_STATUS_ERASED
+    assert await installation.differences() == []
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await tell(notifier, "m-1")
+    assert reason_of(caught.value)[1] == "MEMBER_ERASED"
+    _, records = await exported(notifier)
+    text = json.dumps(records, ensure_ascii=False)
+    assert not [told for told in PERSONAL if told in text]
+
+
+async def test_a_message_that_waits_for_a_contact_is_stopped_by_an_erasure(installation: Installation) -> None:
+    notifier = await opened(installation)
+    till = installation.till
+    await till.enroll("m-1")
+    (message,) = await notifier.deliveries(await till.buy("m-1", 35000, DAY))
+    assert message.state == pb.DELIVERY_STATE_NO_CONTACT
+    await erase(notifier)
+    (message,) = await notifier.deliveries()
+    assert (message.state, message.last_error) == (pb.DELIVERY_STATE_DEAD, "the member was erased")
+
+
+async def test_an_erasure_goes_on_by_itself_when_the_ledger_comes_back(installation: Installation) -> None:
+    notifier = await opened(installation)
+    await installation.till.enroll("m-1")
+    await tell(notifier, "m-1")
+    await erase(notifier)
+    # As a crash between the two leaves it.
+    await installation.as_owner("UPDATE notifier.erasures SET erased_time = NULL")
+    answer = await erase(notifier)
+    assert answer.HasField("erased_time")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await erase(notifier, "nobody", "e-2")
+    assert reason_of(caught.value)[1] == "MEMBER_UNKNOWN"
+
+
+async def test_an_erasure_is_replayed_after_a_restore(installation: Installation) -> None:
+    file = str(installation.folder / "erasures.jsonl")
+    async with contextlib.AsyncExitStack() as own:
+        notifier = await opened(installation, own=own, erasures_file=file)
+        await installation.till.enroll("m-1")
+        await tell(notifier, "m-1")
+        backup = await sealed_rows(installation.database)
+        await erase(notifier)
+    assert await sealed_rows(installation.database) == ([], [])
+    await restore(installation.database, *backup)
+    notifier = await installation.start(erasures_file=file)
+    for _ in range(200):
+        answer = await erase(notifier, request_id="e-1")
+        if answer.replayed and answer.HasField("erased_time"):
+            break
+    assert await sealed_rows(installation.database) == ([], [])
+
+
+async def sealed_rows(database: Database) -> tuple[list[Any], list[Any]]:
+    connection = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        keys = await connection.fetch("SELECT * FROM notifier.member_keys")
+        contacts = await connection.fetch("SELECT partition, member_id, email, set_time FROM notifier.contacts")
+        return [tuple(row) for row in keys], [tuple(row) for row in contacts]
+    finally:
+        await connection.close()
+
+
+async def restore(database: Database, keys: list[Any], contacts: list[Any]) -> None:
+    """The rows of a backup that was made before the erasure."""
+    connection = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        await connection.execute("DELETE FROM notifier.erasures")
+        await connection.executemany("INSERT INTO notifier.member_keys VALUES ($1, $2, $3)", keys)
+        await connection.executemany(
+            "INSERT INTO notifier.contacts (partition, member_id, email, set_time) VALUES ($1, $2, $3, $4)", contacts
+        )
+    finally:
+        await connection.close()

@@ -1,0 +1,408 @@
+"""Rewards for points over a real ledger: the catalogue as it is for a member; and whoever dies on the way, the points
+go and the coupon comes, or neither."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
+from loyalty.notifier.v1 import coupon_pb2 as pb
+from loyalty.type.v1 import error_reason_pb2
+from loyalty.type.v1.money_pb2 import Money
+
+from services.notifier.domain.codes import CouponCodes
+from services.notifier.domain.programmes import Programmes
+from services.notifier.domain.rewards import RewardIntent
+from services.notifier.errors import PeerError, RefusedError
+from services.notifier.ledger_client import LedgerClient
+from services.notifier.points_client import PointsClient
+from services.notifier.progress import Progress
+from services.notifier.service.issuing import CouponMaker
+from services.notifier.service.rewards import LEASE, RewardService
+from services.notifier.store import Store, Transaction
+from services.notifier.vault import Vault, read_master_keys
+from services.programme import load
+from services.runtime.channels import open_channel
+from services.runtime.database import create_pool
+from tests.conftest import SECRET, Database, StartLedger
+from tests.coupon_desk import NOW, SECONDS, Desk, MovableClock, info_of, open_desk, refused
+
+REFUSED = grpc.StatusCode.FAILED_PRECONDITION
+
+
+@pytest_asyncio.fixture
+async def desk(start_ledger: StartLedger, database: Database, folder: Path, token_file: Path) -> AsyncIterator[Desk]:
+    async with open_desk(start_ledger, database, folder, token_file) as opened:
+        yield opened
+
+
+async def why(call: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return refused(caught.value)
+
+
+# --- the catalogue ---
+
+
+async def test_the_catalogue_tells_what_a_member_can_have_and_why_not_the_rest(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    rewards = await desk.catalogue("m-1", await desk.award("m-1", 500))
+    assert list(rewards) == ["mug", "tee", "dinner", "bonus", "code", "summer"], "what is over is gone"
+    mug, dinner = rewards["mug"], rewards["dinner"]
+    assert (mug.available, mug.name, mug.points, mug.stock_left, mug.left_for_member) == (True, "A mug", 500, 3, 2)
+    assert not rewards["bonus"].HasField("stock_left")
+    # 100 for joining.
+    assert (dinner.available, dinner.points_missing, dinner.money.minor_units) == (False, 400, 2000)
+    assert [error_reason_pb2.ErrorReason.Name(one.reason) for one in dinner.obstacles] == [
+        "ERROR_REASON_REWARD_NOT_FOR_MEMBER",
+        "ERROR_REASON_NOT_ENOUGH_POINTS",
+    ]
+    assert [one.reason for one in rewards["summer"].obstacles] == [error_reason_pb2.ERROR_REASON_REWARD_NOT_OFFERED_NOW]
+    # The end of 31 August in New York.
+    assert rewards["summer"].available_until_time.ToDatetime(UTC).isoformat() == "2024-09-01T04:00:00+00:00"
+
+
+async def test_a_reward_is_told_in_the_language_asked_for_or_in_the_programmes_first(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    for asked, told in (("pl", "Kubek"), ("pl-PL", "Kubek"), ("PL", "Kubek"), ("de", "A mug"), ("", "A mug")):
+        assert (await desk.catalogue("m-1", language=asked))["mug"].name == told
+    assert await why(desk.catalogue("nobody")) == (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN")
+
+
+# --- redeeming ---
+
+
+async def test_a_reward_takes_its_points_and_gives_its_coupon(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    answer = await desk.get_reward("m-1", "mug", request_id="r-1")
+    assert (answer.points, answer.coupon.reward_id, answer.coupon.offer.sku) == (500, "mug", "mug-1")
+    assert (answer.coupon.state, answer.coupon.member_id) == (pb.COUPON_STATE_ISSUED, "m-1")
+    assert await desk.points("m-1") == (600, 0)
+    again = await desk.get_reward("m-1", "mug", request_id="r-1")
+    assert (again.replayed, again.coupon.code, answer.replayed) == (True, answer.coupon.code, False)
+    assert await why(desk.get_reward("m-1", "bonus", request_id="r-1")) == (
+        grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")  # fmt: skip
+    context = pb.CouponUseContext(member_id="m-1")
+    assert (await desk.redeem(answer.coupon.code, context=context)).coupon.state == pb.COUPON_STATE_REDEEMED
+    entries = await desk.ledger.ListEntries(ledger_pb.ListEntriesRequest(member_id="m-1"), timeout=SECONDS)
+    assert {entry.on_behalf_of for entry in entries.entries if entry.reason == "reward"} == {"test"}
+    assert answer.redemption_id in {entry.request_id for entry in entries.entries}
+    assert await desk.differences() == []
+
+
+async def test_bonus_points_come_for_points_and_without_a_coupon(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 400)
+    answer = await desk.get_reward("m-1", "bonus")
+    assert (answer.bonus_points, answer.points, answer.HasField("coupon")) == (700, 500, False)
+    assert await desk.points("m-1") == (700, 0)
+
+
+async def test_who_has_not_enough_points_is_refused_and_stock_and_limit_are_given_back(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    assert await why(desk.get_reward("m-1", "mug", request_id="r-1")) == (REFUSED, "NOT_ENOUGH_POINTS")
+    mug = (await desk.catalogue("m-1", await desk.award("m-1", 900)))["mug"]
+    assert (mug.stock_left, mug.left_for_member, mug.available) == (3, 2, True)
+    assert await why(desk.get_reward("m-1", "mug", request_id="r-1")) == (REFUSED, "NOT_ENOUGH_POINTS")
+    await desk.get_reward("m-1", "mug", request_id="r-2")
+    assert [coupon.reward_id for coupon in await desk.coupons("m-1")] == ["mug"]
+
+
+async def test_money_beside_points_is_named_and_must_be_paid_to_the_cent(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 2000)
+    await desk.coupons("m-1", await desk.buy("m-1", 50000))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await desk.get_reward("m-1", "dinner")
+    assert refused(caught.value) == (REFUSED, "REWARD_MONEY_DIFFERS")
+    assert dict(info_of(caught.value).metadata) == {"money_minor_units": "2000", "currency_code": "USD"}
+    zloty = Money(currency_code="PLN", minor_units=2000)
+    assert await why(desk.get_reward("m-1", "dinner", money_paid=zloty)) == (
+        grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")  # fmt: skip
+    answer = await desk.get_reward("m-1", "dinner", money_paid=Money(currency_code="USD", minor_units=2000))
+    assert (answer.money.minor_units, answer.points) == (2000, 1000)
+    assert (await desk.get_reward("m-1", "mug")).HasField("money") is False
+
+
+async def test_a_reward_is_refused_to_other_tiers_and_before_its_first_day(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 2000)
+    paid = Money(currency_code="USD", minor_units=2000)
+    assert await why(desk.get_reward("m-1", "dinner", money_paid=paid)) == (REFUSED, "REWARD_NOT_FOR_MEMBER")
+    assert await why(desk.get_reward("m-1", "summer")) == (REFUSED, "REWARD_NOT_OFFERED_NOW")
+    assert await why(desk.get_reward("m-1", "winter")) == (REFUSED, "REWARD_NOT_OFFERED_NOW")
+    assert await why(desk.get_reward("m-1", "none")) == (grpc.StatusCode.NOT_FOUND, "REWARD_UNKNOWN")
+    assert await why(desk.get_reward("nobody", "mug")) == (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN")
+    assert await desk.points("m-1") == (2100, 0)
+
+
+async def test_many_at_once_never_take_more_than_the_stock_and_the_limit(desk: Desk) -> None:
+    for number in range(4):
+        await desk.enroll(f"m-{number}")
+        await desk.award(f"m-{number}", 5000)
+
+    async def take(number: int) -> str:
+        try:
+            await desk.get_reward(f"m-{number % 4}", "mug", request_id=f"r-{number}")
+        except grpc.aio.AioRpcError as error:
+            return refused(error)[1]
+        return f"m-{number % 4}"
+
+    outcomes = Counter(await asyncio.gather(*(take(number) for number in range(40))))
+    given = {who: count for who, count in outcomes.items() if who.startswith("m-")}
+    assert sum(given.values()) == 3
+    assert max(given.values()) <= 2
+    assert outcomes["OUT_OF_STOCK"] + outcomes["REWARD_LIMIT_REACHED"] == 37
+    assert sum([5100 - (await desk.points(f"m-{number}"))[0] for number in range(4)]) == 1500
+    assert (await desk.catalogue("m-0"))["mug"].stock_left == 0
+
+
+async def test_a_pool_without_codes_gives_the_points_back(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 900)
+    assert await why(desk.get_reward("m-1", "code")) == (REFUSED, "OUT_OF_STOCK")
+    assert await desk.points("m-1") == (1000, 0)
+    await desk.import_codes(["FILM-0001"])
+    assert (await desk.get_reward("m-1", "code")).coupon.code == "FILM-0001"
+
+
+# --- whoever dies on the way ---
+
+
+class KilledError(Exception):
+    """The process died here."""
+
+
+class AnswerLost:
+    """A ledger that does what it is asked, and whose answer to one call is lost."""
+
+    def __init__(self, points: PointsClient, name: str) -> None:
+        self._points = points
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._points, name)
+        if name != self._name:
+            return method
+
+        async def lost(**fields: Any) -> None:
+            with contextlib.suppress(Exception):
+                await method(**fields)
+            raise PeerError
+
+        return lost
+
+
+@dataclass
+class Workshop:
+    """Makes service objects over one database and ledger, each as of a process of its own."""
+
+    desk: Desk
+    store: Store
+    vault: Vault
+    programmes: Programmes
+    points: PointsClient
+    maker: CouponMaker
+    progress: Progress
+    # Ahead of the one of the notifier that runs beside it, so that this goes on with nothing.
+    clock: MovableClock = field(default_factory=lambda: MovableClock(datetime.now(UTC) + timedelta(days=1)))
+    steps: list[str] = field(default_factory=list)
+
+    def service(
+        self,
+        *,
+        kill_after: int | None = None,
+        points: Any = None,
+        meddle: Callable[[str], Awaitable[None]] | None = None,
+    ) -> RewardService:
+        self.steps = []
+
+        async def after_step(step: str) -> None:
+            self.steps.append(step)
+            if meddle is not None:
+                await meddle(step)
+            if kill_after is not None and len(self.steps) > kill_after:
+                raise KilledError(step)
+
+        async def no_tier(member_id: str) -> str:
+            return ""
+
+        async def exists(member_id: str) -> bool:
+            return True
+
+        return RewardService(
+            store=self.store,
+            maker=self.maker,
+            programmes=self.programmes,
+            points=points or self.points,
+            progress=self.progress,
+            partitions=4,
+            request_key=self.vault.request_key,
+            tier_of=no_tier,
+            member_exists=exists,
+            machine_now=self.clock,
+            business_now=lambda: NOW,
+            after_step=after_step,
+        )
+
+    async def intent(self, member_id: str) -> RewardIntent:
+        async def read(transaction: Transaction) -> RewardIntent:
+            for partition in range(4):
+                found = await transaction.find_reward_intent(partition, member_id, "r-1")
+                if found is not None:
+                    return found
+            raise LookupError
+
+        return await self.store.read(read)
+
+
+@pytest_asyncio.fixture
+async def workshop(desk: Desk) -> AsyncIterator[Workshop]:
+    pool = await create_pool(desk.database.dsn("loyalty_notifier"), service="notifier", size=4)
+    channel = open_channel(f"unix:{desk.folder}/ledger.sock", principal="notifier", secret=SECRET)
+    try:
+        store = Store(pool)
+        installation = await store.read(Transaction.read_installation)
+        assert installation is not None
+        vault = Vault(read_master_keys(desk.folder / "master-key"), installation)
+        programmes = Programmes(load(desk.programme))
+        programmes.learn(await LedgerClient(channel).versions())
+        yield Workshop(
+            desk=desk,
+            store=store,
+            vault=vault,
+            programmes=programmes,
+            points=PointsClient(channel),
+            maker=CouponMaker(codes=CouponCodes(key=vault.coupon_key, partitions=4), partitions=4),
+            progress=Progress(await store.read(Transaction.read_cursors)),
+        )
+    finally:
+        await channel.close()
+        await pool.close()
+
+
+async def ask(service: RewardService, member_id: str, reward_id: str) -> Any:
+    return await service.redeem_reward(
+        request_id="r-1", content=reward_id.encode(), principal="till", member_id=member_id, reward_id=reward_id,
+        money_paid=0,
+    )  # fmt: skip
+
+
+async def whole(desk: Desk, member_id: str, reward_id: str) -> None:
+    """The points went, and what they are for came, once."""
+    coupons = await desk.coupons(member_id)
+    if reward_id == "bonus":
+        assert await desk.points(member_id) == (1300, 0)
+        assert coupons == []
+    else:
+        assert await desk.points(member_id) == (600, 0)
+        assert [(coupon.reward_id, coupon.state) for coupon in coupons] == [(reward_id, pb.COUPON_STATE_ISSUED)]
+
+
+async def nothing(desk: Desk, member_id: str, points: int) -> None:
+    """No points went, and nothing came."""
+    assert await desk.points(member_id) == (points, 0)
+    assert await desk.coupons(member_id) == []
+
+
+@pytest.mark.parametrize("reward_id", ["tee", "bonus"])
+@pytest.mark.parametrize("recovered", [True, False], ids=["recovered", "asked again"])
+async def test_a_service_that_dies_after_any_step_leaves_a_reward_that_becomes_whole(
+    desk: Desk, workshop: Workshop, reward_id: str, recovered: bool
+) -> None:
+    await desk.enroll("m")
+    await desk.award("m", 1000)
+    await ask(workshop.service(), "m", reward_id)
+    steps = workshop.steps
+    assert steps == ["begun", "held", "prepared", "captured", "awarded", "issued"]
+    for number, step in enumerate(steps):
+        member_id = f"m-{number}"
+        await desk.enroll(member_id)
+        await desk.award(member_id, 1000)
+        with pytest.raises(KilledError, match=step):
+            await ask(workshop.service(kill_after=number), member_id, reward_id)
+        shown = await desk.coupons(member_id)
+        assert bool(shown) == (reward_id == "tee" and step == "issued"), "nobody sees it before"
+        other = workshop.service()
+        if recovered:
+            await other.recover()
+            assert (await workshop.intent(member_id)).open == (step != "issued"), "whoever began it has it for a while"
+            workshop.clock.move(LEASE)
+            await other.recover()
+        redeemed, _, replayed = await ask(other, member_id, reward_id)
+        assert (redeemed.points, replayed) == (500, recovered or step == "issued")
+        await whole(desk, member_id, reward_id)
+
+
+@pytest.mark.parametrize("name", ["hold", "capture", "award"])
+async def test_an_answer_of_the_ledger_that_is_lost_changes_nothing(desk: Desk, workshop: Workshop, name: str) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    with pytest.raises(PeerError):
+        await ask(workshop.service(points=AnswerLost(workshop.points, name)), "m-1", "bonus")
+    workshop.clock.move(LEASE)
+    assert await workshop.service().recover() is None
+    await whole(desk, "m-1", "bonus")
+
+
+async def test_a_reward_whose_hold_is_gone_comes_to_nothing_wherever_the_service_dies(
+    desk: Desk, workshop: Workshop
+) -> None:
+    for kill_after in range(6):
+        member_id = f"m-{kill_after}"
+        await desk.enroll(member_id)
+        await desk.award(member_id, 1000)
+
+        async def let_go(step: str, member_id: str = member_id) -> None:
+            if step == "prepared":
+                hold_id = (await workshop.intent(member_id)).ledger_id(workshop.vault.request_key, "hold")
+                request = ledger_pb.ReleaseHoldRequest(request_id="let-go", member_id=member_id, hold_id=hold_id)
+                await desk.ledger.ReleaseHold(request, timeout=SECONDS)
+
+        with contextlib.suppress(KilledError, RefusedError):
+            await ask(workshop.service(kill_after=kill_after, meddle=let_go), member_id, "mug")
+        workshop.clock.move(LEASE)
+        await workshop.service(meddle=let_go).recover()
+        with pytest.raises(RefusedError) as caught:
+            await ask(workshop.service(), member_id, "mug")
+        assert caught.value.reason == "HOLD_UNKNOWN"
+        await nothing(desk, member_id, 1100)
+        mug = (await desk.catalogue(member_id))["mug"]
+        assert (mug.stock_left, mug.left_for_member) == (3, 2), "what was taken of both is given back"
+
+
+async def test_two_services_that_go_on_with_one_reward_give_it_once(desk: Desk, workshop: Workshop) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    services = [workshop.service() for _ in range(8)]
+    answers = await asyncio.gather(*(ask(service, "m-1", "mug") for service in services))
+    assert len({redeemed.coupon.code for redeemed, _, _ in answers}) == 1
+    await whole(desk, "m-1", "mug")
+    assert (await desk.catalogue("m-1"))["mug"].stock_left == 2
+
+
+async def test_while_the_ledger_is_away_a_reward_waits_and_then_comes(desk: Desk, workshop: Workshop) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    away = PointsClient(open_channel(f"unix:{desk.folder}/nobody.sock", principal="notifier", secret=SECRET))
+    with pytest.raises(PeerError):
+        await ask(workshop.service(points=away), "m-1", "mug")
+    workshop.clock.move(LEASE)
+    due = await workshop.service(points=away).recover()
+    assert due == workshop.clock() + LEASE
+    await nothing(desk, "m-1", 1100)
+    workshop.clock.move(LEASE + timedelta(seconds=1))
+    await workshop.service().recover()
+    await whole(desk, "m-1", "mug")

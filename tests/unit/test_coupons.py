@@ -1,0 +1,196 @@
+"""Coupons, pools of codes and rewards without a database: the rules alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from services.notifier.domain.coupons import Coupon, CouponState
+from services.notifier.domain.guesses import Guesses
+from services.notifier.domain.pools import folded, printed
+from services.notifier.domain.rewards import RewardFacts, obstacles, text_in, wrong_money
+from services.notifier.domain.uses import Goods, Now, UseContext, Uses, why_not, worth
+from services.programme import load
+from services.programme.calendar import Window
+from services.programme.rewards import CouponAction, Offer, OfferKind, Reward, RewardText, Terms
+from tests.conftest import PROGRAMMES
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = Now(business=START, machine=START)
+PERCENT = Offer(kind=OfferKind.DISCOUNT_PERCENT, percent_bp=750)
+
+
+def money(minor_units: int) -> str:
+    return f"{minor_units} cents"
+
+
+def coupon(terms: Terms = Terms(), **changed: object) -> Coupon:  # noqa: B008  # frozen
+    values: dict[str, object] = {
+        "partition": 0,
+        "campaign_id": "",
+        "member_id": "",
+        "trigger": "request:1",
+        "code": "TEN",
+        "variant": 0,
+        "offer": PERCENT,
+        "terms": terms,
+        "issued_time": START,
+        "valid_until_time": START + timedelta(days=30),
+    }
+    return Coupon(**{**values, **changed})  # type: ignore[arg-type]
+
+
+def reason(of: Coupon, **where: object) -> str:
+    refusal = why_not(of, Uses({}), UseContext(**where), NOW, money)  # type: ignore[arg-type]
+    return refusal.reason if refusal else ""
+
+
+def test_a_coupon_that_is_being_made_is_in_no_other_state_whatever_else_is_true() -> None:
+    made = coupon(preparing=True, redeemed=1, voided_time=START)
+    assert made.state_at(START) is CouponState.PREPARING
+
+
+def test_what_was_used_stays_used_though_it_was_taken_back_or_its_time_is_over() -> None:
+    later = START + timedelta(days=90)
+    assert coupon(redeemed=1, voided_time=START).state_at(later) is CouponState.REDEEMED
+    assert coupon(uses=2, redeemed=1, voided_time=START).state_at(later) is CouponState.VOID
+    assert coupon(uses=2, redeemed=1).state_at(later) is CouponState.EXPIRED
+    assert coupon(uses=2, redeemed=1).state_at(later, reserved=1) is CouponState.RESERVED
+
+
+def test_only_the_goods_that_a_coupon_names_count_for_its_minimum() -> None:
+    shoes = coupon(Terms(minimum_minor_units=1000, departments=frozenset({"shoes"}), skus=frozenset({"hat-1"})))
+    basket = (Goods(sku="s", department="shoes", minor_units=600), Goods(sku="hat-1", department="", minor_units=399))
+    other = Goods(sku="x", department="books", minor_units=9000)
+    assert reason(shoes, goods=(other,)) == "COUPON_GOODS_MISSING"
+    assert reason(shoes, goods=(*basket, other)) == "COUPON_BELOW_MINIMUM"
+    assert reason(shoes, goods=(*basket, Goods(sku="s", department="shoes", minor_units=1))) == ""
+
+
+def test_what_all_goods_come_to_says_nothing_of_those_that_a_coupon_names() -> None:
+    assert reason(coupon(Terms(minimum_minor_units=1000)), minor_units=999) == "COUPON_BELOW_MINIMUM"
+    assert reason(coupon(Terms(minimum_minor_units=1000)), minor_units=1000) == ""
+    assert reason(coupon(Terms(minimum_minor_units=1000, skus=frozenset("a"))), minor_units=1) == ""
+
+
+def test_a_minimum_is_told_as_people_read_it() -> None:
+    refusal = why_not(coupon(Terms(minimum_minor_units=1000)), Uses({}), UseContext(minor_units=1), NOW, money)
+    assert refusal is not None
+    assert "1000 cents" in refusal.sentence
+    assert dict(refusal.facts) == {"minimum_minor_units": "1000", "minor_units": "1"}
+
+
+@pytest.mark.parametrize(
+    "offer, words",
+    [
+        (PERCENT, "7.5 % off"),
+        (Offer(kind=OfferKind.DISCOUNT_AMOUNT, amount=500), "500 cents off"),
+        (Offer(kind=OfferKind.FREE_SHIPPING), "free shipping"),
+        (Offer(kind=OfferKind.FREE_PRODUCT, sku="mug"), "free: mug"),
+        (Offer(kind=OfferKind.GIFT_CARD, amount=500), "a gift card of 500 cents"),
+        (Offer(kind=OfferKind.EXPERIENCE, detail="Dinner"), "Dinner"),
+        (Offer(kind=OfferKind.BONUS_POINTS, points=7), "7 points"),
+    ],
+)
+def test_what_an_offer_is_can_be_said_at_the_till(offer: Offer, words: str) -> None:
+    assert worth(offer, money) == words
+
+
+@pytest.mark.parametrize(
+    "line, code",
+    [
+        (" ab-cd-ef\n", "AB-CD-EF"),
+        ("ABCDE", None),
+        ("A-B-C-D-E", None),
+        ("AB--CDEF", None),
+        ("-ABCDEF", None),
+        ("ABCDEF-", None),
+        ("ABC DEF", None),
+        ("ÀBCDEF", None),
+        ("A" * 64, "A" * 64),
+        ("A" * 65, None),
+        ("=CMD()123", None),
+    ],
+)
+def test_a_code_of_a_pool_is_letters_and_digits_with_single_dashes(line: str, code: str | None) -> None:
+    assert printed(line) == code
+
+
+def test_codes_that_people_mix_up_are_known_by_the_same() -> None:
+    assert folded("ko-i1-sz8") == folded("K0L15 28".replace(" ", "")) == folded("K01-15-2B")
+    assert folded("KING1") != folded("KING2")
+
+
+def test_a_principal_that_names_other_places_all_the_time_gains_little() -> None:
+    guesses = Guesses(lambda: 0.0)
+    asked = 0
+    while not guesses.wait("backend", asked):
+        guesses.wrong("backend", asked)
+        asked += 1
+    assert asked == 500
+    assert guesses.wait("backend", "a place that never asked") > 0
+    assert guesses.wait("other", "till-1") == 0
+
+
+def test_only_as_many_who_ask_for_wrong_codes_are_remembered_as_there_is_room_for() -> None:
+    guesses = Guesses(lambda: 0.0)
+    for number in range(12_000):
+        guesses.wrong(f"p-{number}", "")
+    assert len(guesses._buckets) == 10_000
+
+
+# --- rewards ---
+
+
+def reward(**changed: object) -> Reward:
+    action = CouponAction(offer=PERCENT, valid=Window(days=1), prefix="A")
+    values: dict[str, object] = {"id": "r", "coupon": action, "points": 500}
+    return Reward(**{**values, **changed})  # type: ignore[arg-type]
+
+
+def against(of: Reward, **facts: object) -> list[str]:
+    values: dict[str, object] = {"tier": "", "segments": frozenset(), "day": date(2026, 5, 5), "points": 500}
+    return [one.reason for one in obstacles(of, RewardFacts(**{**values, **facts}))]  # type: ignore[arg-type]
+
+
+def test_a_reward_is_there_on_its_first_and_last_day_and_not_beside_them() -> None:
+    one_day = reward(from_day=date(2026, 5, 5), until_day=date(2026, 5, 5))
+    assert against(one_day) == []
+    for other in (date(2026, 5, 4), date(2026, 5, 6)):
+        assert against(one_day, day=other) == ["REWARD_NOT_OFFERED_NOW"]
+
+
+def test_all_that_stands_in_the_way_is_told() -> None:
+    gold = reward(tiers=frozenset({"gold"}))
+    assert against(gold, points=0, stock_left=0, left_for_member=0) == [
+        "REWARD_NOT_FOR_MEMBER",
+        "OUT_OF_STOCK",
+        "REWARD_LIMIT_REACHED",
+        "NOT_ENOUGH_POINTS",
+    ]
+    assert against(gold, tier="gold") == []
+    assert against(reward(segments=frozenset({"a", "b"})), segments=frozenset({"b"})) == []
+    assert against(reward(segments=frozenset({"a"}))) == ["REWARD_NOT_FOR_MEMBER"]
+
+
+def test_money_is_paid_to_the_cent_also_where_none_is_asked_for() -> None:
+    assert wrong_money(reward(), 0, "PLN", money) is None
+    for asked, paid in ((0, 1), (200, 199), (200, 201), (200, 0)):
+        refusal = wrong_money(reward(money_minor_units=asked), paid, "PLN", money)
+        assert refusal is not None
+        assert refusal.facts["money_minor_units"] == str(asked)
+
+
+def test_words_fall_back_from_the_region_to_the_language_to_the_first() -> None:
+    texts = {"en": RewardText(name="Mug"), "pt-BR": RewardText(name="Caneca"), "pl": RewardText(name="Kubek")}
+    told = reward(texts=texts)
+    names = {asked: text_in(told, asked)[0] for asked in ("pl", "pl-PL", "PT-br", "pt", "", "fr-CA")}
+    assert names == {"pl": "pl", "pl-PL": "pl", "PT-br": "pt-BR", "pt": "en", "": "en", "fr-CA": "en"}
+    assert text_in(reward(), "en") == ("", RewardText(name="r"))
+
+
+def test_the_presets_have_no_reward_that_could_not_be_listed() -> None:
+    for file in sorted(PROGRAMMES.glob("*.yaml")):
+        for one in load(file).rewards:
+            assert text_in(one, "en")[1].name
