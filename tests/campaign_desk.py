@@ -91,7 +91,15 @@ class Points:
     asked: int = 0
 
     async def award(
-        self, *, request_id: str, member_id: str, points: int, on_behalf_of: str, reason: str, purchase_id: str
+        self,
+        *,
+        request_id: str,
+        member_id: str,
+        points: int,
+        on_behalf_of: str,
+        reason: str,
+        purchase_id: str,
+        lasting: str,
     ) -> None:
         self.asked += 1
         if self.away:
@@ -251,8 +259,13 @@ class Desk:
     async def change(self, member_id: str, from_tier: int, to_tier: int, **more: Any) -> Batch:
         """A change of tier now."""
         partition = partition_of(member_id, PARTITIONS)
+        return await self.tell(partition, self.tier_change(member_id, from_tier, to_tier, **more))
+
+    def tier_change(self, member_id: str, from_tier: int, to_tier: int, **more: Any) -> TierChange:
+        """The next change of tier of a member's partition."""
+        partition = partition_of(member_id, PARTITIONS)
         names = ["", *(level.name for level in self.programme.tiers.levels)]
-        change = TierChange(
+        return TierChange(
             partition=partition,
             offset=self.cursors[partition].change_offset + 1,
             member_id=member_id,
@@ -265,7 +278,6 @@ class Desk:
             cause_offset=1,
             **more,
         )
-        return await self.tell(partition, change)
 
     async def announce(self, version: str) -> None:
         """A version of the programme is announced now."""

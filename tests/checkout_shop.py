@@ -20,9 +20,9 @@ from services.notifier.domain.checkout import Line, LineKind
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import CouponState
-from services.notifier.domain.feeds import Cursor
+from services.notifier.domain.feeds import Cursor, LedgerEntry, PurchaseUndone, undone
 from services.notifier.domain.programmes import Programmes
-from services.notifier.domain.sales import Quote, Sold
+from services.notifier.domain.sales import Quote, Sale, Sold
 from services.notifier.errors import PeerError
 from services.notifier.progress import Progress
 from services.notifier.service.checkout import Asked, CheckoutService, Commit
@@ -67,6 +67,13 @@ tiers:
     - name: Golden
       from: "2000.00"
       discount_percent: "10"
+      benefits:
+        - {id: free-shipping, text: free shipping, maximum: "20.00"}
+        - {id: lounge, text: a chair in the lounge}
+
+checkout:
+  automatic:
+    - {points: 2500, discount_percent: "2"}
 """
 
 PARTITIONS = 16
@@ -160,6 +167,7 @@ class Shop:
             partitions=PARTITIONS,
             request_key=KEY,
             machine_now=lambda: self.now,
+            business_now=lambda: self.now,
         )
 
     def crashing_at(self, step: int) -> None:
@@ -203,6 +211,24 @@ class Shop:
             token = given.causal_token
         await self.standing(member_id, token)
         return member_id
+
+    async def joined(self) -> str:
+        """Somebody who has just joined."""
+        member_id = f"m-{uuid.uuid4().hex[:12]}"
+        request = ledger_pb.EnrollMemberRequest(request_id="join", member_id=member_id)
+        await self.ledger_stub.EnrollMember(request, timeout=SECONDS)
+        return member_id
+
+    async def resign(self, member_id: str) -> None:
+        request = ledger_pb.ResignMemberRequest(request_id="leave", member_id=member_id)
+        await self.ledger_stub.ResignMember(request, timeout=SECONDS)
+
+    async def drop_hold(self, member_id: str, checkout_id: str = "sale-1") -> None:
+        """The points of a sale are free again, whatever it does."""
+        sale = await self._sale(member_id, checkout_id)
+        assert sale is not None
+        request = ledger_pb.ReleaseHoldRequest(request_id="drop", member_id=member_id, hold_id=sale.hold_id)
+        await self.ledger_stub.ReleaseHold(request, timeout=SECONDS)
 
     async def coupon(self, member_id: str = "", minor_units: int = 1_000, **more: Any) -> str:
         """A coupon for so much off, for a member or whoever holds it."""
@@ -330,11 +356,27 @@ class Shop:
         )
         return await self.ledger_stub.RecordReturn(request, timeout=SECONDS)
 
+    async def bring_all_back(self, member_id: str, checkout_id: str = "sale-1") -> None:
+        """All that is left."""
+        request = ledger_pb.VoidPurchaseRequest(
+            request_id="void", member_id=member_id, purchase_id=checkout_id, store_id="store-1", reason="mistake"
+        )
+        await self.ledger_stub.VoidPurchase(request, timeout=SECONDS)
+
+    async def told_of_return(self, member_id: str, *, offset: int, checkout_id: str = "sale-1") -> None:
+        """What the consumer does with the entry of a return."""
+        fact = PurchaseUndone(member_id=member_id, purchase_id=checkout_id)
+        entry = LedgerEntry(partition=partition_of(member_id, PARTITIONS), offset=offset, fact=fact)
+        await self.store.transact(lambda transaction: transaction.mark_checkouts_undone(undone([entry])))
+
     async def state(self, member_id: str, checkout_id: str = "sale-1") -> str:
         """How far a sale is, by the database."""
-        key = (partition_of(member_id, PARTITIONS), member_id, checkout_id)
-        found = await self.store.read(lambda transaction: transaction.find_checkout(key))
+        found = await self._sale(member_id, checkout_id)
         return "" if found is None else found.state.value
+
+    async def _sale(self, member_id: str, checkout_id: str) -> Sale | None:
+        key = (partition_of(member_id, PARTITIONS), member_id, checkout_id)
+        return await self.store.read(lambda transaction: transaction.find_checkout(key))
 
 
 def stamp(time: datetime) -> Timestamp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -254,7 +255,9 @@ async def open_desk(
     """An installation in simulated time, at NOW, whose programme has rewards; with tiers and a notifier."""
     (folder / "master-key").write_text(base64.b64encode(b"m" * 32).decode() + "\n")
     programme = folder / "programme.yaml"
-    programme.write_text((PROGRAMMES / "retail-demo.yaml").read_text(encoding="utf-8") + REWARDS, encoding="utf-8")
+    demo = (PROGRAMMES / "retail-demo.yaml").read_text(encoding="utf-8")
+    # All of the demo but its own rewards.
+    programme.write_text(re.sub(r"\nrewards:\n(?:[ #].*\n|\n)*", "\n", demo) + REWARDS, encoding="utf-8")
     channel = await start_ledger(programme=programme, partitions=4, clock=ClockMode.SIMULATED)
     async with contextlib.AsyncExitStack() as stack:
         desk = Desk(

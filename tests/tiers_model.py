@@ -55,7 +55,7 @@ class Cycle:
 
 @dataclass
 class Period:
-    """An account is valid up to an instant; `before` things had happened when that began."""
+    """An account is valid up to an instant; `before` things had come when that began, counted or not."""
 
     end: datetime
     before: int
@@ -78,6 +78,8 @@ class Member:
         self.coming = [f for f in ordered if self.joined <= f.occurred_time <= until and f is not self.joining]
         # Who was no member can have bought all the same; all else is of members.
         self.happened = [fact for fact in ordered if fact.occurred_time < self.joined]
+        # All that came since, in its order: what waits to count is there, too.
+        self.came: list[Fact] = []
         self.level = self.matured_level = 1
         self.cycle: Cycle | None = None
         self.period: Period | None = None
@@ -167,7 +169,10 @@ class Member:
             self.begin_period()
 
     def happens(self, fact: Fact) -> None:
-        """Something happens to the member; of an exchange both sides at once (§12.4)."""
+        """Something happens to the member; of an exchange both sides count at once (§12.4)."""
+        self.came.append(fact)
+        if self.period is not None and self.period.suspended and self.is_renewed(self.period):
+            self.begin_period()
         others = [other for other in self.waiting if self.belong_together(other, fact)]
         in_money = self.policy.metric in (Metric.NET_SPEND, Metric.QUALIFYING_POINTS)
         if fact.exchange_id and fact.kind in SIDES and in_money and not others:
@@ -187,8 +192,6 @@ class Member:
             self.rise_and_fall()
         else:
             self.count([*others, fact])
-        if self.period is not None and self.period.suspended and self.is_renewed(self.period):
-            self.begin_period()
         self.look()
 
     def belong_together(self, waiting: Fact, fact: Fact) -> bool:
@@ -347,13 +350,14 @@ class Member:
 
     def begin_period(self) -> None:
         if self.policy.validity is not None:
-            self.period = Period(self.policy.validity.period.end(self.now, self.market.zone), len(self.happened))
+            self.period = Period(self.policy.validity.period.end(self.now, self.market.zone), len(self.came))
 
     def is_renewed(self, period: Period) -> bool:
+        """Whether a period has its confirmation and its purchases, each of which is of the period it happened in."""
         assert self.policy.validity is not None
-        since = [fact for fact in self.happened[period.before :] if fact.occurred_time > self.joined]
-        purchases = sum(fact.kind is FactKind.PURCHASE for fact in since)
-        confirmed = any(fact.kind is FactKind.CONFIRMED for fact in self.happened[period.before :])
+        since = self.came[period.before :]
+        purchases = sum(fact.kind is FactKind.PURCHASE and fact.occurred_time > self.joined for fact in since)
+        confirmed = any(fact.kind is FactKind.CONFIRMED for fact in since)
         return confirmed and purchases >= self.policy.validity.transactions
 
     def is_away(self) -> bool:

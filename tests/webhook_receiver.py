@@ -25,7 +25,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What came, and what is answered: `answers` in turn, `answer` when they are used up, and `extra` headers with it."""
+    """What came, and what is answered: `answers` in turn, then `answer`, with `extra` headers."""
 
     port: int = 0
     secret: str = ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -110,7 +111,7 @@ class Account:
 
 
 async def _import(up: Connection, pool: str, file: Path) -> Account:
-    from loyalty.notifier.v1 import coupon_pb2, coupon_pb2_grpc
+    from loyalty.notifier.v1 import coupon_pb2
 
     from services.cli import remote
 
@@ -120,8 +121,7 @@ async def _import(up: Connection, pool: str, file: Path) -> Account:
         coupon_pb2.CODE_PROBLEM_KIND_LOOK_ALIKE: "looks like another",
     }
     account = Account(pool=pool)
-    async with remote.open_service(up, "notifier") as channel:
-        stub = coupon_pb2_grpc.RewardServiceStub(channel)
+    async with _rewards(up) as stub:
 
         async def send(first_line: int, codes: list[str]) -> Any:
             request = coupon_pb2.ImportCodesRequest(
@@ -158,14 +158,27 @@ def _parts(source: BinaryIO) -> Iterator[tuple[int, list[str]]]:
 
 
 async def _drawn(up: Connection, code: str, kind: str) -> bytes:
-    from loyalty.notifier.v1 import coupon_pb2, coupon_pb2_grpc
+    from loyalty.notifier.v1 import coupon_pb2
 
     from services.cli import remote
 
     request = coupon_pb2.GetCouponRequest(code=code, qr=kind)
-    async with remote.open_service(up, "notifier") as channel:
-        answer = await remote.call(coupon_pb2_grpc.RewardServiceStub(channel).GetCoupon, request)
-    return bytes(answer.qr)
+    async with _rewards(up) as stub:
+        return bytes((await remote.call(stub.GetCoupon, request)).qr)
+
+
+@contextlib.asynccontextmanager
+async def _rewards(up: Connection) -> AsyncIterator[Any]:
+    """The rewards and coupons of a running stack."""
+    from loyalty.notifier.v1 import coupon_pb2_grpc
+
+    from services.cli import remote
+
+    channel = remote.open_service(up, "notifier")
+    try:
+        yield coupon_pb2_grpc.RewardServiceStub(channel)
+    finally:
+        await channel.close()
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -133,6 +133,11 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         simulated=installation.simulated,
         machine_now=clock,
     )
+
+    def time_passed() -> None:
+        days.wake()
+        worker.wake()
+
     consumer = Consumer(
         ledger=ledger,
         tiers=tiers,
@@ -143,7 +148,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         partitions=installation.partitions,
         simulated=installation.simulated,
         progress=progress,
-        time_passed=days.wake,
+        time_passed=time_passed,
     )
     rotation = KeyRotation(store=store, vault=vault, file=settings.master_key_file)
     peers = MemberClient(ledger_channel, tiers_channel)
@@ -262,6 +267,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
             partitions=installation.partitions,
             request_key=vault.request_key,
             machine_now=clock,
+            business_now=business_now,
         ),
         rewards=rewards,
         guesses=Guesses(time.monotonic),
@@ -274,10 +280,10 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         audit=audit,
         background=(
             partial(keep_going, "feeds", consumer.run, also=(PeerError, FeedError)),
-            partial(keep_going, "days", days.run, also=(PeerError,)),
+            partial(keep_going, "days", days.run, also=(PeerError, FeedError)),
             partial(keep_going, "awards", awarding.run),
             partial(keep_going, "messages", worker.run),
-            partial(keep_going, "checkouts", sales.run),
+            partial(keep_going, "checkouts", sales.run, also=(PeerError,)),
             partial(keep_going, "master keys", rotation.run),
             partial(keep_going, "rewards", rewards.run, also=(PeerError,)),
             partial(keep_going, "erasures", privacy.run, also=(PeerError,)),

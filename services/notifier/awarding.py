@@ -33,7 +33,15 @@ class Points(Protocol):
     """What is asked of the ledger."""
 
     async def award(
-        self, *, request_id: str, member_id: str, points: int, on_behalf_of: str, reason: str, purchase_id: str
+        self,
+        *,
+        request_id: str,
+        member_id: str,
+        points: int,
+        on_behalf_of: str,
+        reason: str,
+        purchase_id: str,
+        lasting: str,
     ) -> None:
         """Gives points; raises PeerRefusedError where they are refused for good, PeerError where nobody answers."""
 
@@ -108,6 +116,7 @@ class Awarding:
                 on_behalf_of="",
                 reason=award.campaign_id,
                 purchase_id=award.purchase_id,
+                lasting=award.lasting,
             )
         except PeerRefusedError as error:
             log.warning("award_refused", campaign=award.campaign_id, error=str(error))

@@ -29,6 +29,7 @@ from services.notifier.domain.feeds import (
     Sequencer,
     TierChange,
     TierNews,
+    undone,
 )
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import FeedError, PeerError
@@ -173,11 +174,13 @@ class Consumer:
             self._passed = whole
             self._progress.stand(batch.after)
             return
+        came_back = undone(whole.entries)
         taking_back = [change for change in whole.changes if change.taken_back_to is not None]
 
         async def work(transaction: Transaction) -> tuple[Given, int]:
             await transaction.move_cursors(whole.before, whole.after)
             await transaction.insert_members(whole.entries)
+            await transaction.mark_checkouts_undone(came_back)
             if self._asks:
                 await transaction.move_campaign_cursors(whole.after)
             occasions, profiles = await self._engine.take_in(transaction, whole.changes, whole.entries)

@@ -57,7 +57,7 @@ class Days:
         self._simulated = simulated
         self._machine_now = machine_now
         self._woken = asyncio.Event()
-        if simulated:
+        if simulated and engine.asks:
             progress.begin_days(SIMULATED_START)
 
     def wake(self) -> None:
@@ -77,6 +77,10 @@ class Days:
         """Begins all days up to now, and tells members what they are to hear of."""
         now = self._progress.handled_time() if self._simulated else self._machine_now()
         if not self._programmes.asked or now <= SIMULATED_START:
+            return
+        if not self._engine.asks:
+            # No day brings anything, and nothing is told to all.
+            self._progress.begin_days(None)
             return
 
         async def read(transaction: Transaction) -> dict[int, CampaignCursor]:

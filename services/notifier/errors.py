@@ -75,12 +75,15 @@ class RewardUnknownError(RejectedError):
 
 class RefusedError(RejectedError):
     """A rule of the programme, or the ledger, speaks against it. `reason` is a name of the contract's error reasons;
-    `facts` are what a machine may want to know."""
+    `facts` are what a machine may want to know; `replayed`: it was refused so before, by the same request."""
 
-    def __init__(self, reason: str, sentence: str, facts: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, reason: str, sentence: str, facts: Mapping[str, str] | None = None, *, replayed: bool = False
+    ) -> None:
         super().__init__(sentence)
         self.reason = reason
         self.facts = dict(facts or {})
+        self.replayed = replayed
 
 
 class OfferError(RejectedError):
@@ -138,12 +141,10 @@ class PeerRefusedError(RejectedError):
 
 
 class CheckoutRefusedError(RejectedError):
-    """A checkout is refused, and the refusal is the answer to its request: status code by name, reason, sentence, facts.
+    """A checkout is refused, and that is its answer: status code by name, reason, sentence, facts.
     `replayed`: it was given before."""
 
-    def __init__(
-        self, code: str, reason: str, message: str, metadata: Mapping[str, str], *, replayed: bool
-    ) -> None:
+    def __init__(self, code: str, reason: str, message: str, metadata: Mapping[str, str], *, replayed: bool) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason

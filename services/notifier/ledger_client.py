@@ -19,6 +19,7 @@ from services.notifier.domain.feeds import (
     MemberEvent,
     MemberJoined,
     ProgrammeApplied,
+    PurchaseUndone,
 )
 from services.notifier.errors import FeedError, PeerError
 from services.programme import ProgrammeError, Version, Versions, parse
@@ -32,6 +33,8 @@ _FACTS = (
     entry_pb2.ENTRY_KIND_PROGRAMME_APPLIED,
 )
 
+# By these a purchase comes back, in part or whole.
+_UNDOING = (entry_pb2.ENTRY_KIND_RETURN_RECORDED, entry_pb2.ENTRY_KIND_PURCHASE_VOIDED)
 # What entries mean to campaigns; the others about members move points, or nothing.
 _HAPPENINGS = {
     entry_pb2.ENTRY_KIND_PURCHASE_RECORDED: Happening.PURCHASE,
@@ -152,7 +155,7 @@ def lines_of(entries: Iterable[entry_pb2.Entry], *, members: bool = False) -> li
     lines: list[LedgerEntry] = []
     partition, offset, count = 0, 0, 0
     for entry in entries:
-        fact = _fact(entry) if entry.kind in _FACTS else _event(entry) if members else None
+        fact = _fact(entry) if entry.kind in _FACTS else _event(entry) if members else _undone(entry)
         if count:
             if fact is None and entry.offset == offset + 1 and entry.partition == partition:
                 offset, count = entry.offset, count + 1
@@ -180,6 +183,12 @@ def _fact(entry: entry_pb2.Entry) -> Fact:
     if entry.kind == entry_pb2.ENTRY_KIND_PROGRAMME_APPLIED:
         return ProgrammeApplied(version=entry.reference, announced_time=_time(entry.occurred_time))
     return ClockAdvanced(to_time=_time(entry.occurred_time))
+
+
+def _undone(entry: entry_pb2.Entry) -> PurchaseUndone | None:
+    if entry.kind not in _UNDOING or not entry.purchase_id:
+        return None
+    return PurchaseUndone(member_id=entry.member_id, purchase_id=entry.purchase_id)
 
 
 def _event(entry: entry_pb2.Entry) -> MemberEvent | None:

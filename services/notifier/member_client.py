@@ -49,7 +49,7 @@ class MemberClient:
         return answer.member
 
     async def look_up(self, kind: int, value: str) -> Any:
-        """The ledger's Member that an identifier leads to; raises PeerRefusedError, also where nothing is known of it."""
+        """The ledger's Member that an identifier leads to; raises PeerRefusedError, also where it leads to nobody."""
         identifier = member_pb2.Identifier(kind=kind, value=value)  # type: ignore[arg-type]  # a number of the enum
         request = ledger.LookupMemberRequest(identifier=identifier)
         answer = await _called(self._ledger.LookupMember(request, timeout=_TIMEOUT_SECONDS), unknown=None)

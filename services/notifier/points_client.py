@@ -72,10 +72,17 @@ class PointsClient:
         on_behalf_of: str,
         reason: str = "reward",
         purchase_id: str = "",
+        lasting: str = "",
     ) -> None:
-        """Gives points; with a purchase, those go where it is returned. Nobody is acted for where that is empty."""
+        """Gives points; with a purchase, those go where it is returned. Nobody is acted for where that is empty.
+        `lasting`: how long they last (`P90D`); empty: as the programme says."""
         request = ledger.AwardPointsRequest(
-            request_id=request_id, member_id=member_id, points=points, reason=reason, purchase_id=purchase_id
+            request_id=request_id,
+            member_id=member_id,
+            points=points,
+            reason=reason,
+            purchase_id=purchase_id,
+            lasting=lasting,
         )
         await _called(self._ledger.AwardPoints(request, timeout=_TIMEOUT_SECONDS, metadata=_for(on_behalf_of)))
 

@@ -26,8 +26,9 @@ class Progress:
         self._cursors.update(cursors)
         self._tell()
 
-    def begin_days(self, until: datetime) -> None:
-        """All that days bring up to a business time was given; reads wait for it from now on."""
+    def begin_days(self, until: datetime | None) -> None:
+        """All that days bring up to a business time was given; reads wait for it from now on. None: days bring nothing,
+        and nobody waits."""
         self._days = until
         self._tell()
 

@@ -108,7 +108,7 @@ class TillClient:
             discount_bp=standing.discount_basis_points,
             benefits=tuple(_benefit(benefit) for benefit in standing.benefits),
             suspended=standing.suspended,
-            at_time=standing.at_time.ToDatetime(tzinfo=UTC),
+            at_time=_time(standing.at_time),
         )
 
     async def earned(self, member_id: str, content: SaleContent) -> tuple[int, tuple[RulePoints, ...]]:
@@ -190,6 +190,12 @@ class TillClient:
             causal_token=answer.causal_token,
         )
 
+    async def all_came_back(self, member_id: str, purchase_id: str) -> bool:
+        """Whether a purchase was voided, or all of it was returned."""
+        request = ledger_service_pb2.GetPurchaseRequest(member_id=member_id, purchase_id=purchase_id)
+        purchase: ledger_service_pb2.Purchase = (await _ask(self._ledger.GetPurchase, request, "")).purchase
+        return purchase.voided or purchase.returned_amount.minor_units >= purchase.amount.minor_units
+
 
 async def _ask(method: Any, request: Any, on_behalf_of: str, seconds: float | None = None) -> Any:
     metadata = ((ON_BEHALF_OF, on_behalf_of),) if on_behalf_of else ()
@@ -232,7 +238,11 @@ def _check(outcomes: Sequence[ledger_service_pb2.Outcome]) -> None:
 
 
 def _buyer(member: member_pb2.Member) -> Buyer:
-    return Buyer(member_id=member.member_id, available_points=member.balance.available_points, market=member.market)
+    return Buyer(
+        member_id=member.member_id,
+        available_points=member.balance.available_points,
+        joined_time=_time(member.joined_time),
+    )
 
 
 def _benefit(benefit: tier_service_pb2.Benefit) -> BenefitInForce:
@@ -276,6 +286,10 @@ def _stamp(time: datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(time)
     return stamp
+
+
+def _time(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(tzinfo=UTC)
 
 
 def _span(seconds: float) -> Duration:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -50,6 +52,8 @@ LEASE: Final = timedelta(seconds=90)
 _MARGIN: Final = timedelta(seconds=50)
 # A ruling as old as this is asked for again before its message goes out.
 FRESH_SECONDS: Final = 1.0
+# So many may be sent again at most where the process dies, and those that were just being sent.
+_WRITTEN_AT_ONCE: Final = 20
 _LONGEST_WAIT_SECONDS: Final = 30.0
 _MOST_KNOCKS: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -123,7 +127,7 @@ class Worker:
         routes = [name for name in self._channels if name != WEBHOOK] + list(endpoints)
 
         async def read(transaction: Transaction) -> list[tuple[int, str, datetime]]:
-            return await transaction.due_deliveries(routes)
+            return await transaction.due_deliveries(routes, await transaction.paused_campaigns())
 
         due: dict[str, datetime] = {}
         for _, route, not_before in await self._store.read(read):
@@ -203,7 +207,7 @@ class _Lane:
         """Delivers until nothing is due, or the channel is closed."""
 
         async def read(transaction: Transaction) -> list[tuple[int, str, datetime]]:
-            return await transaction.due_deliveries([self.route])
+            return await transaction.due_deliveries([self.route], await transaction.paused_campaigns())
 
         while not self.stopping:
             now = self._now()
@@ -221,7 +225,12 @@ class _Lane:
 
         async def lease(transaction: Transaction) -> tuple[tuple[DueDelivery, ...], dict[str, Ruling]]:
             batch = await transaction.lease_deliveries(
-                partition, self.route, now=now, until=until, limit=self._channel.leased
+                partition,
+                self.route,
+                now=now,
+                until=until,
+                limit=self._channel.leased,
+                paused=await transaction.paused_campaigns(),
             )
             if not batch:
                 return batch, {}
@@ -242,33 +251,35 @@ class _Lane:
         without = [due for due in batch if rulings[due.delivery_id].state is DeliveryState.NO_CONTACT]
         if without:
             await self._put_aside(partition, without)
-        sending = _Sending(rulings=rulings, ruled=ruled)
+        sending = _Sending(partition=partition, leased_until=until, rulings=rulings, ruled=ruled)
         await self._send([due for due in batch if rulings[due.delivery_id].goes], sending)
-        if sending.settlements or sending.aside:
-            await self._write_down(partition, until, sending)
-        states = [settlement.state for settlement in sending.settlements]
+        await self._write_down(sending)
         log.info(
             "messages_settled",
             route=self.route,
-            delivered=states.count(DeliveryState.DELIVERED),
-            queued=states.count(DeliveryState.QUEUED),
-            dead=states.count(DeliveryState.DEAD),
+            delivered=sending.counts[DeliveryState.DELIVERED],
+            queued=sending.counts[DeliveryState.QUEUED],
+            dead=sending.counts[DeliveryState.DEAD],
             without_contact=len(without),
-            put_aside=len(batch) - len(without) - len(states),
+            put_aside=len(batch) - len(without) - sending.counts.total(),
         )
         return self.closed_until is None
 
-    async def _write_down(self, partition: int, leased_until: datetime, sending: _Sending) -> None:
-        """Settles a lease. What was sent must not be sent again because the database was away for a moment: so it is
-        tried for as long as the lease holds."""
+    async def _write_down(self, sending: _Sending) -> None:
+        """Settles what is known of a lease by now. What was sent must not be sent again because the database was away
+        for a moment: so it is tried for as long as the lease holds."""
+        partition, leased_until = sending.partition, sending.leased_until
+        known = sending.take()
+        if not known.settlements and not known.aside:
+            return
 
         async def work(transaction: Transaction) -> bool:
-            await transaction.settle_deliveries(partition, leased_until, sending.settlements)
-            if sending.aside:
-                await transaction.put_aside(partition, leased_until, sending.aside)
-            if sending.suppressed:
-                await transaction.insert_suppressions(sending.suppressed, self._now())
-            return await self._judge_endpoint(transaction, sending)
+            await transaction.settle_deliveries(partition, leased_until, known.settlements)
+            if known.aside:
+                await transaction.put_aside(partition, leased_until, known.aside)
+            if known.suppressed:
+                await transaction.insert_suppressions(known.suppressed, self._now())
+            return await self._judge_endpoint(transaction, known)
 
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -279,23 +290,23 @@ class _Lane:
             except CONNECTION_ERRORS as error:
                 if self.stopping or self._now() > leased_until:
                     raise
-                log.warning("settling_delayed", messages=len(sending.settlements), error=type(error).__name__)
+                log.warning("settling_delayed", messages=len(known.settlements), error=type(error).__name__)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _judge_endpoint(self, transaction: Transaction, sending: _Sending) -> bool:
+    async def _judge_endpoint(self, transaction: Transaction, known: _Known) -> bool:
         """Keeps how an endpoint does, and disables one that is gone or has failed for too long; whether it did."""
         endpoint, now = self.endpoint, self._now()
-        if endpoint is None or not sending.settlements:
+        if endpoint is None or not known.tried:
             return False
-        if any(settlement.state is DeliveryState.DELIVERED for settlement in sending.settlements) and not sending.gone:
+        if any(settlement.state is DeliveryState.DELIVERED for settlement in known.settlements) and not known.gone:
             await transaction.endpoint_succeeded(endpoint.endpoint_id)
             return False
         await transaction.endpoint_failed(endpoint.endpoint_id, now)
         failing = endpoint.failing_since is not None and now - endpoint.failing_since >= DISABLED_AFTER
-        if not sending.gone and not failing:
+        if not known.gone and not failing:
             return False
-        reason = GONE if sending.gone else FAILING
+        reason = GONE if known.gone else FAILING
         if not await transaction.disable_endpoint(endpoint.endpoint_id, now, reason):
             return False
         await transaction.drop_deliveries_of_way(self.route, f"the endpoint was disabled: {reason}")
@@ -329,7 +340,7 @@ class _Lane:
             log.warning(
                 "channel_closed", route=self.route, messages=len(left), next_try_time=self.closed_until.isoformat()
             )  # fmt: skip
-        elif sending.settlements:
+        elif sending.counts or sending.settlements:
             self._knocks = 0
         not_before = self.closed_until or self._now()
         sending.settlements += [release(due, not_before=not_before, error=None) for due in left]
@@ -356,7 +367,10 @@ class _Lane:
             if outcome.suppress and ruling.address is not None:
                 sending.suppressed[ruling.address] = outcome.suppress
             sending.gone = sending.gone or outcome.gone
+            sending.tried = True
             sending.settlements.append(settle(due, outcome, now=self._now(), random=self._random))
+            if len(sending.settlements) >= _WRITTEN_AT_ONCE:
+                await self._write_down(sending)
 
     async def _ruling(self, due: DueDelivery, sending: _Sending) -> Ruling:
         """Whether it still goes out: asked again where that was asked a while ago."""
@@ -392,16 +406,39 @@ class _Lane:
         self.closed_until = self._now() + retry_delay(self._knocks, self._random)
 
 
-class _Sending:
-    """What is known of a lease, and what came of it."""
+@dataclass(slots=True, kw_only=True)
+class _Known:
+    """What came of messages and is not yet written down. `tried`: whether any was; `gone`: the way leads nowhere."""
 
-    def __init__(self, *, rulings: Mapping[str, Ruling], ruled: float) -> None:
-        self.rulings = rulings
-        self.ruled = ruled
-        self.settlements: list[Settlement] = []
-        self.aside: list[Aside] = []
-        self.suppressed: dict[AddressKey, str] = {}
-        self.gone = False
+    settlements: list[Settlement] = field(default_factory=list)
+    aside: list[Aside] = field(default_factory=list)
+    suppressed: dict[AddressKey, str] = field(default_factory=dict)
+    tried: bool = False
+    gone: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sending(_Known):
+    """A lease that is worked off."""
+
+    partition: int
+    leased_until: datetime
+    rulings: Mapping[str, Ruling]
+    ruled: float
+    counts: Counter[DeliveryState] = field(default_factory=Counter)
+
+    def take(self) -> _Known:
+        """Hands over what is known by now."""
+        known = _Known(
+            settlements=self.settlements,
+            aside=self.aside,
+            suppressed=self.suppressed,
+            tried=self.tried,
+            gone=self.gone,
+        )
+        self.counts.update(settlement.state for settlement in known.settlements)
+        self.settlements, self.aside, self.suppressed, self.tried, self.gone = [], [], {}, False, False
+        return known
 
 
 def _aside(due: DueDelivery, ruling: Ruling, now: datetime) -> Aside:

@@ -5,11 +5,17 @@ Pure: the standard library only.
 
 from __future__ import annotations
 
+import re
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from typing import Final
 from zoneinfo import ZoneInfo
+
+MAX_YEARS: Final = 100
+MAX_MONTHS: Final = 12 * MAX_YEARS
+MAX_DAYS: Final = 366 * MAX_YEARS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +35,23 @@ class Window:
             raise ValueError("a window has days, months or years, and only one of them")
         if spans[0] < (0 if self.months is not None else 1):
             raise ValueError("a window is at least one day or one year, and its months are not negative")
+
+    @classmethod
+    def read(cls, text: str) -> Window | None:
+        """`P30D`, `P18M` or `P1Y`, up to 100 years; None for anything else."""
+        match = re.fullmatch(r"P([1-9][0-9]{0,4})([DMY])", text)
+        if match is None:
+            return None
+        number, unit = int(match[1]), match[2]
+        if number > {"D": MAX_DAYS, "M": MAX_MONTHS, "Y": MAX_YEARS}[unit]:
+            return None
+        return cls(days=number) if unit == "D" else cls(months=number) if unit == "M" else cls(years=number)
+
+    @property
+    def text(self) -> str:
+        """As `read` takes it."""
+        spans = ((self.days, "D"), (self.months, "M"), (self.years, "Y"))
+        return next(f"P{number}{unit}" for number, unit in spans if number is not None)
 
     def end(self, start: datetime, zone: ZoneInfo) -> datetime:
         """The first instant no longer in the window that opens at `start`: aware, UTC, later than `start`.

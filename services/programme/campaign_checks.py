@@ -221,14 +221,26 @@ def _in_days(owner: Mapping[str, object]) -> _Found:
 
 
 def _in_reward(reward: Mapping[str, object], content: object, levels: Mapping[str, int]) -> _Found:
-    """A reward is a coupon or points, and its levels exist."""
+    """A reward is a coupon or points, its levels exist, and its price is one that members can redeem."""
     kinds = [kind for kind in ("coupon", "bonus_points") if reward.get(kind) is not None]
     if len(kinds) != 1:
         yield (), f"{'gives two things; keep' if kinds else 'gives nothing; add'} coupon or bonus_points"
     yield from _under("coupon", _in_coupon(reward.get("coupon"), levels))
     yield from _in_levels(reward.get("tiers"), levels, reached=False)
     yield from _in_days(reward)
+    yield from _in_price(reward.get("points"), content)
     yield from _in_texts(reward, content, levels)
+
+
+def _in_price(points: object, content: object) -> _Found:
+    rules = content.get("redemption") if isinstance(content, dict) else None
+    if not isinstance(rules, dict) or type(points) is not int:
+        return
+    minimum, step = rules.get("minimum"), rules.get("step")
+    if type(minimum) is int and points < minimum:
+        yield ("points",), f"found {points}; redemption.minimum lets members redeem {minimum} points or more"
+    elif type(step) is int and step > 0 and points % step:
+        yield ("points",), f"found {points}; redemption.step lets members redeem multiples of {step} points"
 
 
 def _in_texts(owner: Mapping[str, object], content: object, levels: Mapping[str, int]) -> _Found:

@@ -34,6 +34,7 @@ from services.programme.model import (
     format_factor,
     format_percent,
 )
+from services.programme.rewards import CouponAction
 
 ANNOUNCEMENT_DAYS: Final = 30
 """So many days before it holds a version that takes something away is announced."""
@@ -91,6 +92,7 @@ def _all(before: Programme, after: Programme, from_day: date | None) -> Iterator
     yield from _in_markets(before, after)
     yield from _in_earning(before, after, from_day)
     yield from _in_points(before, after, from_day)
+    yield from _in_rewards(before, after, from_day)
 
 
 # --- tiers ------------------------------------------------------------------------------------------------------------
@@ -385,6 +387,38 @@ def _in_value(before: Programme, after: Programme, from_day: date | None) -> Ite
             worth = "nothing" if now is None else _worth(now, after)
             yield f"From {day.isoformat()} on points are worth {worth} instead of {_worth(was, before)}."
             return
+
+
+def _in_rewards(before: Programme, after: Programme, from_day: date | None) -> Iterator[str]:
+    """What is had for points: members save for it."""
+    rewards = {reward.id: reward for reward in after.rewards}
+    same_money = before.currency == after.currency
+    for old in before.rewards:
+        if old.until_day is not None and from_day is not None and old.until_day < from_day:
+            continue
+        new = rewards.get(old.id)
+        if new is None:
+            yield f"The reward {old.id} is gone."
+            continue
+        if new.points > old.points:
+            yield f"The reward {old.id} costs {_number(new.points, 'point')} instead of {old.points}."
+        if new.money_minor_units > old.money_minor_units and same_money:
+            was = before.format_money(old.money_minor_units)
+            yield f"The reward {old.id} costs {after.format_money(new.money_minor_units)} beside it instead of {was}."
+        if new.coupon != old.coupon and not _as_good(new.coupon, old.coupon):
+            yield f"The reward {old.id} gives something else."
+        narrower = not (_takes_in(new.tiers, old.tiers) and _takes_in(new.segments, old.segments))
+        fewer = new.per_member is not None and (old.per_member is None or new.per_member < old.per_member)
+        if narrower or fewer:
+            yield f"The reward {old.id} is for fewer members, or less often."
+        if new.until_day is not None and (old.until_day is None or new.until_day < old.until_day):
+            yield f"The reward {old.id} ends on {new.until_day.isoformat()}."
+
+
+def _as_good(new: CouponAction, old: CouponAction) -> bool:
+    """Whether it is the same coupon, for as long or longer and as often or more often."""
+    same = (new.offer, new.terms) == (old.offer, old.terms)
+    return same and _as_long(new.valid, old.valid) and new.uses >= old.uses
 
 
 def _worth(value: PointValue, programme: Programme) -> str:

@@ -19,7 +19,7 @@ from services.programme.calendar import Window, aware, start_of_day, start_of_ne
 from services.programme.campaigns import Badge, Campaign, Survey
 from services.programme.checkout import Checkout
 from services.programme.messages import MessagePolicy
-from services.programme.rewards import Reward
+from services.programme.rewards import Offer, Reward
 
 BASIS_POINTS: Final = 10_000
 SUSPENDED: Final = "suspended"
@@ -577,3 +577,10 @@ def format_percent(basis_points: int) -> str:
     """`5 %`, `7.5 %`, `0.25 %`: basis points as people read them."""
     text = format_amount(basis_points, 2).rstrip("0").rstrip(".")
     return f"{text} %"
+
+
+def describe_offer(programme: Programme, offer: Offer) -> str:
+    """What a coupon is worth, for people: `5 %`, `10.00 USD`."""
+    if offer.percent_bp is not None:
+        return format_percent(offer.percent_bp)
+    return programme.format_money(offer.amount) if offer.amount is not None else offer.detail or offer.sku

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Generic, TypeVar, Union, get_args, get
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from services.programme.calendar import Window
+from services.programme.calendar import MAX_DAYS, MAX_YEARS, Window
 from services.programme.campaigns import SurveyKind, TriggerKind
 from services.programme.currencies import MINOR_UNIT_DIGITS
 from services.programme.document import Document, KeyPath, Problem, Unquoted, found
@@ -68,9 +68,6 @@ MAX_AUTOMATIC_DISCOUNTS: Final = 20
 MAX_MARKETS: Final = 50
 MAX_RATES: Final = 5_000
 """Of one market."""
-MAX_YEARS: Final = 100
-MAX_MONTHS: Final = 12 * MAX_YEARS
-MAX_DAYS: Final = 366 * MAX_YEARS
 MAX_MONTHS_AFTER_YEAR: Final = 36
 MAX_SUBJECT: Final = 200
 MAX_TEXT: Final = 10_000
@@ -239,17 +236,7 @@ def _money(value: object, digits: int | None) -> int | None:
 
 def read_window(value: object, _: int | None = None) -> Window | None:
     """`P30D`, `P18M` or `P1Y`; None for anything else."""
-    match = re.fullmatch(r"P([1-9][0-9]{0,4})([DMY])", value) if isinstance(value, str) else None
-    if match is None:
-        return None
-    number = int(match[1])
-    match match[2]:
-        case "D":
-            return Window(days=number) if number <= MAX_DAYS else None
-        case "M":
-            return Window(months=number) if number <= MAX_MONTHS else None
-        case _:
-            return Window(years=number) if number <= MAX_YEARS else None
+    return Window.read(value) if isinstance(value, str) else None
 
 
 def _tier_window(value: object, digits: int | None) -> TierWindow | None:

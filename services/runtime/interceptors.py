@@ -110,6 +110,7 @@ PATTERNS = {
     "^we_[0-9a-f]{24}$": "must be the id of a webhook endpoint, as CreateWebhookEndpoint gave it",
     "^[a-z0-9][a-z0-9._-]{0,63}$": "must be 1 to 64 small letters, digits or any of . _ -, a letter or digit first",
     "^[a-z0-9][a-z0-9-]{0,63}$": "must be 1 to 64 small letters, digits or -, a letter or digit first",
+    "^(P[1-9][0-9]{0,3}[DMY])?$": "must be days, months or years, as P90D, P6M or P1Y",
     "^[a-z0-9_-]{1,32}$": "must be 1 to 32 small letters, digits or any of _ -",
     "^[a-z][a-z0-9_]{0,39}$": "must be 1 to 40 small letters, digits or _, a letter first",
 }

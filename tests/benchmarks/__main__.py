@@ -14,14 +14,14 @@ from rich.console import Console
 
 from services import programme
 from services.ledger.config import Config
-from tests.benchmarks import tiers
+from tests.benchmarks import notifier, tiers
 from tests.benchmarks.figures import DATABASE, FULL_PARTS, Bench, heads, join
 from tests.benchmarks.figures import PARTS as LEDGER_PARTS
 from tests.benchmarks.results import Figure, Results
 from tests.benchmarks.sizes import FULL, ORDINARY, SMOKE
 from tests.benchmarks.stack import PARTITIONS, PROGRAMME, ROOT, BenchmarkError, machine, running_stack
 
-PARTS = {**LEDGER_PARTS, **tiers.PARTS}
+PARTS = {**LEDGER_PARTS, **tiers.PARTS, **notifier.PARTS}
 
 # Above this others work on the machine, and figures say little.
 _BUSY = 0.5

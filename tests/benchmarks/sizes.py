@@ -41,6 +41,12 @@ class Sizes:
     due_at_once: int = 1_000
     company_purchases: int = 200_000
     company_calls: int = 1_000
+    # Notifier: coupons of a round, codes of a pool.
+    coupons: int = 3_000
+    pool_codes: int = 1_000_000
+    # Messages of a round, and those that wait for a mail server that is away (FULL alone; 0: none do).
+    messages: int = 3_000
+    messages_waiting: int = 0
     # FULL.
     log_entries: int = 5_000_000
     memory_seconds: int = 600
@@ -49,7 +55,7 @@ class Sizes:
 
 ORDINARY = Sizes()
 
-FULL = replace(ORDINARY, standing_members=1_000_000, due_members=10_000_000)
+FULL = replace(ORDINARY, messages_waiting=100_000, standing_members=1_000_000, due_members=10_000_000)
 
 # To see that all of it runs; its figures mean nothing.
 SMOKE = Sizes(
@@ -71,6 +77,10 @@ SMOKE = Sizes(
     due_at_once=50,
     company_purchases=3_000,
     company_calls=50,
+    coupons=200,
+    pool_codes=2_000,
+    messages=100,
+    messages_waiting=300,
     log_entries=5_000,
     memory_seconds=6,
     memory_first_seconds=2,

@@ -84,6 +84,8 @@ class Stack:
         self._token_file.write_text(secret)
         self._identifier_key_file = folder / "identifier-key"
         self._identifier_key_file.write_text(new_key())
+        self._master_key_file = folder / "master-key"
+        self._master_key_file.write_text(new_key())
         self._authorization = bearer(PRINCIPAL, secret)
         self._authority = LocalAuthority(folder / "tls")
         self._token_keys = TokenKeys(folder, run=folder / "run")
@@ -151,6 +153,22 @@ class Stack:
             "LOYALTY_LEDGER_ADDRESS": ledger.door["address"],
         }
         with self._running(f"tiers-{database}", "services.tiers", "serve", environment=about) as made:
+            yield made
+
+    @contextlib.contextmanager
+    def notifier(self, database: str, ledger: Server, tiers: Server) -> Iterator[Server]:
+        """The notifier over a database, behind a ledger and tiers; no mail server is there."""
+        about = {
+            **self._about(database),
+            "LOYALTY_DATABASE_URL": self.dsn(database, service="notifier"),
+            "LOYALTY_LEDGER_ADDRESS": ledger.door["address"],
+            "LOYALTY_TIERS_ADDRESS": tiers.door["address"],
+            "LOYALTY_SMTP_HOST": "127.0.0.1",
+            "LOYALTY_SMTP_PORT": "9",
+            "LOYALTY_MAIL_FROM": "Bench <bench@example.com>",
+            "LOYALTY_MASTER_KEY_FILE": str(self._master_key_file),
+        }
+        with self._running(f"notifier-{database}", "services.notifier", "serve", environment=about) as made:
             yield made
 
     @contextlib.contextmanager

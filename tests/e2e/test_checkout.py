@@ -171,6 +171,15 @@ def one_comes_back(till: httpx.Client, member: str) -> None:
     assert standing(till, member, answer["causal_token"]) == ("Green", "99000")
 
 
+def all_comes_back(till: httpx.Client, member: str, code: str) -> None:
+    send(till, f"/v1/members/{member}/purchases/sale-1:void", {"request_id": "void", "store_id": "store-1"})
+    assert points(till, member) == (1_000, 0)
+    began = time.monotonic()
+    while coupon_state(till, code) != "COUPON_STATE_ISSUED":
+        assert time.monotonic() - began < 60
+        time.sleep(0.1)  # the feed brings it
+
+
 def test_a_basket_is_quoted_sold_and_partly_returned_with_the_figures_of_the_plan(till: httpx.Client) -> None:
     member, code = customer(till)
 
@@ -200,6 +209,8 @@ def test_a_basket_is_quoted_sold_and_partly_returned_with_the_figures_of_the_pla
     after = send(till, "/v1/checkouts:quote", following)["quote"]
     assert after["discounts"][0]["reason"] == "Silver: 8 % of 100.00 PLN"
     one_comes_back(till, member)
+    assert coupon_state(till, code) == "COUPON_STATE_REDEEMED"
+    all_comes_back(till, member, code)
 
 
 def test_a_till_hears_with_reason_and_sentence_what_is_not_sold(till: httpx.Client) -> None:

@@ -31,6 +31,9 @@ from tests.e2e.conftest import loyalty
 from tests.e2e.test_hostile_frames import END_HEADERS, END_STREAM, HEADERS, METHOD, Door, begun, call_headers, frame
 
 NAME, EMAIL = "Zxqvname", "zxqvaddress@example.com"
+# Digits that nothing else has; a date of birth that no run of the test falls on.
+PHONE, BORN, CITY = "+48739184625", "1903-07-29", "Zxqvcity"
+CONTACT = {"name": NAME, "email": EMAIL, "phone": PHONE, "birth_date": BORN, "demographics": {"city": CITY}}
 CARD = "zxqvcard4006381333931"
 TIERS = {"green": 30_000}
 
@@ -80,7 +83,9 @@ def planted(up: Connection, tokens: list[str], codes: list[str]) -> dict[str, se
         "identifier key": written(base64.b64decode(there.identifier_key_file.read_text()))
         | {there.identifier_key_file.read_bytes().strip()},
         "identifier": {CARD.encode(), *written(CARD.encode())},
-        "contact": {NAME.encode(), EMAIL.encode(), *written(NAME.encode()), *written(EMAIL.encode())},
+        "contact": {
+            form for told in (NAME, EMAIL, PHONE, BORN, CITY) for form in (told.encode(), *written(told.encode()))
+        },
         "coupon": {code.encode() for code in codes} | {code.replace("-", "").encode() for code in codes},
         # The signature is what makes a token one.
         "token": {part.encode() for token in tokens for part in (token, token.rpartition(".")[2])},
@@ -136,7 +141,7 @@ class Caller:
 
     def join(self, member: str) -> None:
         self.http.post("/v1/members", json={"request_id": "join", "member_id": member}).raise_for_status()
-        contact = {"request_id": "contact", "contact": {"name": NAME, "email": EMAIL}}
+        contact = {"request_id": "contact", "contact": CONTACT}
         self.http.put(f"/v1/members/{member}/contact", json=contact).raise_for_status()
         link = {"request_id": "link", "identifier": card(f"{CARD}-{member}")}
         self.http.post(f"/v1/members/{member}/identifiers", json=link).raise_for_status()
@@ -187,7 +192,16 @@ def misuse(caller: Caller, tokens: list[str], code: str) -> None:
         caller.refuse("GET", path)
     for body in (f'{{"{NAME}": "{EMAIL}"', f'{{"{NAME}": 1}}', f'{{"request_id": ["{NAME}"]}}', NAME):
         caller.refuse("POST", "/v1/members", content=body, headers={"content-type": "application/json"})
-    for contact in ({"name": NAME, "email": f"{EMAIL}@@"}, {"name": f"{NAME}\n", "email": EMAIL}, NAME):
+    for contact in (
+        {"name": NAME, "email": f"{EMAIL}@@"},
+        {"name": f"{NAME}\n", "email": EMAIL},
+        {**CONTACT, "phone": f"{PHONE}x"},
+        {**CONTACT, "birth_date": BORN.replace("1903", "1803")},
+        {**CONTACT, "birth_date": BORN.replace("-07-", "-13-")},
+        {**CONTACT, "demographics": {CITY: CITY}},
+        {**CONTACT, "time_zone": f"Europe/{CITY}"},
+        NAME,
+    ):
         caller.refuse("PUT", "/v1/members/planted-1/contact", json={"request_id": "bad", "contact": contact})
     other = {"request_id": "contact", "contact": {"name": f"{NAME} the second", "email": EMAIL}}
     caller.refuse("PUT", "/v1/members/planted-1/contact", json=other)
@@ -275,7 +289,7 @@ def test_secrets_are_in_no_log_no_process_list_no_answer_and_no_crash(own: Conne
     asyncio.run(poison(cluster, "ALTER TABLE notifier.contacts ADD CONSTRAINT poisoned CHECK (name IS NULL) NOT VALID"))
     until(lambda: children(own)["notifier"]["state"] == "healthy")
     until(lambda: caller.http.get("/v1/deliveries").status_code == 200)
-    body = {"request_id": "poisoned", "contact": {"name": NAME, "email": EMAIL}}
+    body = {"request_id": "poisoned", "contact": CONTACT}
     caller.refuse("PUT", "/v1/members/planted-3/contact", json=body)
     asyncio.run(poison(cluster, "ALTER TABLE notifier.contacts DROP CONSTRAINT poisoned"))
 

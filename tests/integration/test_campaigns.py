@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from services.notifier.domain.assignments import Claim, Spent
-from services.notifier.domain.feeds import Happening
+from services.notifier.domain.contacts import Contact, partition_of
+from services.notifier.domain.feeds import Happening, MemberEvent
 from services.notifier.domain.profiles import Losing
 from services.notifier.errors import (
     CampaignUnknownError,
@@ -235,8 +236,6 @@ async def test_campaigns_are_for_their_tiers_and_attributes_and_for_nobody_who_l
     await desk.change("m-1", 1, 3)
     await desk.change("m-3", 1, 0)
     await desk.happen("m-4", Happening.LEFT)
-    from services.notifier.domain.contacts import Contact
-
     contact = Contact(name="Bo", email="bo@example.com", demographics={"hobby": "tea"})
     await desk.contacts.set_contact(request_id="c", member_id="m-2", contact=contact)
     for member in ("m-1", "m-2", "m-3", "m-4"):
@@ -337,6 +336,33 @@ async def test_a_paused_campaign_gives_nothing_owes_on_and_makes_nothing_up(open
     for call in (desk.campaigns.pause, desk.campaigns.resume):
         with pytest.raises(CampaignUnknownError):
             await call("three")
+
+
+async def test_messages_of_a_paused_campaign_wait(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: one, trigger: purchase, message: {subject: Thanks, text: For buying}}")
+    await desk.join("m-1")
+    await desk.born("m-1", date(1990, 1, 20))
+    await desk.buy("m-1")
+
+    async def look(transaction: Transaction) -> list[Any]:
+        return await transaction.due_deliveries(["email"], await transaction.paused_campaigns())
+
+    async def lease(transaction: Transaction) -> list[Any]:
+        now, paused = desk.machine_now, await transaction.paused_campaigns()
+        until = now + timedelta(seconds=60)
+        return [
+            due
+            for partition in range(PARTITIONS)
+            for due in await transaction.lease_deliveries(partition, now=now, until=until, limit=9, paused=paused)
+        ]
+
+    await desk.campaigns.pause("one")
+    assert await desk.store.read(look) == []
+    assert await desk.store.transact(lease) == []
+    await desk.campaigns.resume("one")
+    assert len(await desk.store.read(look)) == 1
+    (due,) = await desk.store.transact(lease)
+    assert (due.message.campaign_id, due.message.member_id) == ("one", "m-1")
 
 
 async def test_points_are_asked_for_until_the_ledger_has_answered(open_desk: OpenDesk) -> None:
@@ -460,6 +486,18 @@ async def test_a_coupon_of_a_birthday_stays_where_a_level_is_taken_back(open_des
     await desk.change("m-1", 3, 1, taken_back_to=1)
     rows = await desk.rows("coupons", "campaign_id, voided_time IS NOT NULL")
     assert rows == [("first", False), ("hello", True)]
+
+
+async def test_what_else_comes_at_once_changes_nothing_of_what_a_level_brings(open_desk: OpenDesk) -> None:
+    coupon = "coupon: {prefix: A, discount_percent: '5', valid: P90D}"
+    desk = await open_desk(
+        f"{{id: hello, trigger: tier_reached, tiers: [star], {coupon}}}",
+        "{id: first, trigger: first_purchase, points: 1}",
+    )
+    await desk.join("m-1")
+    left = MemberEvent(member_id="m-1", happening=Happening.LEFT, occurred_time=START, available=0)
+    await desk.tell(partition_of("m-1", PARTITIONS), desk.tier_change("m-1", 1, 3), left)
+    assert await desk.given() == [("hello", "m-1", "change:1")]
 
 
 async def test_campaigns_begin_and_end_on_their_days(open_desk: OpenDesk) -> None:

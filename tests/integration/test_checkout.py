@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from services.notifier.domain.checkout import Line, LineKind
 from services.notifier.domain.coupons import CouponState
 from services.notifier.errors import (
     CheckoutInProgressError,
@@ -244,6 +247,32 @@ async def test_a_coupon_that_cannot_be_used_is_told_with_its_reason_and_the_pric
     assert "NO-SUCH-CODE not used: no coupon has this code" in quote.summary
 
 
+async def test_the_tier_pays_for_shipping_and_enough_points_bring_a_discount_by_themselves(shop: Shop) -> None:
+    member_id = await shop.customer(points=2_500, spent=250_000)
+    lines = (Line(price=10_000), Line(kind=LineKind.SHIPPING, price=2_500))
+
+    quote = await shop.quote(member_id, points=0, lines=lines)
+
+    assert [(one.kind.value, one.reason, one.amount) for one in quote.price.discounts] == [
+        ("benefit", "Golden: free shipping", 2_000),
+        ("tier", "Golden: 10 % of 100.00 PLN", 1_000),
+        ("automatic", "2 % of 90.00 PLN for 2500 points or more", 180),
+    ]
+    assert [benefit.id for benefit in quote.benefits] == ["free-shipping", "lounge"]
+    assert (quote.price.pay, quote.earned) == (8_820 + 500, 88)
+
+
+async def test_who_joined_a_moment_ago_and_who_left_have_no_discount_yet_or_any_more(shop: Shop) -> None:
+    joined = await shop.joined()
+    quote = await shop.quote(joined, points=0)
+    assert (quote.tier, quote.price.discounts, quote.price.pay) == ("White", (), 15_000)
+
+    await shop.resign(joined)
+    with pytest.raises(PeerRefusedError) as refused:
+        await shop.quote(joined, points=0)
+    assert refused.value.reason == "MEMBER_RESIGNED"
+
+
 async def test_points_that_are_not_there_are_told_and_not_used(shop: Shop) -> None:
     member_id = await shop.customer()
 
@@ -410,6 +439,110 @@ async def test_where_the_ledger_goes_away_as_it_decides_the_coupon_stays_reserve
     await shop.recover(timedelta(seconds=2))
 
     await sold_once(shop, member_id, code)
+
+
+async def test_where_the_ledger_was_away_for_longer_than_it_holds_points_all_is_let_go(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.till.before.add("record")
+    with pytest.raises(PeerError):
+        await shop.commit(member_id, code)
+    shop.till.before.clear()
+    # As it does by itself when their time is over.
+    await shop.drop_hold(member_id)
+
+    await shop.recover(timedelta(minutes=20))
+
+    await nothing_sold(shop, member_id, code)
+    assert await refusal_of(shop, member_id, code) == "CHECKOUT_TIMED_OUT"
+
+
+async def test_a_coupon_that_was_sold_is_used_up_whatever_became_of_it_meanwhile(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.crashing_at(5)
+    with pytest.raises(Crash, match=r"^recorded$"):
+        await shop.commit(member_id, code)
+    await shop.coupons.void(request_id="v-1", content=b"", code=code, reason="mistake")
+
+    # Longer than coupons are reserved.
+    await shop.recover(timedelta(days=2))
+
+    await sold_once(shop, member_id, code)
+    assert (await shop.commit(member_id, code)).quote.price.codes == (code,)
+
+
+async def test_a_coupon_comes_back_with_all_that_was_bought_with_it_and_with_no_less(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    await shop.commit(member_id, code)
+
+    await shop.bring_back(member_id)
+    await shop.told_of_return(member_id, offset=50)
+    assert await shop.sales.restore() == 1
+    assert await shop.coupon_state(code) is CouponState.REDEEMED
+
+    await shop.bring_all_back(member_id)
+    await shop.told_of_return(member_id, offset=51)
+    assert await shop.sales.restore() == 1
+    assert await shop.coupon_state(code) is CouponState.ISSUED
+    # Told again, it changes nothing; and nothing is left to be looked at.
+    await shop.told_of_return(member_id, offset=52)
+    assert (await shop.sales.restore(), await shop.sales.restore()) == (1, 0)
+    assert (await shop.quote(member_id, code, points=0)).price.codes == (code,)
+
+
+async def test_a_return_that_is_told_before_the_sale_is_complete_is_looked_at_afterwards(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.crashing_at(5)
+    with pytest.raises(Crash, match=r"^recorded$"):
+        await shop.commit(member_id, code)
+    await shop.bring_all_back(member_id)
+    await shop.told_of_return(member_id, offset=50)
+    assert await shop.sales.restore() == 0
+
+    await shop.recover()
+    assert await shop.coupon_state(code) is CouponState.REDEEMED
+    await shop.sales.restore()
+
+    assert await shop.coupon_state(code) is CouponState.ISSUED
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_goes_wrong_in_whatever_order_a_sale_ends_whole_or_not_at_all(shop: Shop, seed: int) -> None:
+    chance = random.Random(seed)
+    ends: set[str] = set()
+    for _ in range(12):
+        member_id = await shop.customer()
+        code = await shop.coupon()
+        for _ in range(chance.randint(1, 5)):
+            shop.crashing_at(chance.randint(1, 9))
+            shop.till.before = set(chance.sample(["hold", "record", "release"], chance.choice([0, 0, 1, 2])))
+            shop.till.after = set(chance.sample(["hold", "record", "release"], chance.choice([0, 0, 1])))
+            shop.now += timedelta(seconds=chance.choice([0, 1, 16, 40]))
+            with contextlib.suppress(Crash, PeerError, CheckoutRefusedError, CheckoutInProgressError):
+                match chance.choice(["commit", "commit", "cancel", "recover"]):
+                    case "commit":
+                        await shop.commit(member_id, code, wait_seconds=0.1)
+                    case "cancel":
+                        await shop.cancel(member_id, request_id=f"x-{chance.random()}", wait=0.1)
+                    case _:
+                        await shop.sales.recover()
+        shop.till.before, shop.till.after = set(), set()
+        for _ in range(3):
+            await shop.recover()
+
+        state = await shop.state(member_id)
+        assert state in ("", "done", "refused", "cancelled")
+        if state == "done":
+            await sold_once(shop, member_id, code)
+            await shop.commit(member_id, code)
+        else:
+            await nothing_sold(shop, member_id, code)
+        ends.add(state)
+    assert "done" in ends
+    assert len(ends) > 1
 
 
 async def test_two_processes_that_find_the_same_sale_do_no_harm(shop: Shop) -> None:

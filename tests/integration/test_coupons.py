@@ -24,7 +24,7 @@ from loyalty.type.v1 import error_reason_pb2
 from loyalty.type.v1.money_pb2 import Money
 
 from tests.conftest import Database, StartLedger
-from tests.coupon_desk import NOW, SECONDS, Desk, details_of, open_desk, refused, stamp
+from tests.coupon_desk import NOW, SECONDS, Desk, details_of, info_of, open_desk, refused, stamp
 
 REFUSED = grpc.StatusCode.FAILED_PRECONDITION
 UNKNOWN = (grpc.StatusCode.NOT_FOUND, "COUPON_UNKNOWN")
@@ -94,7 +94,10 @@ async def test_a_request_that_is_sent_again_has_the_same_answer_also_where_that_
     held = await desk.reserve(code, request_id="r-1")
     assert await why(desk.reserve(code, request_id="r-2")) == (REFUSED, "COUPON_RESERVED")
     await desk.release(code, held.use_id, request_id="x-1")
-    assert await why(desk.reserve(code, request_id="r-2")) == (REFUSED, "COUPON_RESERVED")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await desk.reserve(code, request_id="r-2")
+    assert refused(caught.value) == (REFUSED, "COUPON_RESERVED")
+    assert info_of(caught.value).metadata["replayed"] == "true"
     before = await desk.redeem(code, request_id="d-1")
     await desk.release(code, before.use_id, redeemed=True)
     replayed = await desk.redeem(code, request_id="d-1")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,7 @@ class Texts:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, Message]] = []
+        self.told = asyncio.Event()
         self.closed = False
 
     def address(self, contact: Contact) -> str:
@@ -63,6 +66,7 @@ class Texts:
         if self.closed:
             raise ChannelClosedError
         self.sent.append((delivery_id, address, message))
+        self.told.set()
         return Outcome(verdict=Verdict.TAKEN)
 
 
@@ -614,17 +618,17 @@ async def test_a_channel_that_is_closed_holds_up_no_other_and_loses_nothing(post
         desk.worker.wake()
         async with asyncio.timeout(20):
             while len(post.texts.sent) < 20:
-                await asyncio.sleep(0.02)
-        assert await desk.states() == {"delivered": 20, "queued": many}
+                await post.texts.told.wait()
+                post.texts.told.clear()
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+    assert await desk.states() == {"delivered": 20, "queued": many}
     await post.mail.start()
     desk.now += timedelta(minutes=5)
-    async with open_store(desk.database) as other:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(desk.new_worker().deliver_due())
-            tasks.create_task(desk.new_worker(other).deliver_due())
+    async with open_store(desk.database) as other, asyncio.TaskGroup() as tasks:
+        tasks.create_task(desk.new_worker().deliver_due())
+        tasks.create_task(desk.new_worker(other).deliver_due())
     assert await desk.states() == {"delivered": many + 20}
     ids = [mail["Message-ID"] for mail in post.mail.messages()]
     assert len(ids) == len(set(ids)) == many
@@ -654,3 +658,39 @@ async def test_a_channel_that_fails_altogether_is_told_in_the_log_and_others_go_
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert len(post.received()) == 1
+
+
+async def test_a_worker_that_is_killed_loses_nothing_and_sends_twice_what_it_was_sending_at_most(post: Post) -> None:
+    desk = post.desk
+    many = 600
+    await desk.contact("m-1")
+    await desk.put(*(desk.outgoing("m-1", trigger=f"entry:{number}") for number in range(many)))
+    # By its own clock: the leases that it leaves behind end in ours.
+    command = [sys.executable, "-m", "tests.message_worker", desk.database.dsn("loyalty_notifier"), str(post.mail.port)]
+    for round_number in range(1, 4):
+        worker = subprocess.Popen(  # noqa: ASYNC220  # it is started in no time
+            command, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL
+        )
+        try:
+            for _ in range(40):
+                await post.mail.next_message()
+        finally:
+            worker.kill()
+            worker.wait()
+        desk.now = datetime.now(UTC) + round_number * timedelta(minutes=5)
+        await _release_leases(desk)
+    await desk.worker.deliver_due()
+    assert await desk.states() == {"delivered": many}
+    ids = [mail["Message-ID"] for mail in post.mail.messages()]
+    assert len(set(ids)) == many
+    # Whatever was sent and not yet written down comes again, and no more than that.
+    assert len(ids) - many <= 3 * (20 + 2 * EmailChannel.senders)
+
+
+async def _release_leases(desk: Desk) -> None:
+    """The time of the leases is over."""
+    connection = await asyncpg.connect(desk.database.dsn("loyalty_owner"))
+    try:
+        await connection.execute("UPDATE notifier.deliveries SET not_before = created_time WHERE state = 'queued'")
+    finally:
+        await connection.close()

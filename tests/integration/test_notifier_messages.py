@@ -300,6 +300,7 @@ async def test_a_code_that_is_taken_gives_way_to_the_next_variant(desk: Desk) ->
     connection = await asyncpg.connect(desk.database.dsn("loyalty_owner"))
     try:
         await connection.execute("UPDATE notifier.coupons SET code = $1 WHERE code = $2", coming, code)
+        await connection.execute("UPDATE notifier.deliveries SET coupon_code = $1 WHERE coupon_code = $2", coming, code)
     finally:
         await connection.close()
     await desk.reach("m-1")

@@ -23,7 +23,7 @@ from loyalty.type.v1.money_pb2 import Money
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.programmes import Programmes
 from services.notifier.domain.rewards import RewardIntent
-from services.notifier.errors import PeerError, RefusedError
+from services.notifier.errors import PeerError, PeerRefusedError, RefusedError
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.points_client import PointsClient
 from services.notifier.progress import Progress
@@ -355,6 +355,40 @@ async def test_an_answer_of_the_ledger_that_is_lost_changes_nothing(desk: Desk, 
     workshop.clock.move(LEASE)
     assert await workshop.service().recover() is None
     await whole(desk, "m-1", "bonus")
+
+
+class AwardRefused(AnswerLost):
+    """A ledger that will give no points."""
+
+    def __init__(self, points: PointsClient) -> None:
+        super().__init__(points, "award")
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "award":
+            return super().__getattr__(name)
+
+        async def refuse(**fields: Any) -> None:
+            raise PeerRefusedError("FAILED_PRECONDITION", "BALANCE_OUT_OF_RANGE", "too many")
+
+        return refuse
+
+
+async def test_bonus_points_that_the_ledger_will_not_give_bring_back_what_they_cost_wherever_the_service_dies(
+    desk: Desk, workshop: Workshop
+) -> None:
+    refusing = AwardRefused(workshop.points)
+    for kill_after in range(7):
+        member_id = f"m-{kill_after}"
+        await desk.enroll(member_id)
+        await desk.award(member_id, 1000)
+        with contextlib.suppress(KilledError, RefusedError):
+            await ask(workshop.service(kill_after=kill_after, points=refusing), member_id, "bonus")
+        workshop.clock.move(LEASE)
+        await workshop.service(points=refusing).recover()
+        with pytest.raises(RefusedError) as caught:
+            await ask(workshop.service(), member_id, "bonus")
+        assert caught.value.reason == "BALANCE_OUT_OF_RANGE"
+        await nothing(desk, member_id, 1100)
 
 
 async def test_a_reward_whose_hold_is_gone_comes_to_nothing_wherever_the_service_dies(

@@ -20,6 +20,12 @@ from services.notifier.errors import InstallationError, MailServerError
 from services.notifier.links import Refusal, UnsubscribeLinks
 from tests.tls import localhost_certificate
 
+# The server's own words about its settings.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Session.login_data is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning"),
+]
+
 MAIL = Mail(sender="shop@example.com", recipient="ann@example.com", content=b"Subject: x\r\n\r\ny\r\n")
 
 
@@ -49,7 +55,7 @@ class Taken:
         right = isinstance(data, LoginPassword) and (data.login, data.password) == (b"shop", b"secret")
         if right:
             self.users.append(data.login.decode())
-        return AuthResult(success=right)
+        return AuthResult(success=right, handled=False)
 
 
 def _is_tls(server: SMTP) -> bool:
@@ -236,5 +242,3 @@ def test_a_token_tells_nothing_and_opens_with_its_own_key_alone() -> None:
     assert len(token) < 200
     with pytest.raises(Exception, match="not one that a message"):
         UnsubscribeLinks(key=b"l" * 32, url="").read(token)
-
-

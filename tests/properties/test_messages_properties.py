@@ -50,7 +50,7 @@ def begun(quiet: QuietHours, zone: ZoneInfo, instant: datetime) -> bool:
         day, clock = local.date(), local.time()
         if end_day is not None:
             # It ends when no later minute of that day shows a time before the end.
-            later = (at + step * MINUTE for step in range(0, 181))
+            later = (at + step * MINUTE for step in range(181))
             early = any(
                 (one.astimezone(zone).date(), one.astimezone(zone).time()) < (end_day, quiet.end) for one in later
             )

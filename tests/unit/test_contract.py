@@ -84,12 +84,36 @@ def test_a_till_may_not_list_members_read_contacts_or_change_what_it_does_not_se
     assert refused == {
         *("AdjustPoints", "AwardPoints", "SetEarningClass", "SetTierOverride", "ClearTierOverride"),
         *("ListStandings", "CountStandings", "SetContact", "ListDeliveries"),
+        *("GetContact", "SetPreferences", "GetPreferences", "Unsubscribe", "RecordBounce"),
+        *("RetryDelivery", "ListDeadLetters"),
+        *("CreateWebhookEndpoint", "ListWebhookEndpoints", "DeleteWebhookEndpoint"),
         *("IssueCoupon", "ImportCodes", "VoidCoupon"),
         *("ListCampaigns", "PreviewCampaign", "PauseCampaign", "ResumeCampaign", "RecordFeedback", "UpdateSegment"),
         "EraseMember",
         *("ApplyProgramme", "PreviewProgramme", "AdvanceClock", "GetLiability", "ListPartitions"),
         *("StreamEntries", "StreamTierChanges"),
     }
+
+
+def test_what_a_checkout_asks_of_others_is_open_to_the_notifiers_certificate() -> None:
+    asked = {
+        "GetMember",
+        "GetPurchase",
+        "LookupMember",
+        "QuotePurchase",
+        "HoldPoints",
+        "ReleaseHold",
+        "BatchRecord",
+        "GetStanding",
+    }
+    inside_batches = {"CaptureHold", "RecordPurchase"}
+    opened = {
+        path.rpartition("/")[2]
+        for service in ("ledger", "tiers")
+        for path, callers in contract.permissions(contract.SERVICES[service]).callers.items()
+        if "notifier" in callers
+    }
+    assert asked | inside_batches <= opened
 
 
 def test_a_service_unknown_to_the_contract_does_not_start() -> None:

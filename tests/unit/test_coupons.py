@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -11,9 +12,10 @@ from services.notifier.domain.guesses import Guesses
 from services.notifier.domain.pools import folded, printed
 from services.notifier.domain.rewards import RewardFacts, obstacles, text_in, wrong_money
 from services.notifier.domain.uses import Goods, Now, UseContext, Uses, why_not, worth
-from services.programme import load
+from services.programme import ProgrammeError, load, parse
 from services.programme.calendar import Window
 from services.programme.rewards import CouponAction, Offer, OfferKind, Reward, RewardText, Terms
+from services.runtime import contract
 from tests.conftest import PROGRAMMES
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -188,6 +190,29 @@ def test_words_fall_back_from_the_region_to_the_language_to_the_first() -> None:
     names = {asked: text_in(told, asked)[0] for asked in ("pl", "pl-PL", "PT-br", "pt", "", "fr-CA")}
     assert names == {"pl": "pl", "pl-PL": "pl", "PT-br": "pt-BR", "pt": "en", "": "en", "fr-CA": "en"}
     assert text_in(reward(), "en") == ("", RewardText(name="r"))
+
+
+@pytest.mark.parametrize("points, problem", [(400, "redemption.minimum"), (550, "redemption.step"), (600, "")])
+def test_a_price_that_nobody_could_redeem_is_a_mistake_of_the_programme(points: int, problem: str) -> None:
+    text = (PROGRAMMES / "retail-demo.yaml").read_text(encoding="utf-8").partition("\nrewards:")[0]
+    coupon_text = "{prefix: MUG, free_product: mug-1, valid: P30D}"
+    text += f"\nrewards: [{{id: mug, points: {points}, coupon: {coupon_text}, texts: {{en: {{name: Mug}}}}}}]\n"
+    if problem:
+        with pytest.raises(ProgrammeError, match=rf"rewards.*points.*{re.escape(problem)}"):
+            parse(text, "test")
+    else:
+        assert parse(text, "test").rewards[0].points == points
+
+
+def test_what_a_reward_asks_of_others_is_open_to_the_notifiers_certificate() -> None:
+    opened = {
+        path.rpartition("/")[2]
+        for service in ("ledger", "tiers")
+        for path, callers in contract.permissions(contract.SERVICES[service]).callers.items()
+        if "notifier" in callers
+    }
+    moves = {"HoldPoints", "CaptureHold", "ReleaseHold", "AwardPoints", "ReverseRedemption"}
+    assert moves | {"GetBalance", "GetMember", "GetStanding"} <= opened
 
 
 def test_the_presets_have_no_reward_that_could_not_be_listed() -> None:

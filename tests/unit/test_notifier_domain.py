@@ -19,7 +19,7 @@ from loyalty.type.v1.money_pb2 import Money
 from services import programme as programmes
 from services.ledger.domain import encoding
 from services.notifier.channels.email import Composer
-from services.notifier.domain.campaigns import Letter, Rewards
+from services.notifier.domain.campaigns import Letter, Reward, Rewards
 from services.notifier.domain.codes import ALPHABET, CouponCodes, check_character
 from services.notifier.domain.contacts import Contact, birthday_digest, partition_of
 from services.notifier.domain.coupons import Coupon, CouponState
@@ -35,6 +35,7 @@ from services.notifier.domain.deliveries import (
 )
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.feeds import ClockAdvanced, LedgerEntry, MemberJoined, TierChange
+from services.notifier.domain.messages import Outgoing, delivery_id
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import (
     ContactError,
@@ -317,9 +318,27 @@ def test_a_level_that_has_another_number_by_now_is_known_by_its_key() -> None:
 # --- deliveries ---
 
 
+def carrying(reward: Reward, attempts: int = 0) -> DueDelivery:
+    """The message that carries a reward."""
+    coupon, letter = reward.coupon, reward.letter
+    assert letter is not None
+    message = Outgoing(
+        partition=coupon.partition,
+        member_id=coupon.member_id,
+        campaign_id=coupon.campaign_id,
+        trigger=coupon.trigger,
+        created_time=coupon.issued_time,
+        coupon_code=coupon.code,
+        facts=letter.facts,
+    )
+    return DueDelivery(
+        delivery_id=letter.delivery_id, message=message, coupon=coupon, attempts=attempts, leased_until=NOON
+    )  # fmt: skip
+
+
 def due(attempts: int = 0) -> DueDelivery:
     (reward,) = REWARDS.decide([change(1, 2)])
-    return DueDelivery(coupon=reward.coupon, letter=reward.letter, attempts=attempts, leased_until=NOON)
+    return carrying(reward, attempts)
 
 
 def test_pauses_grow_from_five_seconds_to_an_hour() -> None:
@@ -337,6 +356,31 @@ def test_a_message_that_is_put_off_is_tried_ten_times_and_then_dead() -> None:
         assert settled.last_error == "451"
         assert (settled.not_before > NOON) == (state is DeliveryState.QUEUED)
     assert (attempts, state) == (MAX_ATTEMPTS, DeliveryState.DEAD)
+
+
+def test_webhooks_are_tried_by_a_schedule_of_their_own_over_three_days() -> None:
+    pauses = [retry_delay(attempts, lambda: 0.0, "webhook").total_seconds() for attempts in range(1, 10)]
+    assert pauses == [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
+    assert retry_delay(1, lambda: 1.0, "webhook") == timedelta(seconds=6)
+
+
+@given(st.integers(0, MAX_ATTEMPTS - 2), st.integers(0, 10**6), st.floats(0, 1))
+def test_a_receiver_that_asks_for_a_pause_gets_it_up_to_a_day(attempts: int, seconds: int, random: float) -> None:
+    asked = timedelta(seconds=seconds)
+    outcome = Outcome(verdict=Verdict.DEFERRED, retry_after=asked)
+    pause = settle(due(attempts), outcome, now=NOON, random=lambda: random).not_before - NOON
+    own = retry_delay(attempts + 1, lambda: random)
+    assert pause == max(own, min(asked, timedelta(days=1)))
+
+
+def test_a_message_has_an_id_for_each_way_and_that_of_a_letter_stays_what_it_ever_was() -> None:
+    message = due().message
+    old = keyed_digest(b"d" * 32, "delivery", 3, message.campaign_id, message.member_id, int(message.trigger[7:]))
+    assert delivery_id(b"d" * 32, message) == due().delivery_id == f"0003{old[:14].hex()}"
+    ways = [message, replace(message, channel="sms"), replace(message, channel="webhook", route="webhook:we_1"),
+            replace(message, channel="webhook", route="webhook:we_2"), replace(message, trigger="entry:1")]  # fmt: skip
+    assert len({delivery_id(b"k", one) for one in ways}) == 5
+    assert delivery_id(b"k", message) == delivery_id(b"k", replace(message, facts={}, variant="b"))
 
 
 def test_a_refusal_is_for_good_and_what_was_not_tried_is_not_counted() -> None:
@@ -507,7 +551,7 @@ def test_a_change_gives_what_the_version_of_its_own_time_gives() -> None:
 
 def test_a_message_of_a_version_that_is_not_known_waits_until_the_ledger_was_asked() -> None:
     (reward,) = REWARDS.decide([change(1, 2)])
-    delivery = DueDelivery(coupon=reward.coupon, letter=reward.letter, attempts=0, leased_until=NOON)
+    delivery = carrying(reward)
     without = replace(PROGRAMME, version="retail-demo@without", campaigns=())
     known = Programmes(without)
     composer = Composer(programmes=known, mail_from="shop@example.com")
@@ -525,8 +569,9 @@ def test_a_message_of_a_version_that_is_not_known_waits_until_the_ledger_was_ask
 
 def letter_for(contact: Contact, *, to_tier: int = 2) -> tuple[Coupon, Letter, bytes]:
     (reward,) = REWARDS.decide([change(1, to_tier)])
-    delivery = DueDelivery(coupon=reward.coupon, letter=reward.letter, attempts=0, leased_until=NOON)
+    delivery = carrying(reward)
     composer = Composer(programmes=Programmes(PROGRAMME), mail_from="The Shop <shop@example.com>")
+    assert reward.letter is not None
     return reward.coupon, reward.letter, composer.compose(delivery, contact, NOON).content
 
 
@@ -564,7 +609,7 @@ def test_money_off_and_the_balance_are_written_as_people_write_them() -> None:
 def test_a_balance_that_is_no_money_is_written_as_a_plain_number(metric: Metric, balance: int, shown: str) -> None:
     counting = replace(PROGRAMME, tiers=replace(PROGRAMME.tiers, metric=metric))
     (reward,) = REWARDS.decide([replace(change(1, 3), balance=balance)])
-    delivery = DueDelivery(coupon=reward.coupon, letter=reward.letter, attempts=0, leased_until=NOON)
+    delivery = carrying(reward)
     composer = Composer(programmes=Programmes(counting), mail_from="shop@example.com")
     content = composer.compose(delivery, Contact(name="", email="m@example.com"), NOON).content
     assert f"come to {shown}" in message_from_bytes(content, policy=DEFAULT_POLICY).get_content()

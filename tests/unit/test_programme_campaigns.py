@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.programme import (
     Actions,
@@ -28,8 +31,11 @@ from services.programme import (
     load,
     parse,
 )
+from services.programme.document import Document, KeyPath, Problem
 from tests.conftest import PROGRAMMES
+from tests.unit.test_programme import places
 
+NEW = ("rewards", "campaigns", "surveys", "badges")
 HEAD = """\
 programme: shop
 currency: EUR
@@ -380,3 +386,73 @@ surveys:
         "surveys[0].choices: is missing; say what can be chosen",
         "surveys[1].choices: the kind is nps, which is answered by a number; remove this key",
     ]
+
+
+RICH = (
+    HEAD
+    + """\
+rewards:
+  - id: shipping
+    points: 25000
+    tiers: [star]
+    segments: [vip]
+    from: "2026-01-01"
+    until: "2026-06-30"
+    coupon: {prefix: SHIP, free_shipping: "9.99", valid: P60D, uses: 3, stacking: any, skus: [a], tiers: [star]}
+    texts: {en: {name: Free shipping, description: Three times}}
+campaigns:
+  - id: comeback
+    trigger: purchase
+    when: {minimum: "5.00", departments: [Toys], stores: [s], channels: [web]}
+    from: "2026-01-01"
+    until: "2026-12-31"
+    audience:
+      {tiers: [star], markets: [uk], segments: [a], not_segments: [b], attributes: {a: b}, consent: offers}
+    control: "10"
+    budget: {count: 1000, points: 50000, amount: "500.00"}
+    cap: {times: 2, in: P90D}
+    points: 50
+    badge: lost
+    survey: nps
+    message: {subject: Hello, text: There}
+    variants: [{id: a, share: "50", points: 100, lasting: P30D}, {id: b, share: "50", webhook: a.b}]
+  - {id: risk, trigger: tier_at_risk, tiers: [star], when: {before: P9D}, points: 1}
+surveys:
+  - {id: nps, kind: choice, questions: {en: What}, choices: [a, b], link: "https://shop.example/nps"}
+badges:
+  - {id: lost, texts: {en: {name: Lost}}}
+"""
+)
+
+
+@given(
+    st.sampled_from(
+        [place for place in places(Document(RICH, "x").content)[1:] if place[0] in NEW and "message" not in place]
+    ),
+    st.sampled_from([None, True, -1, 10**17, "", "P0M", "\0", [], [[]], [None], ["x", "x"], {}, {"from": []}]),
+)
+def test_whatever_stands_at_a_key_it_is_taken_or_refused_in_sentences(place: KeyPath, odd: object) -> None:
+    content: Any = Document(RICH, "x").content
+    around = content
+    for step in place[:-1]:
+        around = around[step]
+    around[place[-1]] = odd
+    told: tuple[Problem, ...] = ()
+    try:
+        parse(json.dumps(content), "shop.yaml")
+    except ProgrammeError as error:
+        told = error.problems
+    assert all("; " in problem.message for problem in told)
+
+
+def test_what_is_rich_is_right() -> None:
+    assert [reward.id for reward in parse(RICH, "x").rewards] == ["shipping"]
+
+
+def test_the_example_of_the_documentation_is_a_programme() -> None:
+    page = (PROGRAMMES.parent / "docs" / "campaigns.md").read_text(encoding="utf-8")
+    (example,) = page.split("```yaml\n")[1:]
+    programme = parse(example.split("```")[0], "docs/campaigns.md")
+    assert len(programme.campaigns) == 5
+    for kind in TriggerKind:
+        assert f"`{kind}`" in page

@@ -421,3 +421,46 @@ def test_a_version_that_only_gives_takes_nothing_away() -> None:
     )
     assert losses(version(), after) == ()
     assert ANNOUNCEMENT_DAYS == 30
+
+
+REWARD = (
+    "{id: tote, points: 800, tiers: [green, silver], until: '2026-12-31', texts: {en: {name: A tote bag}}, "
+    "coupon: {prefix: TOTE, free_product: SKU-1, valid: P30D, uses: 2}}"
+)
+
+
+def with_reward(reward: str) -> Programme:
+    return version(("liability:\n", f"rewards:\n  - {reward}\nliability:\n"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "taken"),
+    [
+        ("points: 800", "points: 900", ["The reward tote costs 900 points instead of 800."]),
+        (
+            "points: 800",
+            "points: 800, money: '2.00'",
+            ["The reward tote costs 2.00 USD beside it instead of 0.00 USD."],
+        ),
+        ("SKU-1", "SKU-2", ["The reward tote gives something else."]),
+        ("valid: P30D", "valid: P29D", ["The reward tote gives something else."]),
+        ("tiers: [green, silver]", "tiers: [silver]", ["The reward tote is for fewer members, or less often."]),
+        ("points: 800", "points: 800, per_member: 1", ["The reward tote is for fewer members, or less often."]),
+        ("2026-12-31", "2026-11-30", ["The reward tote ends on 2026-11-30."]),
+        ("id: tote", "id: bag", ["The reward tote is gone."]),
+        ("points: 800", "points: 700", []),
+        ("tiers: [green, silver], ", "", []),
+        ("valid: P30D, uses: 2", "valid: P60D, uses: 3", []),
+        ("2026-12-31", "2027-12-31", []),
+    ],
+)
+def test_what_is_had_for_points_is_taken_away_where_it_is_dearer_less_or_gone(
+    old: str, new: str, taken: list[str]
+) -> None:
+    assert old in REWARD
+    assert list(losses(with_reward(REWARD), with_reward(REWARD.replace(old, new)), date(2026, 6, 1))) == taken
+
+
+def test_a_reward_whose_days_are_over_may_go() -> None:
+    assert losses(with_reward(REWARD), version(), date(2027, 1, 1)) == ()
+    assert losses(version(), with_reward(REWARD)) == ()

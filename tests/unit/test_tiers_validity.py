@@ -99,6 +99,42 @@ def test_a_confirmation_that_is_heard_of_late_undoes_the_suspension() -> None:
     assert changes[-1].corrects == changes[-2].sequence
 
 
+def test_a_purchase_that_waits_for_the_other_side_of_its_exchange_revives_an_account_when_it_happens() -> None:
+    member = account()
+    back = local("2027-03-01T12:00")
+    member.confirms(back - timedelta(days=1))
+    bought = member.buys(1_00, back, exchange_id="x")
+    assert member.standing(back).valid_until == local("2030-03-01T12:00")
+    assert member.standing(back + timedelta(days=1)).valid_until == local("2030-03-01T12:00")
+    *_, revived = member.live(back + timedelta(days=1))
+    assert (revived.reason, revived.changed_time, revived.to_benefits_number) == (Reason.REVIVED, back, 1)
+    assert revived.cause_offset == bought.ledger_offset
+
+
+def test_a_purchase_that_waits_beyond_the_end_of_a_period_renews_the_one_in_which_it_happened() -> None:
+    member = account()
+    member.confirms(SOME_DAY)
+    member.buys(1_00, END - timedelta(minutes=1), exchange_id="x")
+    assert [change.reason for change in member.live(END + timedelta(days=1))] == [Reason.WARNED]
+    standing = member.standing(END + timedelta(days=1))
+    assert (standing.suspended, standing.valid_until) == (False, local("2030-01-01T09:00"))
+    # In the next it is nothing any more.
+    member.confirms(END + timedelta(days=1))
+    assert member.standing(local("2030-01-01T09:00")).suspended
+
+
+def test_each_purchase_of_an_exchange_is_a_transaction_when_it_happens() -> None:
+    member = account()
+    back = local("2027-03-01T12:00")
+    member.confirms(back - timedelta(days=1))
+    for minutes in (0, 1):
+        member.buys(1_00, back + timedelta(minutes=minutes), exchange_id="x")
+    member.returns(2_00, back + timedelta(minutes=2), exchange_id="x")
+    member.confirms(back + timedelta(days=1))
+    # The first revives; the second is of the period that begins with it.
+    assert member.standing(local("2030-03-01T12:00")).valid_until == local("2033-03-01T12:00")
+
+
 def test_who_comes_back_is_valid_anew() -> None:
     member = account()
     member.resigns(SOME_DAY)

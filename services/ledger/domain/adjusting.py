@@ -32,7 +32,7 @@ def award(
         return refuse(command, member, Refusal.PURCHASE_UNKNOWN, occurred)
     if command.purchase_id and purchase is not None and purchase.returned == purchase.amount:
         return refuse(command, member, Refusal.PURCHASE_RETURNED, occurred)
-    granted = Lot(granted_lot(programme, occurred), command.points)
+    granted = Lot(granted_lot(programme, occurred, lasting=command.lasting), command.points)
     return answer(
         command,
         EntryKind.POINTS_AWARDED,

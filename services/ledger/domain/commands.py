@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from services.ledger.domain.events import LineReturn, PointsPayment
 from services.ledger.domain.rules import StoredVersion
+from services.programme.calendar import Window
 
 # Member ids that the ledger makes: UUIDv5 in this namespace of caller and request id (DESIGN §4).
 _MEMBER_IDS = uuid.UUID("6f1f2f0e-6c0b-5d0e-9a53-7a4d7c1a9b10")
@@ -161,12 +162,16 @@ class RecordMembershipFee(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwardPoints(Command):
-    """Points are given outside a purchase; with a `purchase_id` they fall with the return of that purchase."""
+    """Points are given outside a purchase; with a `purchase_id` they fall with the return of that purchase.
+
+    `lasting`: how long they last, instead of as the programme says.
+    """
 
     points: int
     reason: str
     note: str
     purchase_id: str = ""
+    lasting: Window | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

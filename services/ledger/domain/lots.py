@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from services.ledger.domain.encoding import decode_lot, encode_lot
 from services.ledger.domain.events import UNDATED, Account, LotKey, Posting
+from services.programme.calendar import Window
 from services.programme.model import Programme
 
 
@@ -136,8 +137,12 @@ def parts_of(text: str) -> Parts:
     return tuple([_read(part) for part in text.split()])
 
 
-def granted_lot(programme: Programme, at: datetime, *, pending_days: int = 0) -> LotKey:
-    """The lot of points granted at an instant: active after so many local days, expiring by the policy (§12.9)."""
+def granted_lot(programme: Programme, at: datetime, *, pending_days: int = 0, lasting: Window | None = None) -> LotKey:
+    """The lot of points granted at an instant: active after so many local days, expiring by the policy (§12.9), or
+    after a span of their own."""
+    if lasting is not None:
+        activates = programme.local_day(at) + timedelta(days=pending_days)
+        return LotKey(activates, lasting.last_day(activates))
     if not pending_days and not programme.expiry.dated:
         return UNDATED
     activates = programme.local_day(at) + timedelta(days=pending_days)

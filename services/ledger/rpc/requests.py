@@ -15,6 +15,7 @@ from services.ledger.domain import commands
 from services.ledger.domain.events import LineReturn, PointsPayment
 from services.ledger.domain.keys import Keys
 from services.ledger.rpc.times import read_span, read_time
+from services.programme.calendar import Window
 from services.runtime import messages
 from services.runtime.identity import Caller
 from services.runtime.status import InvalidFieldError
@@ -213,12 +214,16 @@ def _record_membership_fee(request: pb.RecordMembershipFeeRequest, caller: Calle
 
 
 def _award_points(request: pb.AwardPointsRequest, caller: Caller) -> commands.AwardPoints:
+    lasting = Window.read(request.lasting) if request.lasting else None
+    if request.lasting and lasting is None:
+        raise InvalidFieldError("lasting", "must be at most 100 years")
     return commands.AwardPoints(
         **_event(b"AwardPoints", request, caller),
         points=request.points,
         reason=request.reason,
         note=request.note,
         purchase_id=request.purchase_id,
+        lasting=lasting,
     )
 
 

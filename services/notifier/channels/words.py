@@ -6,7 +6,7 @@ from services.notifier.domain.contacts import Contact
 from services.notifier.domain.deliveries import DueDelivery
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import VersionsAwaitedError
-from services.programme import VARIABLES, Metric, Offer, Programme, format_percent, render
+from services.programme import VARIABLES, Metric, Programme, describe_offer, render
 from services.programme.messages import Message, MessageAction
 
 
@@ -52,13 +52,6 @@ def fill(
         "unsubscribe_url": unsubscribe_url,
     }
     return render(programme.messages.words(action, contact.language), values)
-
-
-def describe_offer(programme: Programme, offer: Offer) -> str:
-    """What a coupon is worth, for people: `5 %`, `10.00 USD`."""
-    if offer.percent_bp is not None:
-        return format_percent(offer.percent_bp)
-    return programme.format_money(offer.amount) if offer.amount is not None else offer.detail or offer.sku
 
 
 def _balance(programme: Programme, balance: int) -> str:

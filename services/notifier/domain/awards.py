@@ -26,7 +26,8 @@ class AwardState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Award:
-    """Points for a member. With a purchase they go where that is returned."""
+    """Points for a member. With a purchase they go where that is returned. `lasting`: how long they last (`P90D`);
+    empty: as the programme says."""
 
     partition: int
     campaign_id: str
@@ -34,6 +35,7 @@ class Award:
     trigger: str
     points: int
     purchase_id: str = ""
+    lasting: str = ""
 
     @property
     def request_id(self) -> str:

@@ -64,6 +64,14 @@ class MemberEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PurchaseUndone:
+    """Something of a purchase came back, or it was voided; told where campaigns ask nothing of members."""
+
+    member_id: str
+    purchase_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClockAdvanced:
     """The business time of a simulated installation moved on."""
 
@@ -78,7 +86,7 @@ class ProgrammeApplied:
     announced_time: datetime | None = None
 
 
-Fact = MemberJoined | ClockAdvanced | ProgrammeApplied | MemberEvent
+Fact = MemberJoined | ClockAdvanced | ProgrammeApplied | MemberEvent | PurchaseUndone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +105,16 @@ class LedgerEntry:
     def first_offset(self) -> int:
         """The first that it stands for."""
         return self.offset - self.count + 1
+
+
+def undone(entries: Iterable[LedgerEntry]) -> list[tuple[LedgerEntry, str, str]]:
+    """The entries by which something of a purchase may have come back, each with its member and the purchase."""
+    return [
+        (entry, fact.member_id, fact.purchase_id)
+        for entry in entries
+        if isinstance(fact := entry.fact, PurchaseUndone)
+        or (isinstance(fact, MemberEvent) and fact.purchase_id and fact.happening in (Happening.VOID, Happening.OTHER))
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ class Buyer:
 
     member_id: str
     available_points: int
-    market: str
+    joined_time: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

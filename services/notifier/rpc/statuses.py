@@ -46,7 +46,8 @@ def describe(error: BaseException) -> ErrorStatus | None:
         return invalid(((error.field, str(error)),))
     if isinstance(error, errors.RefusedError):
         code = grpc.StatusCode.NOT_FOUND if error.reason in _NOT_FOUND else grpc.StatusCode.FAILED_PRECONDITION
-        return ErrorStatus(code=code, reason=error.reason, message=str(error), metadata=error.facts)
+        again = {"replayed": "true"} if error.replayed else {}
+        return ErrorStatus(code=code, reason=error.reason, message=str(error), metadata={**error.facts, **again})
     if isinstance(error, errors.WrongCodesError):
         return ErrorStatus(
             code=grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -177,7 +177,8 @@ class CampaignEngine:
     async def _meant(
         self, transaction: Transaction, claims: list[Claim], known: Mapping[MemberKey, Profile]
     ) -> list[Claim]:
-        """Those of campaigns that run, for members of their audience."""
+        """Those of campaigns that run, for members of their audience. Of plain campaigns changes of tier decide alone: what
+        else came in the same batch must not."""
         if not claims:
             return []
         paused = await transaction.paused_campaigns()
@@ -194,9 +195,12 @@ class CampaignEngine:
             claim
             for claim in claims
             for profile in [profiles.get(claim.member_key)]
-            if profile is not None
-            and profile.takes_part
-            and belongs(claim.campaign.audience, profile, persons.get(claim.member_key, nobody))
+            if plain(claim.campaign)
+            or (
+                profile is not None
+                and profile.takes_part
+                and belongs(claim.campaign.audience, profile, persons.get(claim.member_key, nobody))
+            )
         ]
 
     async def persons(
@@ -355,4 +359,5 @@ def _award(assignment: Assignment) -> Award:
         trigger=claim.trigger,
         points=assignment.actions.points,
         purchase_id=claim.purchase_id,
+        lasting="" if assignment.actions.lasting is None else assignment.actions.lasting.text,
     )

@@ -8,7 +8,7 @@ import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from services.notifier.domain import checkout, sales
@@ -53,6 +53,8 @@ from services.runtime.clock import MachineClock
 _LOOK_SECONDS: Final = 0.05
 _LONGEST_LOOK_SECONDS: Final = 0.5
 _SALE_ID_BYTES: Final = 16
+# The least that times differ by.
+_LEAST: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,7 @@ class CheckoutService:
         partitions: int,
         request_key: bytes,
         machine_now: MachineClock,
+        business_now: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._coupons = coupons
@@ -141,6 +144,7 @@ class CheckoutService:
         self._partitions = partitions
         self._request_key = request_key
         self._now = machine_now
+        self._business_now = business_now
 
     async def quote(self, asked: Asked) -> Quote:
         """What a basket costs now, and why. Nothing is kept.
@@ -342,7 +346,12 @@ class CheckoutService:
     async def _reckoned(
         self, asked: Asked, buyer: Buyer, standing: BuyerStanding | None, digits: int, receipt_number: str
     ) -> SaleContent:
-        occurred = asked.occurred_time or (standing.at_time if standing is not None else self._now())
+        occurred = asked.occurred_time
+        if occurred is None and standing is not None:
+            occurred = standing.at_time
+        elif occurred is None:
+            # Whoever has just joined buys after that, whatever our clock says.
+            occurred = max(self._business_now(), buyer.joined_time + _LEAST)
         programme = self._programmes.at(occurred)
         number, key, name = _tier(programme, standing)
         context = UseContext(

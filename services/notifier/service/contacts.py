@@ -83,7 +83,7 @@ class ContactService:
                 details=details,
             )
             await transaction.put_contact(sealed, self._birthday(contact), now, business_now)
-            if email is None:
+            if email is None and details is None:
                 return False, 0
             queued = await transaction.queue_again(partition, member_id, business_now=business_now, now=now)
             return False, queued

@@ -287,10 +287,10 @@ class CouponService:
             valid_until_time=valid_until_time,
         )
 
-        async def work(transaction: Transaction) -> tuple[CouponRequest, Coupon | None]:
+        async def work(transaction: Transaction) -> tuple[CouponRequest, Coupon | None, bool]:
             kept = await transaction.find_coupon_requests(partition, [(subject, request_id)])
             if kept:
-                return kept[subject, request_id], None
+                return kept[subject, request_id], None, True
             made, answer = None, dict[str, Any]()
             try:
                 made = await self._maker.make(transaction, coupon, prefix=prefix, pool=pool)
@@ -300,13 +300,14 @@ class CouponService:
             new = CouponRequest(subject=subject, request_id=request_id, content_digest=digest, answer=answer)
             if not await transaction.insert_coupon_requests(partition, [new], self._machine_now()):
                 raise CodeTakenError
-            return new, made
+            return new, made, False
 
-        request, made = await self._settled(work)
+        request, made, replayed = await self._settled(work)
         if request.content_digest != digest:
             raise RequestIdReusedError
         if "reason" in request.answer:
-            raise RefusedError(request.answer["reason"], request.answer["sentence"], request.answer["facts"])
+            facts = request.answer["facts"]
+            raise RefusedError(request.answer["reason"], request.answer["sentence"], facts, replayed=replayed)
         if made is not None:
             return made, CouponState.ISSUED, False
         found, reserved = await self._read(partition, request.answer["code"])
@@ -343,7 +344,7 @@ class CouponService:
             if request.content_digest != digest:
                 raise RequestIdReusedError
             if "reason" in request.answer:
-                raise RefusedError(request.answer["reason"], request.answer["sentence"])
+                raise RefusedError(request.answer["reason"], request.answer["sentence"], replayed=replayed)
             coupon, reserved = await self._read(partition, printed)
             return coupon, coupon.state_at(self._business_now(), reserved), replayed
 

@@ -18,6 +18,7 @@ from services.notifier.errors import (
     DeliveryNotRetryableError,
     DeliveryUnknownError,
     EndpointDisabledError,
+    MemberErasedError,
     PageTokenError,
     RequestIdReusedError,
 )
@@ -103,7 +104,8 @@ class MessageService:
         """Queues a message that was given up, as if it had never been tried; says whose it is, and whether this request
         was answered before.
 
-        Raises DeliveryUnknownError, DeliveryNotRetryableError, EndpointDisabledError, RequestIdReusedError.
+        Raises DeliveryUnknownError, DeliveryNotRetryableError, EndpointDisabledError, MemberErasedError,
+        RequestIdReusedError.
         """
         partition = partition_of_delivery(delivery_id)
         digest = keyed_digest(self._request_key, "retry", delivery_id)
@@ -119,6 +121,8 @@ class MessageService:
                 if first.content_digest is None or not hmac.compare_digest(first.content_digest, digest):
                     raise RequestIdReusedError
                 return member_id, True
+            if await transaction.find_erasure(partition, member_id) is not None:
+                raise MemberErasedError
             if delivery.last_error == TAKEN_BACK:
                 raise DeliveryNotRetryableError
             if delivery.endpoint_id:

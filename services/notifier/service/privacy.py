@@ -98,8 +98,8 @@ class PrivacyService:
         """Forgets a member in all services; says when that was done (None while the ledger has yet to be reached, which
         goes on by itself) and whether it was asked before.
 
-        What this service knows of the person is gone when this returns. Raises MemberUnknownError, RequestIdReusedError,
-        PeerError (only where nothing was done yet).
+        What this service knows of the person is gone when this returns. Raises MemberUnknownError,
+        RequestIdReusedError, PeerError (only where nothing was done yet).
         """
         partition = partition_of(member_id, self._partitions)
         before = await self._erasure(partition, member_id)
@@ -223,10 +223,7 @@ class PrivacyService:
             holding = HOLDINGS[place.holding]
             found, after = await self._records(holding, place, member_id, size - len(records))
             records += [Record(category=holding.category, json=one) for one in found]
-            if after is not None:
-                place = after
-            else:
-                place = _Place(holding=place.holding + 1)
+            place = after if after is not None else _Place(holding=place.holding + 1)
         more = place.holding < len(HOLDINGS)
         return ExportPage(
             holdings=() if page_token else HOLDINGS,

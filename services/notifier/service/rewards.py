@@ -230,7 +230,8 @@ class RewardService:
             raise RequestIdReusedError
         intent = await self._go_on(intent)
         if intent.refusal is not None:
-            raise RefusedError(intent.refusal.reason, intent.refusal.sentence, intent.refusal.facts)
+            refusal = intent.refusal
+            raise RefusedError(refusal.reason, refusal.sentence, refusal.facts, replayed=replayed)
         redeemed, state = await self._redeemed(intent)
         return redeemed, state, replayed
 

@@ -27,7 +27,7 @@ from services.notifier.errors import (
 )
 from services.notifier.service.coupons import CouponService
 from services.notifier.store import Store, Transaction
-from services.notifier.store.checkouts import CheckoutKey
+from services.notifier.store.checkouts import CheckoutKey, UndoneCheckout
 from services.runtime.clock import MachineClock
 from services.runtime.database import CONNECTION_ERRORS, PASSING_ERRORS
 
@@ -58,6 +58,9 @@ class Till(Protocol):
     async def record(self, sale: Sale, content: SaleContent) -> Recorded:
         """Records the purchase, and spends them."""
 
+    async def all_came_back(self, member_id: str, purchase_id: str) -> bool:
+        """Whether nothing of a purchase is left."""
+
 
 class Sales:
     """Runs for as long as the service lives; several may run at once, also in several processes."""
@@ -78,9 +81,9 @@ class Sales:
         self._between = between or _at_once
 
     async def run(self) -> None:
-        """Carries on for ever what somebody left."""
+        """Carries on for ever what somebody left, and gives coupons back whose purchases came back whole."""
         while True:
-            if not await self.recover():
+            if not await self.recover() + await self.restore():
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async def recover(self) -> int:
@@ -105,6 +108,33 @@ class Sales:
             if isinstance(outcome, BaseException):
                 raise outcome
         return len(keys)
+
+    async def restore(self) -> int:
+        """Gives back the coupons of sales of which all came back, and says of how many sales something had (§12.4).
+
+        Raises PeerError where the ledger cannot say.
+        """
+        found = await self._store.read(lambda transaction: transaction.find_undone_checkouts(_AT_ONCE))
+        for checkout in found:
+            await self._restore(checkout)
+        return len(found)
+
+    async def _restore(self, checkout: UndoneCheckout) -> None:
+        _, member_id, checkout_id = checkout.key
+        codes = checkout.sold.quote.price.codes
+        # Of who is erased there is nothing to be asked, and nothing to be given back.
+        with contextlib.suppress(PeerRefusedError, MemberUnknownError):
+            if codes and await self._till.all_came_back(member_id, checkout_id):
+                for code in codes:
+                    with contextlib.suppress(RefusedError, CouponUnknownError):
+                        await self._coupons.release(
+                            request_id=f"{checkout.sale_id}-restore",
+                            content=b"",
+                            code=code,
+                            use_id=checkout.sale_id,
+                            redeemed=True,
+                        )
+        await self._store.transact(lambda transaction: transaction.settle_undone_checkout(checkout))
 
     async def take_up(self, key: CheckoutKey) -> bool:
         """Carries a sale on where nobody else does, and says whether it did.

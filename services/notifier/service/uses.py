@@ -222,7 +222,7 @@ def _again(coupon: Coupon, before: CouponRequest, digest: bytes) -> UsedCoupon |
 def _told(coupon: Coupon, answer: Mapping[str, Any], *, replayed: bool) -> UsedCoupon | Exception:
     """What an answer that is kept says."""
     if "reason" in answer:
-        return RefusedError(answer["reason"], answer["sentence"], answer["facts"])
+        return RefusedError(answer["reason"], answer["sentence"], answer["facts"], replayed=replayed)
     until = answer["reserved_until"]
     return UsedCoupon(
         coupon=replace(coupon, redeemed=answer["redeemed"]),

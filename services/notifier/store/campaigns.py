@@ -357,6 +357,7 @@ class Campaigns(Table):
             [award.trigger for award in awards],
             [award.points for award in awards],
             [award.purchase_id for award in awards],
+            [award.lasting for award in awards],
             now,
         )
 
@@ -379,6 +380,7 @@ class Campaigns(Table):
                     trigger=row["trigger"],
                     points=row["points"],
                     purchase_id=row["purchase_id"],
+                    lasting=row["lasting"],
                 ),
                 attempts=row["attempts"],
             )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from services.notifier.domain.feeds import LedgerEntry
 from services.notifier.domain.kept import pack, unpack
-from services.notifier.domain.sales import Answer, Sale, SaleContent, SaleState
+from services.notifier.domain.sales import Answer, Sale, SaleContent, SaleState, Sold
 from services.notifier.store.table import QUERIES, Table
 
 # The partition, the member and the id of a checkout.
@@ -23,6 +24,16 @@ class CheckoutRequest:
     content_digest: bytes
     checkout_id: str
     answer: Answer | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoneCheckout:
+    """A complete checkout of which something came back, by the entry at `undone_offset` last."""
+
+    key: CheckoutKey
+    sale_id: str
+    undone_offset: int
+    sold: Sold
 
 
 class Checkouts(Table):
@@ -95,6 +106,33 @@ class Checkouts(Table):
         """Sales that nobody carries on."""
         rows = await self._connection.fetch(QUERIES["find_unfinished_checkouts"], now, limit)
         return [(row["partition"], row["member_id"], row["checkout_id"]) for row in rows]
+
+    async def mark_checkouts_undone(self, entries: Sequence[tuple[LedgerEntry, str, str]]) -> None:
+        """Keeps that something of purchases came back, each with the entry that says so and its member: where they are
+        checkouts."""
+        if not entries:
+            return
+        last = {(entry.partition, member_id, purchase_id): entry.offset for entry, member_id, purchase_id in entries}
+        columns = [list(column) for column in zip(*last, strict=True)]
+        await self._connection.execute(QUERIES["mark_checkouts_undone"], *columns, list(last.values()))
+
+    async def find_undone_checkouts(self, limit: int) -> Sequence[UndoneCheckout]:
+        """Complete checkouts of which something came back, and nobody has looked at since."""
+        rows = await self._connection.fetch(QUERIES["find_undone_checkouts"], limit)
+        return [
+            UndoneCheckout(
+                key=(row["partition"], row["member_id"], row["checkout_id"]),
+                sale_id=row["sale_id"],
+                undone_offset=row["undone_offset"],
+                sold=sold,
+            )
+            for row in rows
+            if (sold := unpack(Answer, row["answer"]).sold) is not None
+        ]
+
+    async def settle_undone_checkout(self, checkout: UndoneCheckout) -> None:
+        """It was looked at; what came back since is still to be."""
+        await self._connection.execute(QUERIES["settle_undone_checkout"], *checkout.key, checkout.undone_offset)
 
 
 def _sale(row: Mapping[str, Any]) -> Sale:

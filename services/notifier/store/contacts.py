@@ -34,7 +34,7 @@ class SealedContact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactRequest:
-    """Whether the member is known, and erased, its wrapped key, and the digest of the request where it was answered before."""
+    """Whether the member is known, and erased; its wrapped key; the digest of the request where it was answered."""
 
     known: bool
     erased: bool

@@ -69,15 +69,28 @@ class Messages(Table):
         ids = [delivery_id(key, message) for message in outgoing]
         return await self._insert(ids, outgoing, states, now)
 
-    async def due_deliveries(self, routes: Sequence[str]) -> list[tuple[int, str, datetime]]:
-        """For each partition with messages to send these ways: the partition, the way, and when the first is due."""
-        return [tuple(row) for row in await self._connection.fetch(QUERIES["due_deliveries"], list(routes))]
+    async def due_deliveries(
+        self, routes: Sequence[str], paused: Collection[str] = ()
+    ) -> list[tuple[int, str, datetime]]:
+        """For each partition with messages to send these ways: the partition, the way, and when the first is due. Those
+        of campaigns that are paused wait."""
+        rows = await self._connection.fetch(QUERIES["due_deliveries"], list(routes), list(paused))
+        return [tuple(row) for row in rows]
 
     async def lease_deliveries(
-        self, partition: int, route: str = EMAIL, *, now: datetime, until: datetime, limit: int
+        self,
+        partition: int,
+        route: str = EMAIL,
+        *,
+        now: datetime,
+        until: datetime,
+        limit: int,
+        paused: Collection[str] = (),
     ) -> tuple[DueDelivery, ...]:
-        """Takes up to `limit` messages that are due one way, oldest first; nobody else gets them before `until`."""
-        rows = await self._connection.fetch(QUERIES["lease_deliveries"], partition, route, now, until, limit)
+        """Takes up to `limit` messages that are due one way, oldest first; nobody else gets them before `until`. Those
+        of campaigns that are paused wait."""
+        values = (partition, route, now, until, limit, list(paused))
+        rows = await self._connection.fetch(QUERIES["lease_deliveries"], *values)
         codes = [row["coupon_code"] for row in rows if row["coupon_code"]]
         coupons: dict[str, Coupon] = {}
         if codes:

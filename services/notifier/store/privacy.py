@@ -26,7 +26,7 @@ class ErasureKept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Goodwill: `awarded_time` is None while the ledger has yet to be told; `refused` is its reason where it refused."""
+    """Goodwill: `awarded_time` is None while the ledger has yet to be told, `refused` is why it refused."""
 
     partition: int
     member_id: str
@@ -63,7 +63,7 @@ class Privacy(Table):
         return kept is not None
 
     async def forget(self, partition: int, member_id: str) -> None:
-        """Forgets a person: contact and key are gone, messages are sent no more, what tells of the person is emptied."""
+        """Forgets a person: contact and key are gone, messages are stopped, what tells of the person is emptied."""
         for query in _ERASING:
             await self._connection.execute(query, partition, member_id)
 

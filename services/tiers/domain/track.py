@@ -830,6 +830,9 @@ class Track:
     def _move(self, fact: Fact) -> None:
         self.as_of = max(self.as_of, fact.occurred_time)
         self.why = None
+        # What an exchange adds waits for its other side; that somebody has bought does not.
+        if fact.kind is FactKind.PURCHASE and fact.occurred_time > self.joined_time:
+            self._renewing(transactions=1)
         others = self.other_sides(fact)
         is_member = fact.occurred_time >= self.joined_time
         if is_member and not others and waits_for_other_side(self.policy, fact):
@@ -856,8 +859,6 @@ class Track:
             if fact in self.waiting:
                 self.waiting = tuple([waiting for waiting in self.waiting if waiting != fact])
                 self._counted_at[fact.ledger_offset] = self.as_of
-            if fact.kind is FactKind.PURCHASE and fact.occurred_time > self.joined_time:
-                self._renewing(transactions=1)
             movement = self.weigh(fact)
             if movement is None:
                 continue

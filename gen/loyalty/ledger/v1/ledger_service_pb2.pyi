@@ -569,7 +569,7 @@ class RecordMembershipFeeResponse(_message.Message):
     def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., causal_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class AwardPointsRequest(_message.Message):
-    __slots__ = ("request_id", "member_id", "occurred_time", "points", "reason", "note", "purchase_id")
+    __slots__ = ("request_id", "member_id", "occurred_time", "points", "reason", "note", "purchase_id", "lasting")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -577,6 +577,7 @@ class AwardPointsRequest(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    LASTING_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
     occurred_time: _timestamp_pb2.Timestamp
@@ -584,7 +585,8 @@ class AwardPointsRequest(_message.Message):
     reason: str
     note: str
     purchase_id: str
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., purchase_id: _Optional[str] = ...) -> None: ...
+    lasting: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., points: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., purchase_id: _Optional[str] = ..., lasting: _Optional[str] = ...) -> None: ...
 
 class AwardPointsResponse(_message.Message):
     __slots__ = ("receipt", "causal_token", "replayed")

@@ -16,6 +16,8 @@ CREATE TABLE notifier.checkouts (
     started_time timestamptz NOT NULL,
     -- Nobody else carries it on before.
     lease_until timestamptz NOT NULL,
+    -- The last entry by which something of it came back, until it was looked whether all did; 0: none.
+    undone_offset bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (partition, member_id, checkout_id),
     CHECK (content IS NOT NULL OR state IN ('done', 'refused', 'cancelled'))
 );
@@ -23,6 +25,9 @@ CREATE TABLE notifier.checkouts (
 -- What is left to be carried on.
 CREATE INDEX checkouts_unfinished ON notifier.checkouts (lease_until)
     WHERE state IN ('started', 'recording', 'releasing', 'cancelling');
+
+-- What has come back, and has not been looked at.
+CREATE INDEX checkouts_undone ON notifier.checkouts (undone_offset) WHERE undone_offset > 0 AND state = 'done';
 
 CREATE TABLE notifier.checkout_requests (
     partition integer NOT NULL,

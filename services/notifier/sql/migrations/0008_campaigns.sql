@@ -91,6 +91,8 @@ CREATE TABLE notifier.awards (
     points bigint NOT NULL CHECK (points > 0),
     -- The purchase with which the points go; empty: none.
     purchase_id text NOT NULL,
+    -- How long they last, P90D; empty: as the programme says.
+    lasting text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'given', 'refused')),
     attempts smallint NOT NULL DEFAULT 0,
     -- Machine time, as for deliveries.

@@ -130,10 +130,10 @@ WHERE partition = 0 AND campaign_id = $1;
 UPDATE notifier.campaign_states SET paused_time = NULL WHERE partition = 0 AND campaign_id = $1;
 
 -- name: insert_awards
--- Points that the ledger is to be asked for: $7 = now.
-INSERT INTO notifier.awards (partition, campaign_id, member_id, trigger, points, purchase_id, not_before)
-SELECT new.*, $7::timestamptz
-FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[]) AS new
+-- Points that the ledger is to be asked for: $8 = now.
+INSERT INTO notifier.awards (partition, campaign_id, member_id, trigger, points, purchase_id, lasting, not_before)
+SELECT new.*, $8::timestamptz
+FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[]) AS new
 ON CONFLICT DO NOTHING;
 
 -- name: due_awards
@@ -158,7 +158,7 @@ FROM due
 WHERE award.partition = $1 AND award.partition = due.partition AND award.campaign_id = due.campaign_id
     AND award.member_id = due.member_id AND award.trigger = due.trigger
 RETURNING award.partition, award.campaign_id, award.member_id, award.trigger, award.points, award.purchase_id,
-    award.attempts;
+    award.lasting, award.attempts;
 
 -- name: settle_awards
 -- What came of points that were asked for. Asked for twice they are given once: so whoever knows of it may say so.

@@ -71,3 +71,27 @@ FROM notifier.checkouts
 WHERE state IN ('started', 'recording', 'releasing', 'cancelling') AND lease_until <= $1
 ORDER BY lease_until
 LIMIT $2;
+
+-- name: mark_checkouts_undone
+-- Keeps of checkouts that something of them came back, whether they are told as complete already or not.
+UPDATE notifier.checkouts AS kept
+SET undone_offset = back.undone_offset
+FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[]) AS back (partition, member_id, checkout_id, undone_offset)
+WHERE kept.partition = back.partition AND kept.member_id = back.member_id AND kept.checkout_id = back.checkout_id
+    AND kept.undone_offset < back.undone_offset;
+
+-- name: find_undone_checkouts
+-- Complete checkouts of which something came back, with what was sold: $1 = at most.
+SELECT checkout.partition, checkout.member_id, checkout.checkout_id, checkout.sale_id, checkout.undone_offset,
+    request.answer
+FROM notifier.checkouts AS checkout
+JOIN notifier.checkout_requests AS request USING (partition, member_id, request_id)
+WHERE checkout.undone_offset > 0 AND checkout.state = 'done'
+ORDER BY checkout.undone_offset
+LIMIT $1;
+
+-- name: settle_undone_checkout
+-- It was looked at as it stood with the entry $4: what came back since is still to be looked at.
+UPDATE notifier.checkouts
+SET undone_offset = 0
+WHERE partition = $1 AND member_id = $2 AND checkout_id = $3 AND undone_offset = $4;

@@ -11,23 +11,26 @@ ON CONFLICT DO NOTHING
 RETURNING delivery_id, state;
 
 -- name: due_deliveries
--- For each partition with messages to send these ways ($1): when the first is due.
+-- For each partition with messages to send these ways ($1): when the first is due. Those of campaigns that are paused
+-- ($2) wait.
 SELECT cursor.partition, way.route, due.not_before
 FROM notifier.cursors AS cursor
 CROSS JOIN unnest($1::text[]) AS way (route)
 CROSS JOIN LATERAL (
     SELECT not_before FROM notifier.deliveries AS delivery
     WHERE delivery.partition = cursor.partition AND delivery.route = way.route AND delivery.state = 'queued'
+        AND delivery.campaign_id <> ALL($2::text[])
     ORDER BY not_before
     LIMIT 1
 ) AS due;
 
 -- name: lease_deliveries
--- Takes messages that are due: $1 = partition, $2 = route, $3 = now, $4 = end of the lease, $5 = at most.
+-- Takes messages that are due: $1 = partition, $2 = route, $3 = now, $4 = end of the lease, $5 = at most, $6 = campaigns
+-- that are paused.
 WITH due AS (
     SELECT partition, delivery_id
     FROM notifier.deliveries
-    WHERE partition = $1 AND route = $2 AND state = 'queued' AND not_before <= $3
+    WHERE partition = $1 AND route = $2 AND state = 'queued' AND not_before <= $3 AND campaign_id <> ALL($6::text[])
     ORDER BY not_before
     LIMIT $5
     FOR UPDATE SKIP LOCKED
