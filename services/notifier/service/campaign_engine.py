@@ -177,8 +177,8 @@ class CampaignEngine:
     async def _meant(
         self, transaction: Transaction, claims: list[Claim], known: Mapping[MemberKey, Profile]
     ) -> list[Claim]:
-        """Those of campaigns that run, for members of their audience. Of plain campaigns changes of tier decide alone: what
-        else came in the same batch must not."""
+        """Those of campaigns that run, for members of their audience. Of plain campaigns changes of tier decide alone:
+        what else came in the same batch must not."""
         if not claims:
             return []
         paused = await transaction.paused_campaigns()

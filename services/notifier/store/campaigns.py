@@ -444,7 +444,6 @@ class Campaigns(Table):
         rows = await self._connection.fetch(QUERIES["list_feedback"], partition, member_id, limit)
         return [Answer(partition=partition, member_id=member_id, **row) for row in rows]
 
-
     # For the check
 
     async def check_campaigns(self) -> list[tuple[int, str, str, bool, int | None, int | None]]:
