@@ -213,12 +213,18 @@ class Desk:
         )
         return await self.stub.SetTierOverride(request, timeout=SECONDS)
 
-    async def clear(self, member_id: str, request_id: str = "clear-1") -> pb.ClearTierOverrideResponse:
-        request = pb.ClearTierOverrideRequest(request_id=request_id, member_id=member_id, reason="settled")
+    async def clear(
+        self, member_id: str, request_id: str = "clear-1", token: str = ""
+    ) -> pb.ClearTierOverrideResponse:
+        request = pb.ClearTierOverrideRequest(
+            request_id=request_id, member_id=member_id, reason="settled", causal_token=token
+        )
         return await self.stub.ClearTierOverride(request, timeout=SECONDS)
 
-    async def confirm(self, member_id: str, request_id: str = "confirm-1") -> pb.ConfirmAccountResponse:
-        request = pb.ConfirmAccountRequest(request_id=request_id, member_id=member_id)
+    async def confirm(
+        self, member_id: str, request_id: str = "confirm-1", token: str = ""
+    ) -> pb.ConfirmAccountResponse:
+        request = pb.ConfirmAccountRequest(request_id=request_id, member_id=member_id, causal_token=token)
         return await self.stub.ConfirmAccount(request, timeout=SECONDS)
 
     async def count(self, token: str = "", time: datetime | None = None) -> dict[str, int]:

@@ -17,8 +17,8 @@ class NotifierConfig(CommonConfig):
 
     `smtp_*`: how the connection to the mail server is kept from others, whose certificates are trusted there, and by
     what it knows us. `unsubscribe_url`: the page of the retailer where messages are refused, with `{token}` in it;
-    empty: mails have no such link. `webhook_networks`: addresses that are not of the internet to which events may go all the
-    same, as 10.0.0.0/8; `webhook_authority`: whose certificates are trusted there beside those of everybody.
+    empty: mails have no such link. `webhook_networks`: addresses that are not of the internet to which events may go
+    all the same, as 10.0.0.0/8; `webhook_authority`: whose certificates are trusted there beside those of everybody.
     `channel_adapters`: channels of the retailer's own, as sms=shop.sms:make.
     """
 

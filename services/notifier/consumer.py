@@ -192,7 +192,8 @@ class Consumer:
         self._passed = None
         self._progress.stand(batch.after)
         self._engine.told(given)
-        if any(whole.before[partition].due_time != cursor.due_time for partition, cursor in whole.after.items()):
+        moved = any(whole.before[partition].due_time != cursor.due_time for partition, cursor in whole.after.items())
+        if moved or any(isinstance(entry.fact, ProgrammeApplied) for entry in whole.entries):
             self._time_passed()
         if voided:
             log.info("coupons_voided", coupons=voided, changes=len(taking_back))

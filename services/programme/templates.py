@@ -20,7 +20,7 @@ from services.programme.messages import Message
 
 VARIABLES: Final = (
     "badge", "balance", "code", "currency", "day", "days", "discount", "member_id", "name", "points", "points_balance",
-    "previous_tier", "programme", "survey_link", "tier", "unsubscribe_url", "valid_until", "version",
+    "previous_tier", "programme", "survey_link", "tier", "unsubscribe_url", "valid_until", "version", "years",
 )  # fmt: skip
 FILTERS: Final = ("capitalize", "lower", "title", "trim", "upper")
 
@@ -28,6 +28,8 @@ _ALLOWED: Final = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Filter, nodes.Concat,
     nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not,
 )  # fmt: skip
+
+
 def _environment(*, html: bool) -> SandboxedEnvironment:
     return SandboxedEnvironment(
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, autoescape=html

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NoReturn, Protocol
 
 import structlog
@@ -24,8 +25,8 @@ log = structlog.get_logger()
 _ENTRIES_AHEAD = 2000
 # Earning classes of one BatchRecord.
 _NOTICES_PER_BATCH = 500
-# The longest sleep of a real-time installation: an earlier instant may have come in meanwhile.
-_LONGEST_SLEEP_SECONDS = 1.0
+# The longest sleep of a real-time installation: an earlier instant may have come in meanwhile, and is due within 1 s.
+_LONGEST_SLEEP_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,9 @@ class Ledger(Protocol):
     async def describe(self) -> LedgerDescription:
         """Programme, partitions and clock."""
 
+    async def heads(self) -> Mapping[int, int]:
+        """The offset of the last entry of each partition."""
+
     def entries(self, after: Mapping[int, int], *, follow: bool) -> AsyncIterator[list[LedgerEntry]]:
         """The feed after these offsets, response by response; with `follow` it only ends by an error."""
 
@@ -65,6 +69,8 @@ class Follower:
         self._tiers = tiers
         self._ledger = ledger
         self._now = now
+        # Set while the feed is followed.
+        self._following = asyncio.Event()
 
     async def follow_ledger(self) -> None:
         """Takes in the feed from where the cursors stand."""
@@ -95,6 +101,7 @@ class Follower:
         positions = self._tiers.positions
         after = {partition: cursor.ledger_offset for partition, cursor in positions.cursors.items()}
         log.info("feed_followed", partitions=len(after), clock_mode=described.clock_mode.value)
+        self._following.set()
         try:
             await self._take_in(after)
         except FeedBrokenError as error:
@@ -104,6 +111,8 @@ class Follower:
         except LedgerUnavailableError as error:
             log.warning("feed_ended", problem=str(error))
             raise
+        finally:
+            self._following.clear()
 
     async def _complete_facts(self) -> None:
         """Reads again what an older release took in without keeping the facts."""
@@ -134,12 +143,29 @@ class Follower:
                 await arrived.wait()
                 arrived.clear()
                 if entries := [entry for response in responses.take() for entry in response]:
-                    if not all(self._tiers.knows(e.name) for e in entries if e.kind is EntryKind.PROGRAMME):
-                        # A version is told in each partition before anything is decided by it.
-                        versions = (await self._ledger.describe()).versions
-                        await self._tiers.learn(versions, simulated=self._tiers.positions.is_simulated)
+                    if told := [entry for entry in entries if entry.kind is EntryKind.PROGRAMME]:
+                        await self._hear(told)
                     await self._tiers.take_in(entries, over=connection)
                     await self._tiers.run_passed(over=connection)
+
+    async def _hear(self, told: Sequence[LedgerEntry]) -> None:
+        """Hears of versions of the programme: each partition does, before anything is decided by them."""
+        simulated = self._tiers.positions.is_simulated
+        if not all(self._tiers.knows(entry.name) for entry in told):
+            await self._tiers.learn((await self._ledger.describe()).versions, simulated=simulated)
+        if simulated:
+            await self._tiers.date_versions(told)
+
+    async def _read_until(self) -> datetime:
+        """An instant of now, returned when all is taken in that the ledger had then.
+
+        Time alone changes nothing before that: of a member who bought enough while tiers were down, or the ledger could
+        not be reached, a fall would be told that never was. While the feed is not followed, this waits.
+        """
+        await self._following.wait()
+        now = self._now()
+        await self._tiers.taken_in(await self._ledger.heads())
+        return now
 
     async def _run_due(self) -> None:
         positions = self._tiers.positions
@@ -149,7 +175,7 @@ class Follower:
                 now = self._now()
                 due = await self._tiers.next_due()
                 if due is not None and due <= now:
-                    await self._tiers.run_due(now)
+                    await self._tiers.run_due(await self._read_until())
                     continue
                 if due is not None:
                     pause = min(pause, (due - now).total_seconds())
@@ -157,8 +183,10 @@ class Follower:
 
     async def _run_programme(self) -> None:
         while True:
-            if self._tiers.positions.clock_mode is ClockMode.REAL and not self._tiers.positions.facts_missing:
-                await self._tiers.run_programme(self._now())
+            positions = self._tiers.positions
+            is_run_here = positions.clock_mode is ClockMode.REAL and not positions.facts_missing
+            if is_run_here and self._tiers.standings_are_behind(self._now()):
+                await self._tiers.run_programme(await self._read_until())
             await asyncio.sleep(_LONGEST_SLEEP_SECONDS)
 
     async def _send(self) -> None:

@@ -84,6 +84,14 @@ class LedgerClient:
             clock_mode=ClockMode.SIMULATED if simulated else ClockMode.REAL,
         )
 
+    async def heads(self) -> dict[int, int]:
+        """The offset of the last entry of each partition."""
+        try:
+            listed = await self._stub.ListPartitions(ledger_service_pb2.ListPartitionsRequest(), timeout=_CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _unavailable(error) from None
+        return {partition.partition: partition.last_offset for partition in listed.partitions}
+
     async def _versions(self) -> tuple[StoredVersion, ...]:
         request = ledger_service_pb2.GetProgrammeRequest()
         told = await self._stub.GetProgramme(request, timeout=_CALL_SECONDS)

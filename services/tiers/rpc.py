@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -179,6 +178,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
         self, request: pb.ClearTierOverrideRequest, context: Context
     ) -> pb.ClearTierOverrideResponse:
         """Ends an override now."""
+        await self._tiers.wait_for(parse_token(request.causal_token), seconds=_patience(context))
         standing, replayed = await self._tiers.decide(
             _to_decide(request, FactKind.OVERRIDE_CLEARED, reason=request.reason)
         )
@@ -188,6 +188,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
 
     async def ConfirmAccount(self, request: pb.ConfirmAccountRequest, context: Context) -> pb.ConfirmAccountResponse:
         """Records that a member confirmed its data."""
+        await self._tiers.wait_for(parse_token(request.causal_token), seconds=_patience(context))
         standing, replayed = await self._tiers.decide(_to_decide(request, FactKind.CONFIRMED))
         return pb.ConfirmAccountResponse(
             standing=_standing(self._tiers.versions, request.member_id, standing), replayed=replayed
@@ -304,8 +305,7 @@ def _to_decide(request: Message, kind: FactKind, **more: Any) -> Asked:
     caller = current_caller.get()
     sent = type(request)()
     sent.CopyFrom(request)
-    with contextlib.suppress(ValueError):
-        sent.ClearField("causal_token")
+    sent.ClearField("causal_token")
     return Asked(
         kind=kind,
         member_id=request.member_id,  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -285,7 +286,8 @@ class Tiers:
 
     async def learn(self, versions: Sequence[StoredVersion], *, simulated: bool = False) -> None:
         """Takes over the versions that the ledger tells; raises LedgerDiffersError where they do not go on from those
-        that are known. `simulated`: the installation is; what is new has become known as its clock stands now."""
+        that are known. `simulated`: the installation is; what is new counts as known from when it holds, until its
+        entries in the feed say that it was earlier (`date_versions`)."""
         told = [version.version for version in versions]
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
             stored = await store.read_versions(connection)
@@ -296,15 +298,22 @@ class Tiers:
                 own = ", ".join(kept) or self.versions[0].programme.version
                 raise LedgerDiffersError(f"the ledger goes by {', '.join(told)}, this service by {own}")
             if simulated:
-                now = self.positions.business_time if self.positions.cursors else _NEVER
                 new = versions[len(stored) :]
-                versions = [*stored, *(replace(one, recorded_time=min(now, one.from_time)) for one in new)]
+                versions = [*stored, *(replace(one, recorded_time=one.from_time) for one in new)]
             await store.insert_versions(connection, versions)
         if len(told) != len(self.versions):
             self.versions = read_versions(versions)
             # What was told of the time to come was told by fewer.
             self._recent.forget()
             self.positions.wake()
+
+    async def date_versions(self, told: Sequence[LedgerEntry]) -> None:
+        """In a simulated installation: a version is known from the clock at which its entry stands in the feed, the
+        earliest of all partitions; so it is the same whenever this service was away. `told`: some of these entries,
+        not taken in yet."""
+        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            await store.date_versions(connection, [(entry.name, entry.occurred_time) for entry in told])
+            self.versions = read_versions(await store.read_versions(connection))
 
     def knows(self, version: str) -> bool:
         """Whether a version of the programme is known."""
@@ -357,14 +366,18 @@ class Tiers:
         self.positions.publish(cursors.values())
         return last
 
+    def standings_are_behind(self, to_time: datetime) -> bool:
+        """Whether standings are still to be brought to the version of the programme that holds at an instant."""
+        return self.versions.number_at(to_time) > self._all_go_by
+
     async def run_programme(self, to_time: datetime) -> None:
         """Brings all standings to the version that holds at an instant, some members per transaction.
 
         Whoever is not brought to it yet is told by it all the same: standings are then told from the history.
         """
-        version = self.versions.number_at(to_time)
-        if version <= self._all_go_by:
+        if not self.standings_are_behind(to_time):
             return
+        version = self.versions.number_at(to_time)
         partitions = iter(sorted(self.positions.cursors))
 
         async def bring_on() -> None:
@@ -708,9 +721,16 @@ class Tiers:
                     return
             await woken(moved, min(POLL_SECONDS, self._remaining(deadline)))
 
+    async def taken_in(self, wanted: Mapping[int, int]) -> None:
+        """Returns when these offsets of the ledger are taken in, however long that takes."""
+        await self._until(lambda: self._has_taken_in(wanted), math.inf)
+
     def _caught_up(self, wanted: Mapping[int, int]) -> bool:
+        return self._has_taken_in(wanted) and not self.positions.due_is_behind
+
+    def _has_taken_in(self, wanted: Mapping[int, int]) -> bool:
         offsets = {partition: cursor.ledger_offset for partition, cursor in self.positions.cursors.items()}
-        return reached(offsets, wanted) and not self.positions.due_is_behind
+        return reached(offsets, wanted)
 
     async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
         while not condition():

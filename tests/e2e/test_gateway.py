@@ -271,3 +271,27 @@ def test_a_request_of_many_megabytes_is_turned_away(http: httpx.Client, member: 
     answer = http.post(f"/v1/members/{member}/purchases", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 413
     assert answer.json()["message"]
+
+
+def test_preferences_webhooks_and_dead_letters_have_their_paths(http: httpx.Client, member: str) -> None:
+    said = {"request_id": f"{member}-p", "source": "form", "preferences": [{"topic": "offers", "allowed": False}]}
+    assert http.put(f"/v1/members/{member}/preferences", json=said).json() == {"replayed": False}
+    heard = http.get(f"/v1/members/{member}/preferences").json()
+    assert heard["preferences"] == [{"channel": "email", "topic": "offers", "allowed": False}]
+    assert heard["consents"][0]["source"] == "form"
+    contact = {"request_id": f"{member}-c", "contact": {"name": "Ann", "email": "ann@example.com", "language": "pl"}}
+    assert http.put(f"/v1/members/{member}/contact", json=contact).status_code == 200
+    found = http.get(f"/v1/members/{member}/contact").json()["contact"]
+    assert (found["name"], found["language"]) == ("Ann", "pl")
+    bounced = {"request_id": f"{member}-b", "address": "nobody@example.com", "kind": "BOUNCE_KIND_COMPLAINT"}
+    assert http.post("/v1/bounces", json=bounced).json() == {"suppressed": True}
+    made = http.post("/v1/webhookEndpoints", json={"request_id": f"{member}-e", "url": "https://example.com/"}).json()
+    assert made["secret"].startswith("whsec_")
+    listed = http.get("/v1/webhookEndpoints").json()["endpoints"]
+    assert made["endpoint"]["endpoint_id"] in {endpoint["endpoint_id"] for endpoint in listed}
+    assert http.delete(f"/v1/webhookEndpoints/{made['endpoint']['endpoint_id']}").json() == {}
+    assert http.get("/v1/deadLetters").json()["deliveries"] == []
+    wrong = http.post("/v1/unsubscribe", json={"request_id": "u", "token": "x"})
+    assert (wrong.status_code, wrong.json()["details"][0]["reason"]) == (400, "UNSUBSCRIBE_TOKEN_INVALID")
+    unknown = http.post(f"/v1/deliveries/0000{'a' * 28}:retry", json={"request_id": "r"})
+    assert (unknown.status_code, unknown.json()["details"][0]["reason"]) == (404, "DELIVERY_UNKNOWN")

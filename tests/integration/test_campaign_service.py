@@ -221,6 +221,22 @@ async def test_campaigns_are_previewed_paused_and_resumed_over_the_contract(inst
     assert reason_of(refused.value) == (grpc.StatusCode.NOT_FOUND, "CAMPAIGN_UNKNOWN")
 
 
+async def test_a_version_that_is_announced_is_told_to_its_members(installation: Installation) -> None:
+    till = installation.till
+    await installation.start()
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    later = HEAD + RICH + "  - {id: cake, trigger: birthday, points: 1}\n"
+    request = ledger_pb.ApplyProgrammeRequest(
+        request_id="apply", document=later, from_time=stamp(DAY + timedelta(days=40))
+    )
+    await till.stub.ApplyProgramme(request, timeout=SECONDS)
+    await until_available(till, "m-1", 1)
+    ((campaign, member, trigger),) = await given(installation)
+    assert (campaign, member) == ("news", "m-1")
+    assert trigger.startswith("version:shop@")
+
+
 async def test_segments_and_answers_come_over_the_contract(installation: Installation) -> None:
     till = installation.till
     notifier = await installation.start()

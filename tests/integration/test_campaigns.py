@@ -173,7 +173,7 @@ async def test_points_and_coupons_that_end_soon_are_told_of_before(open_desk: Op
     told = [one for one in await desk.given() if one[0] != "gift"]
     assert told == [("use-it", "m-1", f"coupon:{code}"), ("use-them", "m-1", "expiring:2026-01-15")]
     ((facts,),) = await desk.rows("deliveries", "facts", "1")
-    assert '"lapsing_points": 30' in facts
+    assert ('"points": 30' in facts, '"day": "2026-01-15"' in facts) == (True, True)
 
 
 async def test_who_is_about_to_lose_a_level_is_told_so_many_days_before(open_desk: OpenDesk) -> None:
@@ -498,6 +498,19 @@ async def test_what_else_comes_at_once_changes_nothing_of_what_a_level_brings(op
     left = MemberEvent(member_id="m-1", happening=Happening.LEFT, occurred_time=START, available=0)
     await desk.tell(partition_of("m-1", PARTITIONS), desk.tier_change("m-1", 1, 3), left)
     assert await desk.given() == [("hello", "m-1", "change:1")]
+
+
+async def test_history_that_is_brought_in_in_real_time_sets_off_nothing(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: first, trigger: first_purchase, points: 1}", "{id: any, trigger: purchase, points: 1}")
+    desk.engine._simulated = False
+    await desk.join("m-1")
+    desk.machine_now = desk.business_now + timedelta(days=8)
+    await desk.buy("m-1")
+    assert await desk.given() == []
+    # It is known, though: the next purchase is not the first.
+    desk.machine_now = desk.business_now + timedelta(days=6)
+    await desk.buy("m-1")
+    assert [campaign for campaign, _, _ in await desk.given()] == ["any"]
 
 
 async def test_campaigns_begin_and_end_on_their_days(open_desk: OpenDesk) -> None:

@@ -150,6 +150,36 @@ async def test_the_same_request_is_carried_out_once_and_another_under_its_id_is_
     assert len(await desk.changes()) == 4
 
 
+async def test_each_decision_waits_for_the_write_of_its_token(open_shop: OpenShop) -> None:
+    till, desk = await opened(open_shop)
+    for number in range(5):
+        # Whose joining is still on its way is known by the token.
+        member = f"new-{number}"
+        token = await till.enroll(member, BOUGHT)
+        given = (
+            await desk.override(member, 4, causal_token=token),
+            await desk.clear(member, token=await till.buy(member, 30_000, BOUGHT)),
+            await desk.confirm(member, token=await till.buy(member, 70_000, BOUGHT)),
+        )
+        assert [answer.standing.tier for answer in given] == ["Golden", "Green", "Silver"]
+        # What it waited for is no part of the request.
+        assert (await desk.clear(member)).replayed
+        assert (await desk.confirm(member)).replayed
+    beyond = "0-999999"
+    for request, call in (
+        (pb.SetTierOverrideRequest(tier_number=2, scope=pb.OVERRIDE_SCOPE_TIER, reason="x"), desk.stub.SetTierOverride),
+        (pb.ClearTierOverrideRequest(reason="x"), desk.stub.ClearTierOverride),
+        (pb.ConfirmAccountRequest(), desk.stub.ConfirmAccount),
+    ):
+        request.request_id, request.member_id, request.causal_token = "beyond", "m-1", beyond
+        assert await refused(call(request, timeout=0.5)) == (grpc.StatusCode.DEADLINE_EXCEEDED, "NOT_CAUGHT_UP")
+        request.causal_token = "9999-1"
+        assert await refused(call(request, timeout=SECONDS)) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "CAUSAL_TOKEN_INVALID",
+        )
+
+
 async def test_requests_that_come_twice_at_once_are_carried_out_once(open_shop: OpenShop) -> None:
     _, desk = await opened(open_shop)
     answers = await asyncio.gather(*(desk.override("m-1", 4) for _ in range(6)))

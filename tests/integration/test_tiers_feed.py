@@ -318,6 +318,117 @@ async def test_a_transaction_that_failed_leaves_nothing_in_memory(pool: asyncpg.
     assert [stored.tier_change.change.to_tier_number for stored in snapshot.changes] == [2, 1]
 
 
+# --- real time: what is due waits for the feed ----------------------------------------------------------------------
+
+MINUTE = timedelta(minutes=1)
+
+
+async def due_after(desk: Desk, member: str, token: str) -> timedelta:
+    """How far ahead of now a clock must be that has just passed the next change of a member."""
+    standing = await desk.standing(member, token)
+    return standing.next_change_time.ToDatetime(UTC) - machine_now() + MINUTE
+
+
+async def heard(desk: Desk, number: int) -> list[pb.TierChange]:
+    """The first so many changes, as soon as they come."""
+    call: Any = desk.stub.StreamTierChanges(pb.StreamTierChangesRequest(follow=True), timeout=SECONDS)
+    changes: list[pb.TierChange] = []
+    while len(changes) < number:
+        changes.extend((await call.read()).changes)
+    call.cancel()
+    return changes
+
+
+@pytest.mark.parametrize("exchange", [False, True])
+async def test_no_fall_is_told_that_a_purchase_of_the_downtime_kept_from_happening(
+    start_ledger: StartLedger, start_tiers: StartTiers, check_tiers: CheckTiers, exchange: bool
+) -> None:
+    till = Till(await start_ledger(partitions=2, clock=ClockMode.REAL))
+    bought = (machine_now() - timedelta(days=1)).replace(hour=12)
+    async with contextlib.AsyncExitStack() as own:
+        desk = await start_tiers(own=own)
+        for member in ("m-1", "m-2"):
+            await till.enroll(member, bought - timedelta(days=1))
+        await till.buy("m-2", 32_000, bought)
+        token = await till.buy("m-1", 32_000, bought, "p-1")
+        if exchange:
+            token = await till.give_back("m-1", 32_000, machine_now(), "p-1", exchange_id="x")
+        ahead = await due_after(desk, "m-1", token)
+    # While tiers are away, one of the two buys what keeps the level: the other side of the exchange, or more.
+    request = ledger_pb.RecordPurchaseRequest(
+        request_id="kept",
+        member_id="m-1",
+        occurred_time=stamp(machine_now()),
+        amount=Money(currency_code="PLN", minor_units=32_000),
+        exchange_id="x" if exchange else "",
+    )
+    await till.stub.RecordPurchase(request, timeout=SECONDS)
+    desk = await start_tiers(clock=lambda: machine_now() + ahead)
+    told = await heard(desk, 2 if exchange else 3)
+    if not exchange:
+        # Who bought nothing falls, at its instant.
+        assert (told[2].member_id, told[2].to_tier) == ("m-2", "White")
+        assert machine_now() + ahead - told[2].due_time.ToDatetime(UTC) < timedelta(days=1)
+    await asyncio.sleep(1)
+    await desk.count()
+    assert [(c.member_id, c.to_tier) for c in await desk.changes() if c.member_id == "m-1"] == [("m-1", "Green")]
+    assert [name for name, _ in await till.classes("m-1")] == ["green"]
+    assert (await desk.standing("m-1")).tier == "Green"
+    assert (await check_tiers()).differences == ()
+
+
+async def test_what_is_due_while_the_ledger_is_away_is_answered_at_once_and_told_when_it_is_back(
+    start_ledger: StartLedger, start_tiers: StartTiers, check_tiers: CheckTiers
+) -> None:
+    bought = (machine_now() - timedelta(days=1)).replace(hour=12)
+    ahead = timedelta(0)
+    async with contextlib.AsyncExitStack() as own:
+        till = Till(await start_ledger(partitions=2, clock=ClockMode.REAL, own=own))
+        desk = await start_tiers(clock=lambda: machine_now() + ahead)
+        await till.enroll("m-1", bought - timedelta(days=1))
+        token = await till.buy("m-1", 32_000, bought)
+        due = (await desk.standing("m-1", token)).next_change_time.ToDatetime(UTC)
+        ahead_of_due = await due_after(desk, "m-1", token)
+    ahead = ahead_of_due
+    assert (await desk.standing("m-1")).tier == "White"
+    await asyncio.sleep(2)
+    assert [change.to_tier for change in await desk.changes()] == ["Green"]
+    till = Till(await start_ledger(partitions=2, clock=ClockMode.REAL))
+    told = await heard(desk, 2)
+    assert (told[1].to_tier, told[1].due_time.ToDatetime(UTC)) == ("White", due)
+    await desk.count()
+    assert (await check_tiers()).differences == ()
+
+
+async def test_changes_of_many_members_that_fell_due_in_downtime_come_once_and_each_at_its_instant(
+    start_ledger: StartLedger, start_tiers: StartTiers, check_tiers: CheckTiers
+) -> None:
+    till = Till(await start_ledger(partitions=2, clock=ClockMode.REAL))
+    bought = (machine_now() - timedelta(days=40)).replace(hour=12)
+    members = [f"m-{number}" for number in range(8)]
+    due: dict[str, datetime] = {}
+    async with contextlib.AsyncExitStack() as own:
+        desk = await start_tiers(own=own)
+        for number, member in enumerate(members):
+            await till.enroll(member, bought - timedelta(days=1))
+            token = await till.buy(member, 30_000, bought + number * timedelta(days=1))
+            due[member] = (await desk.standing(member, token)).next_change_time.ToDatetime(UTC)
+        ahead = await due_after(desk, members[-1], token)
+    # Nothing at all happens meanwhile, and no entry comes.
+    began = machine_now()
+    desk = await start_tiers(clock=lambda: machine_now() + ahead)
+    told = (await heard(desk, 16))[8:]
+    assert machine_now() - began < timedelta(seconds=5)
+    fallen = [change for change in await desk.changes() if change.HasField("due_time")]
+    assert {change.member_id: change.due_time.ToDatetime(UTC) for change in fallen} == due
+    assert len(fallen) == len(told) == len(members)
+    for partition in (0, 1):
+        times = [change.due_time.ToDatetime(UTC) for change in fallen if change.partition == partition]
+        assert times == sorted(times)
+    await desk.count()
+    assert (await check_tiers()).differences == ()
+
+
 async def end(pool: asyncpg.Pool, connection: Connection) -> None:
     """Ends a connection from the server's side."""
     async with pool.acquire() as another:

@@ -496,6 +496,40 @@ async def test_a_service_that_starts_with_any_file_of_theirs_goes_by_the_version
     ).version
 
 
+async def test_a_version_is_known_from_the_same_instant_whether_it_was_heard_at_once_or_after_downtime(
+    open_shop: OpenShop, start_tiers: StartTiers, database: Database, folder: Path
+) -> None:
+    applied, switch = BOUGHT + timedelta(days=20), BOUGHT + timedelta(days=25)
+
+    async def tiers_known(desk: Desk) -> list[str]:
+        """The tier at the switch, as it was known before the version was applied, then, and later."""
+        times = (applied - HOUR, applied - TICK, applied, switch)
+        return [(await desk.standing("m-0", time=switch, known=known)).tier for known in times]
+
+    async with contextlib.AsyncExitStack() as own:
+        till, desk = await open_shop(document(), own=own)
+        await peopled(till, (26_000,))
+        await desk.count(await till.advance(BOUGHT + HOUR))
+    # While tiers are away.
+    await till.advance(applied)
+    await till.apply(document(first="250.00"), switch)
+    token = await till.advance(switch + HOUR)
+    programme = folder / "programme.yaml"
+    for _ in range(2):
+        async with contextlib.AsyncExitStack() as own:
+            desk = await start_tiers(programme=programme, own=own)
+            assert (await desk.standing("m-0", token)).tier == "Green"
+            assert await tiers_known(desk) == ["White", "White", "Green", "Green"]
+    # And while tiers are there.
+    applied, switch = switch + timedelta(days=20), switch + timedelta(days=60)
+    desk = await start_tiers(programme=programme)
+    await till.advance(applied)
+    await till.apply(document(first="300.00"), switch)
+    await desk.count(await till.advance(switch + HOUR))
+    assert await tiers_known(desk) == ["Green", "Green", "White", "White"]
+    assert (await desk.standing("m-0", time=switch, known=BOUGHT)).tier == "White"
+
+
 async def test_changes_read_back_name_tiers_and_money_as_those_told_at_once(
     open_shop: OpenShop, start_tiers: StartTiers
 ) -> None:

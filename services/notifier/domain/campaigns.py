@@ -215,7 +215,8 @@ def _facts(assignment: Assignment) -> Mapping[str, str | int]:
     actions, programme = assignment.actions, assignment.claim.programme
     facts = dict(assignment.claim.facts)
     if actions.points:
-        facts["points"] = actions.points
+        # Where the occasion is about points, those are what is talked of.
+        facts.setdefault("points", actions.points)
     if actions.badge:
         facts["badge"] = actions.badge
     if actions.survey:

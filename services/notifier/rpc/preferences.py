@@ -13,6 +13,7 @@ from services.notifier.service.preferences import Hearing
 from services.runtime.identity import current_caller
 
 _GET_CONTACT = "/loyalty.notifier.v1.NotifierService/GetContact"
+_GET_PREFERENCES = "/loyalty.notifier.v1.NotifierService/GetPreferences"
 
 _BOUNCES = {
     message_pb2.BOUNCE_KIND_PERMANENT: Bounce.PERMANENT,
@@ -54,6 +55,7 @@ class PreferenceMethods(Methods):
     ) -> message_pb2.GetPreferencesResponse:
         """Reads what a member hears."""
         standing = await self._do.preferences.get_preferences(request.member_id)
+        await self._audit.read(current_caller.get(), _GET_PREFERENCES, {request.member_id})
         return message_pb2.GetPreferencesResponse(
             preferences=[_preference(hearing) for hearing in standing.hearings],
             consents=[

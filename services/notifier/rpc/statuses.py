@@ -33,6 +33,7 @@ _OF_A_FIELD = (
     errors.ContactError,
     errors.OfferError,
     errors.BasketError,
+    errors.FeedbackError,
     errors.WebhookUrlError,
     errors.WebhookFieldError,
 )
@@ -42,7 +43,7 @@ _NOT_FOUND = frozenset({"COUPON_USE_UNKNOWN", "MEMBER_UNKNOWN", "HOLD_UNKNOWN", 
 
 def describe(error: BaseException) -> ErrorStatus | None:
     """The status of an error of the notifier; None for any other."""
-    if isinstance(error, errors.ContactError | errors.OfferError | errors.BasketError | errors.FeedbackError):
+    if isinstance(error, _OF_A_FIELD):
         return invalid(((error.field, str(error)),))
     if isinstance(error, errors.RefusedError):
         code = grpc.StatusCode.NOT_FOUND if error.reason in _NOT_FOUND else grpc.StatusCode.FAILED_PRECONDITION

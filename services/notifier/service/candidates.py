@@ -80,14 +80,17 @@ class Candidates:
                         claim(
                             one.profile.member_id,
                             f"expiring:{lapse}",
-                            lapsing_points=one.lapsing_points or one.profile.available,
-                            lapse_day=lapse,
+                            points=one.lapsing_points or one.profile.available,
+                            day=lapse,
                         )
                         for one in page
                     ]
             case TriggerKind.COUPON_EXPIRING:
                 async for claims in self._ending(programme, campaign, partition, day + timedelta(days=days)):
-                    yield [claim(member_id, f"coupon:{code}", ending_code=code) for member_id, code in claims]
+                    yield [
+                        claim(member_id, f"coupon:{code}", code=code, day=f"{day + timedelta(days=days)}")
+                        for member_id, code in claims
+                    ]
             case _:
                 return
 
@@ -104,7 +107,7 @@ class Candidates:
                     member_id=one.member_id,
                     trigger=f"risk:{levels[one.tier_number].key}:{lost}",
                     time=programme.start_of_local_day(day),
-                    facts={"tier": levels[one.tier_number].name, "losing_day": f"{lost}"},
+                    facts={"tier": levels[one.tier_number].name, "day": f"{lost}"},
                 )
                 for one in page
                 if one.tier_number in levels and programme.local_day(one.losing_time) == lost

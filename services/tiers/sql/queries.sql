@@ -296,6 +296,17 @@ INSERT INTO tiers.programme_versions (number, version, document, from_time, reco
 VALUES ($1::smallint, $2::text, $3::text, $4::timestamptz, $5::timestamptz)
 ON CONFLICT (number) DO NOTHING;
 
+-- name: date_versions
+-- From when versions count as known, where that is earlier than it was.
+UPDATE tiers.programme_versions AS v
+SET recorded_time = k.known_time
+FROM (
+    SELECT version, min(known_time) AS known_time
+    FROM unnest($1::text[], $2::timestamptz[]) AS told(version, known_time)
+    GROUP BY version
+) AS k
+WHERE v.version = k.version AND v.recorded_time > k.known_time;
+
 -- name: upsert_states
 -- The states of members after a batch.
 INSERT INTO tiers.standings AS s (partition, member_id, joined_time, as_of, balance, tier_number, benefits_number,

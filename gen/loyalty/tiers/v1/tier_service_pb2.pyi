@@ -352,14 +352,16 @@ class SetTierOverrideResponse(_message.Message):
     def __init__(self, standing: _Optional[_Union[Standing, _Mapping]] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class ClearTierOverrideRequest(_message.Message):
-    __slots__ = ("request_id", "member_id", "reason")
+    __slots__ = ("request_id", "member_id", "reason", "causal_token")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
     reason: str
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    causal_token: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., reason: _Optional[str] = ..., causal_token: _Optional[str] = ...) -> None: ...
 
 class ClearTierOverrideResponse(_message.Message):
     __slots__ = ("standing", "replayed")
@@ -370,12 +372,14 @@ class ClearTierOverrideResponse(_message.Message):
     def __init__(self, standing: _Optional[_Union[Standing, _Mapping]] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class ConfirmAccountRequest(_message.Message):
-    __slots__ = ("request_id", "member_id")
+    __slots__ = ("request_id", "member_id", "causal_token")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ...) -> None: ...
+    causal_token: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., causal_token: _Optional[str] = ...) -> None: ...
 
 class ConfirmAccountResponse(_message.Message):
     __slots__ = ("standing", "replayed")
