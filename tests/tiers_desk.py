@@ -213,9 +213,7 @@ class Desk:
         )
         return await self.stub.SetTierOverride(request, timeout=SECONDS)
 
-    async def clear(
-        self, member_id: str, request_id: str = "clear-1", token: str = ""
-    ) -> pb.ClearTierOverrideResponse:
+    async def clear(self, member_id: str, request_id: str = "clear-1", token: str = "") -> pb.ClearTierOverrideResponse:
         request = pb.ClearTierOverrideRequest(
             request_id=request_id, member_id=member_id, reason="settled", causal_token=token
         )

@@ -151,7 +151,7 @@ class Follower:
     async def _hear(self, told: Sequence[LedgerEntry]) -> None:
         """Hears of versions of the programme: each partition does, before anything is decided by them."""
         simulated = self._tiers.positions.is_simulated
-        if not all(self._tiers.knows(entry.name) for entry in told):
+        if not all(self._tiers.knows(entry) for entry in told):
             await self._tiers.learn((await self._ledger.describe()).versions, simulated=simulated)
         if simulated:
             await self._tiers.date_versions(told)

@@ -312,12 +312,17 @@ class Tiers:
         earliest of all partitions; so it is the same whenever this service was away. `told`: some of these entries,
         not taken in yet."""
         async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-            await store.date_versions(connection, [(entry.name, entry.occurred_time) for entry in told])
+            known = [(entry.effective_time, entry.occurred_time) for entry in told if entry.effective_time is not None]
+            await store.date_versions(connection, known)
             self.versions = read_versions(await store.read_versions(connection))
 
-    def knows(self, version: str) -> bool:
-        """Whether a version of the programme is known."""
-        return self.versions.named(version) is not None
+    def knows(self, told: LedgerEntry) -> bool:
+        """Whether the version of the programme is known that an entry tells of: a document may be applied again, and so
+        the instant from which it holds says which one that is."""
+        return any(
+            version.from_time == told.effective_time and version.programme.version == told.name
+            for version in self.versions
+        )
 
     async def complete_facts(self, entries: Sequence[LedgerEntry]) -> None:
         """Keeps the facts of entries that an older release took in without keeping them."""

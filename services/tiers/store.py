@@ -590,10 +590,11 @@ async def insert_versions(connection: Connection, versions: Sequence[StoredVersi
     )
 
 
-async def date_versions(connection: Connection, known: Sequence[tuple[str, datetime]]) -> None:
-    """Versions, each with an instant at which it was known: it counts as known from the earliest on."""
-    names, times = [name for name, _ in known], [time for _, time in known]
-    await connection.execute(_QUERIES["date_versions"], names, times)
+async def date_versions(connection: Connection, known: Sequence[tuple[datetime, datetime]]) -> None:
+    """Versions, by the instants from which they hold, each with one at which it was known: it counts as known from the
+    earliest on."""
+    starts, times = [start for start, _ in known], [time for _, time in known]
+    await connection.execute(_QUERIES["date_versions"], starts, times)
 
 
 # --- changes --------------------------------------------------------------------------------------------------------

@@ -61,15 +61,17 @@ class Outbox:
         self._made = 0
 
     async def fill(self, count: int) -> None:
-        """Puts messages into it."""
-        messages = [self._message(self._made + number) for number in range(count)]
-        self._made += count
-        for start in range(0, count, _PART):
+        """Puts messages into it, a part at a time: what fills it must not hide what empties it."""
+        end = self._made + count
+        while self._made < end:
+            numbers = range(self._made, min(self._made + _PART, end))
 
-            async def work(transaction: Transaction, part: list[Outgoing] = messages[start : start + _PART]) -> None:
+            async def work(transaction: Transaction, numbers: range = numbers) -> None:
+                part = [self._message(number) for number in numbers]
                 await transaction.insert_messages(part, machine_now(), key=self._vault.delivery_key)
 
             await self._store.transact(work)
+            self._made = numbers.stop
 
     async def reach(self) -> None:
         """Gives the members addresses."""

@@ -155,7 +155,7 @@ async def test_each_decision_waits_for_the_write_of_its_token(open_shop: OpenSho
     for number in range(5):
         # Whose joining is still on its way is known by the token.
         member = f"new-{number}"
-        token = await till.enroll(member, BOUGHT)
+        token = await till.enroll(member, DAY)
         given = (
             await desk.override(member, 4, causal_token=token),
             await desk.clear(member, token=await till.buy(member, 30_000, BOUGHT)),

@@ -520,7 +520,7 @@ async def test_a_version_is_known_from_the_same_instant_whether_it_was_heard_at_
             desk = await start_tiers(programme=programme, own=own)
             assert (await desk.standing("m-0", token)).tier == "Green"
             assert await tiers_known(desk) == ["White", "White", "Green", "Green"]
-    # And while tiers are there.
+    # And while tiers are there; the document is that of the first version.
     applied, switch = switch + timedelta(days=20), switch + timedelta(days=60)
     desk = await start_tiers(programme=programme)
     await till.advance(applied)

@@ -89,7 +89,7 @@ def test_a_till_may_not_list_members_read_contacts_or_change_what_it_does_not_se
         *("CreateWebhookEndpoint", "ListWebhookEndpoints", "DeleteWebhookEndpoint"),
         *("IssueCoupon", "ImportCodes", "VoidCoupon"),
         *("ListCampaigns", "PreviewCampaign", "PauseCampaign", "ResumeCampaign", "RecordFeedback", "UpdateSegment"),
-        "EraseMember",
+        *("EraseMember", "ExportMember", "GrantGoodwill"),
         *("ApplyProgramme", "PreviewProgramme", "AdvanceClock", "GetLiability", "ListPartitions"),
         *("StreamEntries", "StreamTierChanges"),
     }

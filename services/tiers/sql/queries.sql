@@ -301,11 +301,11 @@ ON CONFLICT (number) DO NOTHING;
 UPDATE tiers.programme_versions AS v
 SET recorded_time = k.known_time
 FROM (
-    SELECT version, min(known_time) AS known_time
-    FROM unnest($1::text[], $2::timestamptz[]) AS told(version, known_time)
-    GROUP BY version
+    SELECT from_time, min(known_time) AS known_time
+    FROM unnest($1::timestamptz[], $2::timestamptz[]) AS told(from_time, known_time)
+    GROUP BY from_time
 ) AS k
-WHERE v.version = k.version AND v.recorded_time > k.known_time;
+WHERE v.from_time = k.from_time AND v.recorded_time > k.known_time;
 
 -- name: upsert_states
 -- The states of members after a batch.
