@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
-from loyalty.ledger.v1 import ledger_service_pb2_grpc
+from loyalty.ledger.v1 import ledger_service_pb2_grpc, member_pb2
 from loyalty.tiers.v1 import tier_service_pb2 as tiers_pb
 from loyalty.tiers.v1 import tier_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
@@ -22,7 +22,7 @@ from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import CouponState
 from services.notifier.domain.feeds import Cursor, LedgerEntry, PurchaseUndone, undone
 from services.notifier.domain.programmes import Programmes
-from services.notifier.domain.sales import Quote, Sale, Sold
+from services.notifier.domain.sales import Identifier, Quote, Sale, Sold
 from services.notifier.errors import PeerError
 from services.notifier.progress import Progress
 from services.notifier.service.checkout import Asked, CheckoutService, Commit
@@ -223,6 +223,24 @@ class Shop:
         request = ledger_pb.ResignMemberRequest(request_id="leave", member_id=member_id)
         await self.ledger_stub.ResignMember(request, timeout=SECONDS)
 
+    async def erase(self, member_id: str) -> None:
+        request = ledger_pb.EraseMemberRequest(request_id="erase", member_id=member_id, reason="asked for")
+        await self.ledger_stub.EraseMember(request, timeout=SECONDS)
+
+    async def card(self, member_id: str) -> Identifier:
+        """A card that leads to a member."""
+        card = member_pb2.Identifier(kind=member_pb2.IDENTIFIER_KIND_CARD, value=uuid.uuid4().hex[:16])
+        request = ledger_pb.LinkIdentifierRequest(request_id="card", member_id=member_id, identifier=card)
+        await self.ledger_stub.LinkIdentifier(request, timeout=SECONDS)
+        return Identifier(kind=card.kind, value=card.value)
+
+    async def block(self, member_id: str, card: Identifier) -> None:
+        """The card was lost."""
+        lost = member_pb2.Identifier(value=card.value)
+        lost.kind = card.kind  # type: ignore[assignment]  # a number of the contract
+        request = ledger_pb.BlockIdentifierRequest(request_id="block", member_id=member_id, identifier=lost)
+        await self.ledger_stub.BlockIdentifier(request, timeout=SECONDS)
+
     async def drop_hold(self, member_id: str, checkout_id: str = "sale-1") -> None:
         """The points of a sale are free again, whatever it does."""
         sale = await self._sale(member_id, checkout_id)
@@ -265,6 +283,7 @@ class Shop:
             causal_token="",
             on_behalf_of="till-1",
             wait_seconds=SECONDS,
+            may_try_codes=lambda: None,
             code_unknown=lambda: None,
         )
         return replace(asked, **more)
@@ -273,14 +292,20 @@ class Shop:
         return await self.checkouts.quote(self.asked(member_id, *codes, points=points, **more))
 
     def commitment(
-        self, asked: Asked, *, pay: int = PAY, request_id: str = "c-1", checkout_id: str = "sale-1"
+        self,
+        asked: Asked,
+        *,
+        pay: int = PAY,
+        request_id: str = "c-1",
+        checkout_id: str = "sale-1",
+        expected_currency: str = "PLN",
     ) -> Commit:
         """The request that sells a basket."""
         return Commit(
             request_id=request_id,
             checkout_id=checkout_id,
             asked=asked,
-            expected_currency="PLN",
+            expected_currency=expected_currency,
             expected_pay=pay,
             receipt_number="R-1",
             content=repr((request_id, checkout_id, asked.buyer, asked.codes, asked.points, pay)).encode(),
@@ -356,12 +381,12 @@ class Shop:
         )
         return await self.ledger_stub.RecordReturn(request, timeout=SECONDS)
 
-    async def bring_all_back(self, member_id: str, checkout_id: str = "sale-1") -> None:
+    async def bring_all_back(self, member_id: str, checkout_id: str = "sale-1") -> ledger_pb.VoidPurchaseResponse:
         """All that is left."""
         request = ledger_pb.VoidPurchaseRequest(
             request_id="void", member_id=member_id, purchase_id=checkout_id, store_id="store-1", reason="mistake"
         )
-        await self.ledger_stub.VoidPurchase(request, timeout=SECONDS)
+        return await self.ledger_stub.VoidPurchase(request, timeout=SECONDS)
 
     async def told_of_return(self, member_id: str, *, offset: int, checkout_id: str = "sale-1") -> None:
         """What the consumer does with the entry of a return."""

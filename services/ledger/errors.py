@@ -209,6 +209,7 @@ class Refusal(enum.StrEnum):
     RETURN_CURRENCY_DIFFERS = "RETURN_CURRENCY_DIFFERS"
     PAYMENT_EXCEEDS_REDEMPTION = "PAYMENT_EXCEEDS_REDEMPTION"
     REDEMPTION_PAID_PURCHASE = "REDEMPTION_PAID_PURCHASE"
+    REDEMPTION_OF_REWARD = "REDEMPTION_OF_REWARD"
     IDENTIFIER_TAKEN = "IDENTIFIER_TAKEN"
     IDENTIFIER_UNKNOWN = "IDENTIFIER_UNKNOWN"
     IDENTIFIER_BLOCKED = "IDENTIFIER_BLOCKED"
@@ -264,6 +265,9 @@ REFUSAL_MESSAGES = {
     ),
     Refusal.REDEMPTION_PAID_PURCHASE: (
         "these points paid for a purchase: they come back when that is returned or voided"
+    ),
+    Refusal.REDEMPTION_OF_REWARD: (
+        "these points went into a reward or a checkout: they come back when that is taken back, and not by themselves"
     ),
     Refusal.IDENTIFIER_TAKEN: "another member has this identifier",
     Refusal.IDENTIFIER_UNKNOWN: "the member has no such identifier",

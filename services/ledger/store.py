@@ -976,6 +976,7 @@ def _redemption(row: Mapping[str, Any]) -> Redemption:
         debt=row["debt"],
         reversed=row["reversed"],
         paid=row["paid"],
+        principal=row["principal"],
     )
 
 

@@ -157,6 +157,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         vault=vault,
         partitions=installation.partitions,
         programmes=programmes,
+        progress=progress,
         peers=peers,
         machine_now=clock,
         business_now=business_now,

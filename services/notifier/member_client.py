@@ -29,7 +29,17 @@ _PASSING = (
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    # What services may ask of each other is the installation's to set right, not the caller's.
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
 )
+# What a member has none of who has left, or is not known to tiers yet.
+_NO_STANDING = ("NOT_ENROLLED", "MEMBER_RESIGNED", "MEMBER_ERASED")
+# Lines read to find the newest; who has more is shown without.
+_LINES = 1000
+_MOST_PAGES = 5
 
 T = TypeVar("T")
 
@@ -56,18 +66,24 @@ class MemberClient:
         return answer.member
 
     async def standing(self, member_id: str, causal_token: str) -> tuple[Any, Sequence[Any]] | None:
-        """The Standing and the newest StandingLines, newest first, of tiers; None for who has none."""
-        request = tiers.ExplainStandingRequest(member_id=member_id, page_size=1000, causal_token=causal_token)
+        """The Standing and the newest StandingLines, newest first, of tiers; None for who has none. Of who has more
+        than 5,000 lines none is told. Raises PeerRefusedError for a causal token that is none."""
+        request = tiers.ExplainStandingRequest(member_id=member_id, page_size=_LINES, causal_token=causal_token)
         try:
             answer = await _called(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
+            pages = 1
             lines = list(answer.lines)
-            while answer.next_page_token:
+            while answer.next_page_token and pages < _MOST_PAGES:
                 request.page_token = answer.next_page_token
                 answer = await _called(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
-                lines = [*lines, *answer.lines][-1000:]
-        except (MemberUnknownError, PeerRefusedError):
+                lines, pages = list(answer.lines), pages + 1
+        except MemberUnknownError:
             return None
-        return answer.standing, lines[::-1]
+        except PeerRefusedError as error:
+            if error.reason in _NO_STANDING:
+                return None
+            raise
+        return answer.standing, [] if answer.next_page_token else lines[::-1]
 
     async def purchases(self, member_id: str, most: int) -> Sequence[Any]:
         """The ledger's newest Purchases."""
@@ -115,8 +131,12 @@ class MemberClient:
         request = tiers.ExplainStandingRequest(member_id=member_id, page_size=size, page_token=page_token)
         try:
             answer = await _called(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
-        except (MemberUnknownError, PeerRefusedError):
+        except MemberUnknownError:
             return [], ""
+        except PeerRefusedError as error:
+            if error.reason in _NO_STANDING:
+                return [], ""
+            raise
         first = [] if page_token else [_json(answer.standing)]
         return [*first, *(_json(line) for line in answer.lines)], answer.next_page_token
 

@@ -15,19 +15,21 @@ import pytest_asyncio
 from services.notifier.domain.checkout import Line, LineKind
 from services.notifier.domain.coupons import CouponState
 from services.notifier.errors import (
+    BasketError,
     CheckoutInProgressError,
     CheckoutRefusedError,
     MemberUnknownError,
     PeerError,
     PeerRefusedError,
     RequestIdReusedError,
+    WrongCodesError,
 )
 from services.notifier.store import Store
-from services.programme.rewards import Offer, OfferKind
+from services.programme.rewards import Offer, OfferKind, Terms
 from services.runtime.channels import open_channel
 from services.runtime.clock import ClockMode
 from services.runtime.database import create_pool
-from tests.checkout_shop import PAY, PROGRAMME, Crash, Shop, settled
+from tests.checkout_shop import BASKET, PAY, PROGRAMME, Crash, Shop, settled
 from tests.conftest import SECRET, Database, StartLedger
 from tests.tiers_desk import StartTiers
 
@@ -320,7 +322,8 @@ async def test_a_checkout_can_be_cancelled_before_its_commit_comes(shop: Shop) -
 
     assert not await shop.cancel(member_id)
 
-    assert await refusal_of(shop, member_id) == "CHECKOUT_PRICE_CHANGED"
+    # Whatever it would cost.
+    assert await refusal_of(shop, member_id) == "CHECKOUT_CANCELLED"
     assert await refusal_of(shop, member_id, pay=14_000, request_id="c-2") == "CHECKOUT_CANCELLED"
     await nothing_sold(shop, member_id)
 
@@ -492,6 +495,21 @@ async def test_a_coupon_comes_back_with_all_that_was_bought_with_it_and_with_no_
     assert (await shop.quote(member_id, code, points=0)).price.codes == (code,)
 
 
+async def test_a_gift_card_stays_used_when_all_comes_back_as_the_refund_has_what_it_paid(shop: Shop) -> None:
+    member_id = await shop.customer()
+    card, code = await shop.coupon(offer=Offer(kind=OfferKind.GIFT_CARD, amount=4_000)), await shop.coupon()
+    sold = await shop.commit(member_id, code, card, points=0, pay=9_500)
+    assert [(tender.code, tender.amount) for tender in sold.quote.price.tenders] == [(card, 4_000)]
+
+    back = await shop.bring_all_back(member_id)
+    await shop.told_of_return(member_id, offset=50)
+    await shop.sales.restore()
+
+    assert back.refund_amount.minor_units == 9_500 + 4_000
+    assert await shop.coupon_state(card) is CouponState.REDEEMED
+    assert await shop.coupon_state(code) is CouponState.ISSUED
+
+
 async def test_a_return_that_is_told_before_the_sale_is_complete_is_looked_at_afterwards(shop: Shop) -> None:
     member_id = await shop.customer()
     code = await shop.coupon()
@@ -602,6 +620,161 @@ async def test_a_checkout_id_is_used_once_and_an_unknown_member_buys_nothing(sho
         await shop.commit("nobody", points=0, pay=15_000)
     with pytest.raises(MemberUnknownError):
         await shop.cancel("nobody")
+
+
+async def test_a_sold_checkout_sent_by_another_request_is_told_as_sold_with_what_was_paid(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    sold = await shop.commit(member_id, code)
+
+    for replayed in ({}, {"replayed": "true"}):
+        with pytest.raises(CheckoutRefusedError) as refused:
+            # Its coupon and points are used, so that it would cost more now.
+            await shop.commit(member_id, code, request_id="c-2")
+        assert refused.value.reason == "CHECKOUT_EXISTS"
+        assert refused.value.metadata == {
+            "purchase_id": "sale-1",
+            "currency_code": "PLN",
+            "amount_minor_units": "13500",
+            "pay_minor_units": "13000",
+            "points": "500",
+            "earned_points": str(sold.recorded.points),
+            **replayed,
+        }
+    await sold_once(shop, member_id, code)
+
+
+async def test_a_checkout_that_is_under_way_is_told_so_to_another_request_whatever_it_would_cost(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.crashing_at(3)
+    with pytest.raises(Crash):
+        await shop.commit(member_id, code)
+    shop.start()
+
+    with pytest.raises(CheckoutInProgressError):
+        await shop.commit(member_id, code, request_id="c-2", pay=1)
+
+    await shop.recover()
+    await sold_once(shop, member_id, code)
+
+
+async def test_a_sale_is_told_again_to_who_may_try_no_more_codes(shop: Shop) -> None:
+    def too_many() -> None:
+        raise WrongCodesError(60)
+
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    first = await shop.commit(member_id, code)
+
+    assert await shop.commit(member_id, code, may_try_codes=too_many) == first
+    with pytest.raises(WrongCodesError):
+        await shop.commit(member_id, code, may_try_codes=too_many, request_id="c-2", checkout_id="sale-2")
+    with pytest.raises(WrongCodesError):
+        await shop.quote(member_id, code, may_try_codes=too_many)
+    # Who types no code in tries none.
+    await shop.quote(member_id, points=0, may_try_codes=too_many)
+
+
+async def test_what_was_answered_to_who_showed_a_card_is_answered_again_when_the_card_is_blocked(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    card = await shop.card(member_id)
+    shown = shop.commitment(shop.asked(member_id, code, buyer=card))
+    gone = {
+        "request_id": "x-1", "checkout_id": "sale-2", "buyer": card, "on_behalf_of": "till-1", "content": b"gone",
+        "wait_seconds": 5.0,
+    }  # fmt: skip
+    first = await shop.checkouts.commit(shown)
+    assert not await shop.checkouts.cancel(**gone)  # type: ignore[arg-type]  # as `cancel` takes them
+    await shop.block(member_id, card)
+
+    assert await shop.checkouts.commit(shown) == (first[0], True)
+    assert await shop.checkouts.cancel(**gone)  # type: ignore[arg-type]
+    with pytest.raises(PeerRefusedError) as refused:
+        await shop.checkouts.commit(shop.commitment(shop.asked(member_id, buyer=card), request_id="c-2"))
+    assert refused.value.reason == "IDENTIFIER_BLOCKED"
+    await sold_once(shop, member_id, code)
+
+
+async def test_who_left_or_was_erased_is_sold_nothing_though_it_costs_nothing(shop: Shop) -> None:
+    left, erased = await shop.joined(), await shop.joined()
+    code = await shop.coupon(offer=Offer(kind=OfferKind.DISCOUNT_PERCENT, percent_bp=10_000))
+    quote = await shop.quote(left, code, points=0, lines=BASKET[:2])
+    assert quote.price.pay == 0
+    await shop.resign(left)
+    await shop.erase(erased)
+
+    for member_id, reason in ((left, "MEMBER_RESIGNED"), (erased, "MEMBER_ERASED")):
+        with pytest.raises(PeerRefusedError) as refused:
+            await shop.quote(member_id, code, points=0, lines=BASKET[:2])
+        assert (refused.value.code, refused.value.reason) == ("FAILED_PRECONDITION", reason)
+        with pytest.raises(PeerRefusedError):
+            await shop.commit(member_id, code, points=0, pay=0, lines=BASKET[:2])
+    # Before it left it could.
+    before = await shop.quote(left, code, points=0, lines=BASKET[:2], occurred_time=quote.occurred_time)
+    assert before.price.pay == 0
+    assert await shop.coupon_state(code) is CouponState.ISSUED
+
+
+async def test_a_sale_that_cost_nothing_can_be_cancelled_and_gives_its_coupon_back(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon(minor_units=20_000)
+    await shop.commit(member_id, code, points=0, pay=0, lines=BASKET[:2])
+    assert await shop.coupon_state(code) is CouponState.REDEEMED
+
+    assert not await shop.cancel(member_id)
+    assert await shop.cancel(member_id)
+
+    assert await shop.coupon_state(code) is CouponState.ISSUED
+    assert await shop.state(member_id) == "cancelled"
+    assert await refusal_of(shop, member_id, request_id="c-2") == "CHECKOUT_CANCELLED"
+    assert not await shop.cancel(member_id, request_id="x-2")
+
+
+async def test_a_cancelling_of_what_cost_nothing_that_breaks_off_gives_the_coupon_back(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon(minor_units=20_000)
+    await shop.commit(member_id, code, points=0, pay=0, lines=BASKET[:2])
+    shop.crashing_at(1)
+    with pytest.raises(Crash):
+        await shop.cancel(member_id)
+
+    await shop.recover()
+
+    assert await shop.coupon_state(code) is CouponState.ISSUED
+    assert await shop.cancel(member_id)
+
+
+async def test_a_minimum_in_the_programmes_currency_is_not_compared_with_a_basket_in_another(shop: Shop) -> None:
+    member_id = await shop.customer()
+    whole = await shop.coupon(offer=Offer(kind=OfferKind.DISCOUNT_PERCENT, percent_bp=10_000))
+    half = Offer(kind=OfferKind.DISCOUNT_PERCENT, percent_bp=5_000)
+    reached = await shop.coupon(offer=half, terms=Terms(minimum_minor_units=1_000))
+    missed = await shop.coupon(offer=half, terms=Terms(minimum_minor_units=50_000))
+
+    quote = await shop.quote(
+        member_id, whole, reached, missed, points=0, lines=BASKET[:2], currency_code="EUR"
+    )
+
+    assert quote.price.codes == (whole,)
+    assert {one.code: one.reason for one in quote.price.declined} == {
+        reached: "CURRENCY_MISMATCH",
+        missed: "CURRENCY_MISMATCH",
+    }
+
+
+async def test_a_price_expected_in_another_currency_is_refused_with_both_by_name(shop: Shop) -> None:
+    member_id = await shop.customer()
+    asked = shop.asked(member_id, points=0)
+
+    with pytest.raises(CheckoutRefusedError) as refused:
+        await shop.checkouts.commit(shop.commitment(asked, pay=14_500, expected_currency="JPY"))
+
+    assert refused.value.reason == "CHECKOUT_PRICE_CHANGED"
+    assert "the quote said 14500 JPY, and 145.00 PLN are to be paid now" in str(refused.value)
+    with pytest.raises(BasketError, match="there is no such currency"):
+        await shop.checkouts.commit(shop.commitment(asked, expected_currency="XXZ", request_id="c-2"))
 
 
 async def test_what_the_ledger_refuses_to_quote_is_refused_with_its_reason(shop: Shop) -> None:

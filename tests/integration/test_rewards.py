@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from loyalty.ledger.v1 import entry_pb2
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
 from loyalty.notifier.v1 import coupon_pb2 as pb
 from loyalty.type.v1 import error_reason_pb2
@@ -108,6 +109,26 @@ async def test_bonus_points_come_for_points_and_without_a_coupon(desk: Desk) -> 
     answer = await desk.get_reward("m-1", "bonus")
     assert (answer.bonus_points, answer.points, answer.HasField("coupon")) == (700, 500, False)
     assert await desk.points("m-1") == (700, 0)
+
+
+async def test_nobody_but_the_platform_gives_back_the_points_of_a_reward(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    for reward_id, left in (("mug", 600), ("bonus", 800)):
+        spent = (await desk.get_reward("m-1", reward_id)).redemption_id
+        back = ledger_pb.ReverseRedemptionRequest(request_id=desk.next(), member_id="m-1", redemption_id=spent)
+        for _ in range(2):
+            assert await why(desk.ledger.ReverseRedemption(back, timeout=SECONDS)) == (REFUSED, "REDEMPTION_OF_REWARD")
+        paid = ledger_pb.RecordPurchaseRequest(
+            request_id=desk.next(),
+            member_id="m-1",
+            amount=Money(currency_code="USD", minor_units=5000),
+            points_payment=entry_pb2.PointsPayment(
+                redemption_id=spent, points=500, amount=Money(currency_code="USD", minor_units=500)
+            ),
+        )
+        assert await why(desk.ledger.RecordPurchase(paid, timeout=SECONDS)) == (REFUSED, "REDEMPTION_OF_REWARD")
+        assert await desk.points("m-1") == (left, 0)
 
 
 async def test_who_has_not_enough_points_is_refused_and_stock_and_limit_are_given_back(desk: Desk) -> None:

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from services.ledger.domain.adjusting import MAX_AWAITED
+from services.ledger.domain.commands import CaptureHold, RedeemPoints, ReverseRedemption
 from services.ledger.domain.events import LEDGER, Account, EntryKind, Flag
 from services.ledger.domain.redeeming import MAX_HOLDS
 from services.programme import Programme
@@ -145,6 +146,23 @@ def test_a_debt_that_was_paid_since_comes_back_as_points_of_today() -> None:
 def test_nothing_is_given_back_of_what_was_never_redeemed() -> None:
     made = shop(10)
     assert made.reverse(made.award(1)).reason == "REDEMPTION_UNKNOWN"
+
+
+def test_points_of_a_reward_or_a_checkout_are_given_back_by_the_notifier_alone() -> None:
+    for own in ({"principal": "notifier"}, {"principal": "notifier", "on_behalf_of": "till"}):
+        made = shop_with_three_lots()
+        spent = {"reason": "", "note": "", "purchase_id": "", "store_id": "", "channel": ""}
+        redeemed = made.do(RedeemPoints, points=20, offline=False, **spent, **own)
+        held = made.hold(10)
+        captured = made.do(CaptureHold, hold_id=held.request_id, points=0, reason="", purchase_id="", **own)
+        for redemption in (redeemed, captured):
+            assert made.reverse(redemption).reason == "REDEMPTION_OF_REWARD"
+            assert made.buy(1000, paid=(redemption, 5, 5)).reason == "REDEMPTION_OF_REWARD", "a void would give them back"
+        assert made.balance == (0, 30, 0, 0)
+        for redemption in (redeemed, captured):
+            back = {"redemption_id": redemption.request_id, "points": 0, "reason": "", "note": ""}
+            assert made.do(ReverseRedemption, **back, principal="notifier").kind is EntryKind.REDEMPTION_REVERSED
+        assert made.balance == (0, 60, 0, 0)
 
 
 def test_what_a_hold_captured_can_be_given_back_like_a_redemption() -> None:

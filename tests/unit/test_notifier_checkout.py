@@ -311,6 +311,57 @@ def test_a_gift_card_that_points_leave_nothing_to_pay_is_kept() -> None:
     assert reasons(found) == {"CARD": Reason.GIVES_NOTHING}
 
 
+def cards(**worth: int) -> tuple[Voucher, ...]:
+    return tuple(coupon(code, OfferKind.GIFT_CARD, amount=amount) for code, amount in worth.items())
+
+
+@pytest.mark.parametrize(
+    ("worth", "price_of_goods", "used", "lost"),
+    [
+        ({"A": 1_000, "B": 5_000}, 1_000, ("A",), 0),
+        ({"A": 1_000, "B": 5_000}, 1_100, ("B",), 3_900),
+        ({"A": 5_000, "B": 3_000, "C": 3_000}, 6_000, ("B", "C"), 0),
+        # As little is lost with one as with two: fewer are used up, then the first by their codes.
+        ({"A": 3_000, "B": 2_000, "C": 5_000}, 5_000, ("C",), 0),
+        ({"B": 2_000, "A": 2_000}, 1_500, ("A",), 500),
+        # All together do not cover it.
+        ({"A": 1_000, "B": 2_000}, 5_000, ("A", "B"), 0),
+    ],
+)
+def test_of_the_gift_cards_that_cover_the_price_those_are_used_of_which_the_least_is_lost(
+    worth: dict[str, int], price_of_goods: int, used: tuple[str, ...], lost: int
+) -> None:
+    basket = order(goods(price_of_goods), vouchers=cards(**worth))
+
+    found = price(basket)
+
+    assert (found.codes, sum(tender.lost for tender in found.tenders)) == (used, lost)
+    assert sum(tender.amount + tender.lost for tender in found.tenders) == sum(worth[code] for code in used)
+
+
+def test_the_cashier_reads_out_what_is_lost_of_a_gift_card() -> None:
+    basket = order(goods(3_000), vouchers=cards(A=5_000))
+
+    assert sentence(basket, price(basket), 30) == (
+        "To pay: 0.00 PLN. 30.00 PLN is paid by gift card. 20.00 PLN of gift card A are lost. Earns 30 points."
+    )
+
+
+def test_gift_cards_are_chosen_by_what_points_leave_to_pay() -> None:
+    found = price(order(goods(5_000), vouchers=cards(A=1_000, B=5_000), points=points(4_000)))
+
+    assert (found.points, found.codes, found.pay) == (4_000, ("A",), 0)
+
+
+def test_as_many_gift_cards_as_a_basket_may_have_are_chosen_from_at_once() -> None:
+    # Amounts of which every sum is another one.
+    worth = {f"C{number:02}": 2**number for number in range(20)}
+
+    found = price(order(goods(2**19 + 2**3 + 1), vouchers=cards(**worth)))
+
+    assert found.codes == ("C00", "C03", "C19")
+
+
 @pytest.mark.parametrize(
     "kind",
     [

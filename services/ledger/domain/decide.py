@@ -278,7 +278,8 @@ def _purchase(
     if member.away(occurred):
         yield refuse(command, member, Refusal.MEMBER_RESIGNED, occurred)
         return
-    if command.points_payment is not None and (why_not := why_not_paid(known.redemption, command.points_payment)):
+    payment = command.points_payment
+    if payment is not None and (why_not := why_not_paid(known.redemption, payment, command.principal)):
         yield refuse(command, member, why_not, occurred)
         return
     earning_class = class_at(programme, member, occurred)

@@ -30,12 +30,14 @@ def check_payment(command: RecordPurchase, goods: int) -> int:
     return command.points_payment.amount
 
 
-def why_not_paid(redemption: Redemption | None, payment: PointsPayment) -> Refusal | None:
-    """Why a redemption cannot have paid; None where it can, or where a quote names none."""
+def why_not_paid(redemption: Redemption | None, payment: PointsPayment, principal: str) -> Refusal | None:
+    """Why a redemption cannot have paid, as a principal says; None where it can, or where a quote names none."""
     if not payment.redemption_id:
         return None
     if redemption is None:
         return Refusal.REDEMPTION_UNKNOWN
+    if redemption.others(principal):
+        return Refusal.REDEMPTION_OF_REWARD
     return Refusal.PAYMENT_EXCEEDS_REDEMPTION if payment.points > redemption.unused else None
 
 

@@ -13,7 +13,7 @@ from services.ledger.domain.commands import (
     ReleaseHold,
     ReverseRedemption,
 )
-from services.ledger.domain.events import Account, EntryKind, Event, Flag, Posting
+from services.ledger.domain.events import Account, Author, EntryKind, Event, Flag, Posting
 from services.ledger.domain.lots import Lot, Parts, becoming_available, drawn, granted_lot, postings, total
 from services.ledger.domain.making import answer, forgettable, refuse
 from services.ledger.domain.state import Hold, Member, Redemption
@@ -43,6 +43,7 @@ def redeem(programme: Programme, member: Member, command: RedeemPoints, now: dat
         reason=command.reason,
         channel=command.channel,
         flags=(Flag.OFFLINE_OVERDRAWN,) if owed else (),
+        author=Author(command.principal, command.on_behalf_of),
         detail=forgettable(note=command.note, store_id=command.store_id),
     )
 
@@ -53,6 +54,8 @@ def reverse(
     """Points go back into the lots they came from. Those that paid for a purchase come back with that alone."""
     if redemption is None:
         return refuse(command, member, Refusal.REDEMPTION_UNKNOWN, now)
+    if redemption.others(command.principal):
+        return refuse(command, member, Refusal.REDEMPTION_OF_REWARD, now)
     points = command.points or redemption.unused
     if not 0 < points <= redemption.unused:
         paid = redemption.paid and points <= redemption.unused + redemption.paid
@@ -120,6 +123,7 @@ def capture(member: Member, command: CaptureHold, now: datetime) -> Event:
         reason=command.reason,
         hold_left=of.lots.total - total(parts),
         expire_time=of.expires,
+        author=Author(command.principal, command.on_behalf_of),
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from services.ledger.domain.events import (
     UNDATED,
@@ -23,6 +23,9 @@ from services.ledger.domain.events import (
 )
 from services.ledger.domain.lots import Lot, Lots, Parts, total
 from services.programme.model import SUSPENDED
+
+# The service that spends points for rewards and in checkouts, and gives them back with those alone.
+CARRIER: Final = "notifier"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +223,13 @@ class Redemption:
     reversed: int = 0
     # Points that paid for purchases, less those that their returns gave back.
     paid: int = 0
+    # Who made it, as its entry says: not a state of its own.
+    principal: str = field(default="", compare=False)
+
+    def others(self, principal: str) -> bool:
+        """Whether it is part of what the notifier carries, which a principal that is not the notifier must not touch:
+        the reward or the checkout would stay, and the points be there again."""
+        return self.principal == CARRIER != principal
 
     @property
     def points(self) -> int:
@@ -512,6 +522,7 @@ def evolve_redemption(redemption: Redemption | None, event: Event) -> Redemption
                     ]
                 ),
                 debt=event.posted(Account.DEBT),
+                principal=event.author.principal if event.author is not None else "",
             )
         case EntryKind.REDEMPTION_REVERSED:
             assert redemption is not None, "what is given back was redeemed"

@@ -72,10 +72,13 @@ JOIN ledger.entries e ON e.partition = p.partition AND e.entry_offset = p.entry_
 LEFT JOIN ledger.entry_details d ON d.partition = p.partition AND d.entry_offset = p.entry_offset;
 
 -- name: read_redemptions
--- The redemptions that a batch names.
-SELECT r.member_id, r.redemption_id, r.parts, r.debt, r.reversed, r.paid
+-- The redemptions that a batch names, each with the principal that its entry is by.
+SELECT r.member_id, r.redemption_id, r.parts, r.debt, r.reversed, r.paid, coalesce(e.principal, '') AS principal
 FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (partition, member_id, redemption_id)
-JOIN ledger.redemptions r USING (partition, member_id, redemption_id);
+JOIN ledger.redemptions r USING (partition, member_id, redemption_id)
+LEFT JOIN ledger.requests q
+    ON q.partition = r.partition AND q.member_id = r.member_id AND q.request_id = r.redemption_id
+LEFT JOIN ledger.entries e ON e.partition = q.partition AND e.entry_offset = q.entry_offset;
 
 -- name: read_lapsed_lots
 -- The lots of some members that lapsed, less what was set against returns or restored since.
@@ -260,8 +263,8 @@ SELECT member_id, purchase_id, occurred_time, currency, amount, goods_paid, gran
 FROM ledger.purchases WHERE partition = $1::integer;
 
 -- name: read_redemptions_for_check
--- All redemptions of one partition.
-SELECT member_id, redemption_id, parts, debt, reversed, paid FROM ledger.redemptions WHERE partition = $1::integer;
+-- All redemptions of one partition. Who made them the entries alone say.
+SELECT member_id, redemption_id, parts, debt, reversed, paid, '' AS principal FROM ledger.redemptions WHERE partition = $1::integer;
 
 -- name: read_lapsed_lots_for_check
 -- All lapsed lots of one partition.

@@ -7,6 +7,7 @@ from datetime import UTC
 from loyalty.notifier.v1 import message_pb2, notifier_service_pb2
 
 from services.notifier.domain.contacts import Contact
+from services.notifier.domain.preferences import Choice
 from services.notifier.domain.suppressions import Bounce
 from services.notifier.rpc.calls import Context, Methods, stamp
 from services.notifier.service.preferences import Hearing
@@ -58,14 +59,7 @@ class PreferenceMethods(Methods):
         await self._audit.read(current_caller.get(), _GET_PREFERENCES, {request.member_id})
         return message_pb2.GetPreferencesResponse(
             preferences=[_preference(hearing) for hearing in standing.hearings],
-            consents=[
-                message_pb2.ConsentRecord(
-                    preference=_preference(Hearing(channel=choice.channel, topic=choice.topic, allowed=choice.allowed)),
-                    source=choice.source,
-                    consent_time=stamp(choice.chosen_time),
-                )
-                for choice in standing.choices
-            ],
+            consents=[consent_message(choice) for choice in standing.choices],
         )
 
     async def Unsubscribe(  # the contract's name
@@ -97,6 +91,15 @@ def contact_message(contact: Contact) -> notifier_service_pb2.Contact:
         time_zone=contact.time_zone,
         birth_date="" if contact.birth_date is None else contact.birth_date.isoformat(),
         demographics=dict(contact.demographics),
+    )
+
+
+def consent_message(choice: Choice) -> message_pb2.ConsentRecord:
+    """What a member said, as it is shown."""
+    return message_pb2.ConsentRecord(
+        preference=_preference(Hearing(channel=choice.channel, topic=choice.topic, allowed=choice.allowed)),
+        source=choice.source,
+        consent_time=stamp(choice.chosen_time),
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from loyalty.notifier.v1 import privacy_pb2
 
 from services.notifier.domain.deliveries import Delivery
-from services.notifier.rpc.calls import Context, Methods, stamp
+from services.notifier.rpc.calls import Context, Methods, seconds_to_wait, stamp
+from services.notifier.rpc.preferences import consent_message
 from services.notifier.rpc.rewards import coupon_message
 from services.notifier.service.members import masked
+from services.runtime.causality import parse_token
 from services.runtime.identity import current_caller
 from services.runtime.status import InvalidFieldError
 
@@ -29,7 +31,9 @@ class PrivacyMethods(Methods):
             member_id = await self._do.members.look_up(request.identifier.kind, request.identifier.value)
         caller = current_caller.get()
         whole = caller.scopes is None or _READS_CONTACTS in caller.scopes
-        shown = await self._do.members.view(member_id, request.causal_token)
+        shown = await self._do.members.view(
+            member_id, request.causal_token, parse_token(request.causal_token), seconds_to_wait(context)
+        )
         await self._audit.read(caller, f"{_SERVICE}/GetMemberView", {member_id})
         contact = shown.contact
         return privacy_pb2.GetMemberViewResponse(
@@ -43,6 +47,7 @@ class PrivacyMethods(Methods):
                 purchases=shown.purchases,
                 coupons=[coupon_message(coupon, state, self._currency) for coupon, state in shown.coupons],
                 messages=[_line(message) for message in shown.messages] if whole else [],
+                consents=[consent_message(choice) for choice in shown.consents],
                 goodwill_points_this_month=shown.goodwill_this_month,
                 missing_parts=shown.missing,
             )

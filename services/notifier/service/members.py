@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
@@ -12,6 +12,7 @@ from services.notifier.domain.contacts import Contact, partition_of
 from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.deliveries import Delivery
 from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.preferences import Choice
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import (
     GoodwillLimitError,
@@ -21,6 +22,7 @@ from services.notifier.errors import (
     RequestIdReusedError,
     SealError,
 )
+from services.notifier.progress import Progress
 from services.notifier.store import DeliveryFilter, Grant, Place, Store, Transaction
 from services.notifier.store.coupons import CouponPlace
 from services.notifier.vault import Vault
@@ -37,6 +39,7 @@ _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 _ABANDONED: Final = timedelta(seconds=30)
 _PAUSE_SECONDS: Final = 15.0
 _AT_ONCE: Final = 100
+_UNKNOWN: Final = "MEMBER_UNKNOWN"
 
 
 class Peers(Protocol):
@@ -64,6 +67,7 @@ class MemberView:
 
     member: Any
     contact: Contact
+    consents: Sequence[Choice]
     standing: Any
     standing_lines: Sequence[Any]
     purchases: Sequence[Any]
@@ -71,6 +75,17 @@ class MemberView:
     messages: Sequence[Delivery]
     goodwill_this_month: int
     missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Own:
+    """What this service keeps of a member."""
+
+    contact: Contact
+    consents: Sequence[Choice]
+    coupons: Sequence[tuple[Coupon, CouponState]]
+    messages: Sequence[Delivery]
+    goodwill: int
 
 
 class MemberService:
@@ -83,6 +98,7 @@ class MemberService:
         vault: Vault,
         partitions: int,
         programmes: Programmes,
+        progress: Progress,
         peers: Peers,
         machine_now: MachineClock,
         business_now: Callable[[], datetime],
@@ -91,6 +107,7 @@ class MemberService:
         self._vault = vault
         self._partitions = partitions
         self._programmes = programmes
+        self._progress = progress
         self._peers = peers
         self._machine_now = machine_now
         self._business_now = business_now
@@ -99,9 +116,16 @@ class MemberService:
         """The member whom an identifier leads to; raises PeerRefusedError, PeerError."""
         return str((await self._peers.look_up(kind, value)).member_id)
 
-    async def view(self, member_id: str, causal_token: str) -> MemberView:
-        """A member whole; a part whose service is away is left out and named. Raises MemberUnknownError, and PeerError
-        where the ledger, which knows who is a member, is away."""
+    async def view(
+        self, member_id: str, causal_token: str, after: Mapping[int, int], wait_seconds: float
+    ) -> MemberView:
+        """A member whole, once the entries up to `after` (those of the causal token) are handled here and in tiers; a
+        part whose service is away is left out and named.
+
+        Raises MemberUnknownError; PeerError where the ledger, which knows who is a member, is away; PeerRefusedError,
+        CausalTokenAheadError, NotCaughtUpError.
+        """
+        await self._progress.reach(after, within_seconds=wait_seconds)
         missing: list[str] = []
 
         async def part(name: str, work: Coroutine[Any, Any, T], otherwise: T) -> T:
@@ -111,7 +135,7 @@ class MemberService:
                 missing.append(name)
                 return otherwise
 
-        member, told, purchases, (contact, coupons, messages, goodwill) = await asyncio.gather(
+        member, told, purchases, own = await asyncio.gather(
             self._peers.member(member_id),
             part("standing", self._standing(member_id, causal_token), None),
             part("purchases", self._purchases(member_id), []),
@@ -119,13 +143,14 @@ class MemberService:
         )
         return MemberView(
             member=member,
-            contact=contact,
+            contact=own.contact,
+            consents=own.consents,
             standing=None if told is None else told[0],
             standing_lines=() if told is None else told[1][:STANDING_LINES],
             purchases=purchases,
-            coupons=coupons,
-            messages=messages,
-            goodwill_this_month=goodwill,
+            coupons=own.coupons,
+            messages=own.messages,
+            goodwill_this_month=own.goodwill,
             missing=tuple(sorted(missing)),
         )
 
@@ -154,6 +179,8 @@ class MemberService:
         most = programme.goodwill_points
         before = await self._find(grant)
         if before is None:
+            # Only of members that there are something is kept.
+            await self._peers.member(member_id)
 
             async def keep(transaction: Transaction) -> int | None:
                 return await transaction.insert_goodwill(grant, most)
@@ -166,6 +193,8 @@ class MemberService:
         settled = kept if kept.awarded_time or kept.refused else await self._tell(kept)
         if settled.refused:
             code, _, sentence = settled.refused.partition(" ")
+            if code == _UNKNOWN:
+                raise MemberUnknownError
             raise PeerRefusedError("FAILED_PRECONDITION", code, sentence)
         left = most - await self._given(partition, member_id, month)
         return max(left, 0), before is not None, settled.causal_token
@@ -197,7 +226,7 @@ class MemberService:
             )
             settled = replace(grant, awarded_time=self._machine_now(), causal_token=token)
         except MemberUnknownError as error:
-            settled = replace(grant, refused=f"MEMBER_UNKNOWN {error}")
+            settled = replace(grant, refused=f"{_UNKNOWN} {error}")
         except PeerRefusedError as error:
             settled = replace(grant, refused=f"{error.reason} {error}")
 
@@ -225,16 +254,12 @@ class MemberService:
     async def _purchases(self, member_id: str) -> Sequence[Any]:
         return await self._peers.purchases(member_id, PURCHASES)
 
-    async def _own(
-        self, member_id: str
-    ) -> tuple[Contact, Sequence[tuple[Coupon, CouponState]], Sequence[Delivery], int]:
+    async def _own(self, member_id: str) -> _Own:
         partition = partition_of(member_id, self._partitions)
         now = self._business_now()
         month = self._programmes.at(now).local_day(now).replace(day=1)
 
-        async def read(
-            transaction: Transaction,
-        ) -> tuple[Contact, list[tuple[Coupon, CouponState]], Sequence[Delivery], int]:
+        async def read(transaction: Transaction) -> _Own:
             sealed = (await transaction.find_contacts(partition, [member_id])).get(member_id)
             coupons = await transaction.list_coupons(
                 (partition, member_id),
@@ -253,8 +278,14 @@ class MemberService:
                     contact = self._vault.open_contact(sealed)
                 except SealError:
                     contact = Contact()
-            states = [(coupon, coupon.state_at(now, reserved)) for coupon, reserved in coupons]
-            return contact, states, messages, await transaction.goodwill_of(partition, member_id, month)
+            consents = await transaction.find_consents(partition, [member_id])
+            return _Own(
+                contact=contact,
+                consents=consents.get(member_id, ()),
+                coupons=[(coupon, coupon.state_at(now, reserved)) for coupon, reserved in coupons],
+                messages=messages,
+                goodwill=await transaction.goodwill_of(partition, member_id, month),
+            )
 
         return await self._store.read(read)
 

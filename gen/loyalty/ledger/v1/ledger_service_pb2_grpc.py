@@ -282,7 +282,8 @@ class LedgerServiceServicer:
     def EraseMember(self, request, context):
         """Erases a member: what can be forgotten of its entries, the contents of its requests and its identifiers are gone,
         the rest of its points lapses, what it owes is written off, and nothing is written of it any more. Its entries
-        stay, without whatever tells of the person, so that all proofs hold. There is no way back.
+        stay, without whatever tells of the person, so that all proofs hold. There is no way back. No role opens its scope:
+        people ask NotifierService.EraseMember, which forgets the person in all services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

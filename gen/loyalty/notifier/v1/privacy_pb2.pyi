@@ -5,6 +5,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from loyalty.ledger.v1 import ledger_service_pb2 as _ledger_service_pb2
 from loyalty.ledger.v1 import member_pb2 as _member_pb2
 from loyalty.notifier.v1 import coupon_pb2 as _coupon_pb2
+from loyalty.notifier.v1 import message_pb2 as _message_pb2
 from loyalty.tiers.v1 import tier_service_pb2 as _tier_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -25,7 +26,7 @@ class GetMemberViewRequest(_message.Message):
     def __init__(self, member_id: _Optional[str] = ..., identifier: _Optional[_Union[_member_pb2.Identifier, _Mapping]] = ..., causal_token: _Optional[str] = ...) -> None: ...
 
 class MemberView(_message.Message):
-    __slots__ = ("member", "name", "email", "phone", "standing", "standing_lines", "purchases", "coupons", "messages", "goodwill_points_this_month", "missing_parts")
+    __slots__ = ("member", "name", "email", "phone", "standing", "standing_lines", "purchases", "coupons", "messages", "goodwill_points_this_month", "missing_parts", "consents")
     MEMBER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     EMAIL_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +38,7 @@ class MemberView(_message.Message):
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     GOODWILL_POINTS_THIS_MONTH_FIELD_NUMBER: _ClassVar[int]
     MISSING_PARTS_FIELD_NUMBER: _ClassVar[int]
+    CONSENTS_FIELD_NUMBER: _ClassVar[int]
     member: _member_pb2.Member
     name: str
     email: str
@@ -48,7 +50,8 @@ class MemberView(_message.Message):
     messages: _containers.RepeatedCompositeFieldContainer[MessageLine]
     goodwill_points_this_month: int
     missing_parts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, member: _Optional[_Union[_member_pb2.Member, _Mapping]] = ..., name: _Optional[str] = ..., email: _Optional[str] = ..., phone: _Optional[str] = ..., standing: _Optional[_Union[_tier_service_pb2.Standing, _Mapping]] = ..., standing_lines: _Optional[_Iterable[_Union[_tier_service_pb2.StandingLine, _Mapping]]] = ..., purchases: _Optional[_Iterable[_Union[_ledger_service_pb2.Purchase, _Mapping]]] = ..., coupons: _Optional[_Iterable[_Union[_coupon_pb2.Coupon, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[MessageLine, _Mapping]]] = ..., goodwill_points_this_month: _Optional[int] = ..., missing_parts: _Optional[_Iterable[str]] = ...) -> None: ...
+    consents: _containers.RepeatedCompositeFieldContainer[_message_pb2.ConsentRecord]
+    def __init__(self, member: _Optional[_Union[_member_pb2.Member, _Mapping]] = ..., name: _Optional[str] = ..., email: _Optional[str] = ..., phone: _Optional[str] = ..., standing: _Optional[_Union[_tier_service_pb2.Standing, _Mapping]] = ..., standing_lines: _Optional[_Iterable[_Union[_tier_service_pb2.StandingLine, _Mapping]]] = ..., purchases: _Optional[_Iterable[_Union[_ledger_service_pb2.Purchase, _Mapping]]] = ..., coupons: _Optional[_Iterable[_Union[_coupon_pb2.Coupon, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[MessageLine, _Mapping]]] = ..., goodwill_points_this_month: _Optional[int] = ..., missing_parts: _Optional[_Iterable[str]] = ..., consents: _Optional[_Iterable[_Union[_message_pb2.ConsentRecord, _Mapping]]] = ...) -> None: ...
 
 class MessageLine(_message.Message):
     __slots__ = ("delivery_id", "campaign_id", "state", "created_time")
