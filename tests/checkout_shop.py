@@ -224,7 +224,7 @@ class Shop:
         await self.ledger_stub.ResignMember(request, timeout=SECONDS)
 
     async def erase(self, member_id: str) -> None:
-        request = ledger_pb.EraseMemberRequest(request_id="erase", member_id=member_id, reason="asked for")
+        request = ledger_pb.EraseMemberRequest(request_id="erase", member_id=member_id, reason="asked")
         await self.ledger_stub.EraseMember(request, timeout=SECONDS)
 
     async def card(self, member_id: str) -> Identifier:
@@ -236,10 +236,12 @@ class Shop:
 
     async def block(self, member_id: str, card: Identifier) -> None:
         """The card was lost."""
-        lost = member_pb2.Identifier(value=card.value)
-        lost.kind = card.kind  # type: ignore[assignment]  # a number of the contract
-        request = ledger_pb.BlockIdentifierRequest(request_id="block", member_id=member_id, identifier=lost)
-        await self.ledger_stub.BlockIdentifier(request, timeout=SECONDS)
+        request = ledger_pb.UnlinkIdentifierRequest(
+            request_id="block", member_id=member_id, reason=ledger_pb.UNLINK_REASON_LOST
+        )
+        request.identifier.value = card.value
+        request.identifier.kind = card.kind  # type: ignore[assignment]  # a number of the contract
+        await self.ledger_stub.UnlinkIdentifier(request, timeout=SECONDS)
 
     async def drop_hold(self, member_id: str, checkout_id: str = "sale-1") -> None:
         """The points of a sale are free again, whatever it does."""

@@ -84,9 +84,12 @@ class Member:
         self.cycle: Cycle | None = None
         self.period: Period | None = None
         self.override: Fact | None = None
-        # Sides of exchanges that wait for the other, and when what has waited began to count.
+        # Sides of exchanges that wait for the other, and when what has waited began to count; what counted with what,
+        # and when something of an exchange did last.
         self.waiting: list[Fact] = []
         self.began: dict[int, datetime] = {}
+        self.counted_with: dict[int, list[Fact]] = {}
+        self.settled: dict[str, datetime] = {}
         self.tier, self.since = 1, self.joined
         self.now = self.joined
         self.market: Market = versions.at(self.now).market(self.joining.name)
@@ -109,8 +112,9 @@ class Member:
         self.happens(self.joining)
         while True:
             facts = [fact for fact in self.coming if fact.occurred_time == self.now]
-            for fact in facts:
-                self.happens(fact)
+            for number, fact in enumerate(facts):
+                same = [other for other in facts[number + 1 :] if other.kind in SIDES]
+                self.happens(fact, more=any(other.exchange_id == fact.exchange_id for other in same))
             later = [instant for instant in self.instants() if self.now < instant <= self.until]
             if not later:
                 return not self.is_away()
@@ -130,7 +134,7 @@ class Member:
             found.add(self.cycle.end)
         if self.period is not None:
             found.add(self.period.end)
-        return found | {patience(fact) for fact in self.waiting}
+        return found | {patience(fact) for fact in self.waiting if fact.exchange_id}
 
     def time_comes(self) -> None:
         """An instant begins: what counts changes by time alone, all of it at once."""
@@ -139,7 +143,11 @@ class Member:
             self.go_by(market)
         if self.override is not None and self.override.until_time == self.now:
             self.override = None
-        self.count([fact for fact in self.waiting if patience(fact) <= self.now])
+        impatient = {fact.exchange_id for fact in self.waiting if fact.exchange_id and patience(fact) <= self.now}
+        for exchange in impatient:
+            self.settle(exchange, [])
+        counting = [fact for fact in self.waiting if self.exchange(fact) in impatient]
+        self.count(counting)
         if self.cycle is not None and self.cycle.end <= self.now:
             self.end_cycle(self.cycle)
         if self.period is not None and self.period.end <= self.now and not self.period.suspended:
@@ -168,16 +176,21 @@ class Member:
         elif self.period is None or (self.period.suspended and self.is_renewed(self.period)):
             self.begin_period()
 
-    def happens(self, fact: Fact) -> None:
-        """Something happens to the member; of an exchange both sides count at once (§12.4)."""
+    def happens(self, fact: Fact, *, more: bool = False) -> None:
+        """Something happens to the member; of an exchange both sides count at once (§12.4).
+
+        `more`: more of its exchange happens at the same instant.
+        """
         self.came.append(fact)
         if self.period is not None and self.period.suspended and self.is_renewed(self.period):
             self.begin_period()
-        others = [other for other in self.waiting if self.belong_together(other, fact)]
-        in_money = self.policy.metric in (Metric.NET_SPEND, Metric.QUALIFYING_POINTS)
-        if fact.exchange_id and fact.kind in SIDES and in_money and not others:
+        exchange = self.exchange(fact)
+        others = [other for other in self.waiting if exchange and self.exchange(other) == exchange]
+        if exchange and self.must_wait(fact, others, more=more):
             self.waiting.append(fact)
             return
+        if exchange:
+            self.settle(exchange, [fact])
         if fact.kind is FactKind.OVERRIDE_SET and (fact.until_time is None or fact.until_time > self.now):
             self.override = fact
         if fact.kind is FactKind.OVERRIDE_CLEARED:
@@ -185,6 +198,7 @@ class Member:
         if fact.kind is FactKind.REJOINED and self.policy.rejoining is Rejoining.LATEST:
             self.level = self.matured_level = 1
             self.cycle = None
+            self.happened += self.waiting
             self.waiting = []
         if fact.kind is FactKind.REJOINED:
             self.happened.append(fact)
@@ -194,11 +208,38 @@ class Member:
             self.count([*others, fact])
         self.look()
 
-    def belong_together(self, waiting: Fact, fact: Fact) -> bool:
-        """Whether these are the two sides of an exchange, or one takes back the purchase that the other is."""
-        both = {waiting.kind, fact.kind} == set(SIDES) and waiting.exchange_id == fact.exchange_id
-        undone = waiting.kind is FactKind.PURCHASE and fact.kind in TAKING_BACK and fact.purchase_id != ""
-        return both or (undone and waiting.purchase_id == fact.purchase_id)
+    def exchange(self, fact: Fact) -> str:
+        """The exchange of a fact; of what comes back beside, that of the purchase, if it still waits."""
+        if fact.exchange_id and fact.kind in SIDES:
+            return fact.exchange_id
+        for other in self.waiting:
+            of_it = other.kind is FactKind.PURCHASE and other.purchase_id == fact.purchase_id != ""
+            if fact.kind in TAKING_BACK and of_it:
+                return other.exchange_id
+        return ""
+
+    def must_wait(self, fact: Fact, others: list[Fact], *, more: bool) -> bool:
+        """Whether a fact of an exchange waits: until nothing more is there of its instant, and both sides are; unless
+        the exchange has counted within the hour."""
+        if not (fact.exchange_id and fact.kind in SIDES):
+            return True
+        if self.policy.metric not in (Metric.NET_SPEND, Metric.QUALIFYING_POINTS):
+            return False
+        if more:
+            return True
+        settled = self.settled.get(fact.exchange_id)
+        if settled is not None and self.now < settled + timedelta(hours=1):
+            return False
+        return {other.kind for other in (*others, fact) if other.exchange_id} != set(SIDES)
+
+    def settle(self, exchange: str, facts: list[Fact]) -> None:
+        """What waits of an exchange is judged with what has just come."""
+        whole = [*[fact for fact in self.waiting if self.exchange(fact) == exchange], *facts]
+        for fact in whole:
+            if len(whole) > 1:
+                self.counted_with[fact.ledger_offset] = whole
+        if self.policy.metric in (Metric.NET_SPEND, Metric.QUALIFYING_POINTS):
+            self.settled[exchange] = self.now
 
     def count(self, facts: list[Fact]) -> None:
         """Things count from now on, all of them at once."""
@@ -246,6 +287,17 @@ class Member:
         cool_off = market.tiers.cool_off
         return fact.occurred_time if cool_off is None else cool_off.period.end(fact.occurred_time, market.zone)
 
+    def ripe_of(self, fact: Fact) -> datetime:
+        """When a fact counts towards what a cool-off holds back: what adds when it is so old, what takes away at once.
+        What was judged together is one: what is left of it adds, or takes away."""
+        together = self.counted_with.get(fact.ledger_offset, [fact])
+        left = self.amount(fact) if len(together) == 1 else self.sum_of(together, None)
+        if left <= 0:
+            return fact.occurred_time
+        bought = [one for one in together if one.kind is FactKind.PURCHASE]
+        latest = max(bought, key=lambda one: one.occurred_time) if bought and len(together) > 1 else fact
+        return self.ripe(self.market, latest)
+
     def is_member_time(self, fact: Fact) -> bool:
         """Whether a fact is later than the joining that counts, or at it where that is enough (R19, R20)."""
         begins = self.joined
@@ -269,7 +321,7 @@ class Member:
                 continue
             if at is not None and ends <= at:
                 continue
-            if ripe and at is not None and amount > 0 and self.ripe(self.market, fact) > at:
+            if ripe and at is not None and self.ripe_of(fact) > at:
                 continue
             total += amount
         return total

@@ -56,6 +56,10 @@ def import_codes(
         print(json.dumps(account.as_json()))
     else:
         account.show()
+    if account.codeless:
+        raise UsageError(
+            f"{file} has no codes: it needs one in each line, 6 to 64 letters and digits with single dashes"
+        )
 
 
 @group.command()
@@ -80,6 +84,7 @@ class Account:
     """What became of the lines of a file."""
 
     pool: str
+    # Without those that are empty.
     lines: int = 0
     imported: int = 0
     # The line, what is wrong with it, and the line that it repeats or looks like (0: none of the file).
@@ -88,6 +93,11 @@ class Account:
     def counts(self) -> Counter[str]:
         """How many lines are left out, by what is wrong with them."""
         return Counter(what for _, what, _ in self.problems)
+
+    @property
+    def codeless(self) -> bool:
+        """Whether no line is a code."""
+        return self.lines == self.counts()["malformed"]
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for a machine."""
@@ -143,7 +153,7 @@ async def _import(up: Connection, pool: str, file: Path) -> Account:
                     for answer in await remote.together(send(first, codes) for first, codes in some):
                         account.imported += answer.imported
                         account.problems += [(one.line, words[one.kind], one.other_line) for one in answer.problems]
-                    account.lines += sum(len(codes) for _, codes in some)
+                    account.lines += sum(bool(code) for _, codes in some for code in codes)
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror or error}") from None
     return account

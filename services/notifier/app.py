@@ -214,6 +214,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         money=programmes.configured.format_money,
         machine_now=clock,
         business_now=business_now,
+        most_by_hand=lambda: programmes.at(business_now()).coupon_amount,
     )
     till = TillClient(ledger=ledger_channel, tiers=tiers_channel)
     sales = Sales(store=store, coupons=coupons, till=till, machine_now=clock)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final, Protocol
 
 import structlog
@@ -146,13 +147,15 @@ class Consumer:
                 await arrived.wait()
                 arrived.clear()
                 for response in news.take():
-                    await self._learn_of(change.programme_version for change in response.changes)
+                    await self._learn_of((change.programme_version, None) for change in response.changes)
                     sequencer.add_news(response)
                 if sequencer.held_entries < MAX_HELD_ENTRIES:
                     for part in entries.take():
                         self._check_homes(part)
                         facts = [entry.fact for entry in part]
-                        await self._learn_of(fact.version for fact in facts if isinstance(fact, ProgrammeApplied))
+                        await self._learn_of(
+                            (fact.version, fact.from_time) for fact in facts if isinstance(fact, ProgrammeApplied)
+                        )
                         sequencer.add_entries(await self._with_detail(part))
                 while (batch := sequencer.take(BATCH)) is not None:
                     await self.handle(batch, over=connection)
@@ -298,10 +301,11 @@ class Consumer:
             await asyncio.sleep(_PROGRAMME_PAUSE_SECONDS)
         self._programmes.learn(versions)
 
-    async def _learn_of(self, versions: Iterable[str]) -> None:
-        """Asks the ledger for its versions where one is told of that is not known."""
-        for version in versions:
-            if version and not self._programmes.knows(version):
+    async def _learn_of(self, versions: Iterable[tuple[str, datetime | None]]) -> None:
+        """Asks the ledger for its versions where one is told of that is not known, by its name and from when it holds;
+        whoever tells the name alone means one that the ledger told of before."""
+        for version, from_time in versions:
+            if version and not self._programmes.knows(version, from_time):
                 self._programmes.learn(await self._ledger.versions())
                 log.info("programme_applied", version=version)
                 if self._engine.asks and not self._asks:

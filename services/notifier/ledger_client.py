@@ -181,7 +181,11 @@ def _fact(entry: entry_pb2.Entry) -> Fact:
             lapsing=_lapsing(entry),
         )
     if entry.kind == entry_pb2.ENTRY_KIND_PROGRAMME_APPLIED:
-        return ProgrammeApplied(version=entry.reference, announced_time=_time(entry.occurred_time))
+        return ProgrammeApplied(
+            version=entry.reference,
+            from_time=_time(entry.effective_time) if entry.HasField("effective_time") else None,
+            announced_time=_time(entry.occurred_time),
+        )
     return ClockAdvanced(to_time=_time(entry.occurred_time))
 
 

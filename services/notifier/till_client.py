@@ -242,6 +242,8 @@ def _buyer(member: member_pb2.Member) -> Buyer:
         member_id=member.member_id,
         available_points=member.balance.available_points,
         joined_time=_time(member.joined_time),
+        resigned_time=_time(member.resigned_time) if member.HasField("resigned_time") else None,
+        erased=member.status == member_pb2.MEMBER_STATUS_ERASED,
     )
 
 

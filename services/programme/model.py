@@ -474,6 +474,8 @@ class Programme:
     adjustments: Adjustments = Adjustments(per_call=None, per_day=None)
     goodwill_points: int = 0
     """What staff may give a member in a local month without anybody's approval."""
+    coupon_amount: int | None = None
+    """What a coupon given by hand may be worth, all its uses together; None: no limit."""
     back_dating: Window | None = None
     """How far back an event's own time may lie; None: no limit."""
     liability: Liability | None = None

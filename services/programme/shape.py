@@ -710,6 +710,7 @@ class _BadgeFile(_File):
 
 class _SupportFile(_File):
     goodwill_points: _Points = 0
+    coupon_amount: _Money | None = None
 
 
 class ProgrammeFile(_File):

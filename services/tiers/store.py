@@ -377,6 +377,8 @@ def decode_carried(text: str) -> Carried:
         fields["override"] = Override(level, Scope(scope), None if until is None else moment(until), *rest)
     if waiting := fields.get("waiting"):
         fields["waiting"] = tuple([_waiting_fact(values) for values in waiting])
+    if judged := fields.get("judged"):
+        fields["judged"] = tuple([(exchange, moment(at)) for exchange, at in judged])
     if validity := fields.get("validity"):
         fields["validity"] = Renewal(moment(validity[0]), *validity[1:])
     return Carried(**fields)

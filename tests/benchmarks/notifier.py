@@ -7,15 +7,19 @@ from collections.abc import Callable
 import uvloop
 
 from services.programme import load
+from tests.benchmarks.client import Joining
 from tests.benchmarks.figures import Bench
 from tests.benchmarks.messages import empty
-from tests.benchmarks.notifier_jobs import Importing, Issuing, Redeeming
+from tests.benchmarks.notifier_jobs import Importing, Issuing, Quoting, Redeeming
 from tests.benchmarks.results import Figure
 from tests.benchmarks.stack import PROGRAMME
 
 _LEDGER = "notifier_ledger"
 _TIERS = "notifier_tiers"
 _COUPONS = "notifier_coupons"
+_LEDGER_OF_BUYERS = "notifier_ledger_of_buyers"
+_TIERS_OF_BUYERS = "notifier_tiers_of_buyers"
+_CHECKOUTS = "notifier_checkouts"
 _MESSAGES = "notifier_messages"
 _WAITING = "notifier_waiting"
 _PART = 10_000
@@ -57,6 +61,27 @@ def coupons(bench: Bench) -> list[Figure]:
     ]
 
 
+def checkouts(bench: Bench) -> list[Figure]:
+    """Baskets that are priced, one call after the other: each asks the ledger and tiers."""
+    stack, sizes = bench.stack, bench.sizes
+    stack.create_database(_LEDGER_OF_BUYERS)
+    stack.create_database(_TIERS_OF_BUYERS, service="tiers")
+    stack.create_database(_CHECKOUTS, service="notifier")
+    with (
+        stack.ledger(_LEDGER_OF_BUYERS) as ledger,
+        stack.tiers(_TIERS_OF_BUYERS, ledger) as tiers,
+        stack.notifier(_CHECKOUTS, ledger, tiers) as notifier,
+    ):
+        stack.run(Joining(**ledger.door, members=sizes.quoting_members, size=sizes.batch))
+        asking = {**notifier.door, "count": sizes.quotes, "members": sizes.quoting_members}
+        quoted = [stack.run(Quoting(**asking, seed=next(bench.seeds))) for _ in range(sizes.rounds)]
+    p50, p99 = [one.median_ms for one in quoted], [one.p99_ms for one in quoted]
+    return [
+        Figure(name="notifier: QuoteCheckout, p50", unit="ms", values=p50, at_least=50, aim=20),
+        Figure(name="notifier: QuoteCheckout, p99", unit="ms", values=p99, at_least=150, aim=60),
+    ]
+
+
 def messages(bench: Bench) -> list[Figure]:
     """E-mails to a mail server that takes everything; then many that wait for one that is away."""
     stack, sizes = bench.stack, bench.sizes
@@ -91,5 +116,6 @@ def messages(bench: Bench) -> list[Figure]:
 
 PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "notifier.coupons": coupons,
+    "notifier.checkouts": checkouts,
     "notifier.messages": messages,
 }

@@ -8,13 +8,17 @@ from datetime import timedelta
 from random import Random
 
 import grpc
+from loyalty.notifier.v1 import checkout_service_pb2, reward_pb2
 from loyalty.notifier.v1 import coupon_pb2 as pb
-from loyalty.notifier.v1 import reward_pb2
 
 from services.runtime.clock import machine_now
 from tests.benchmarks.client import Job, LoadError, Measured, call_all, main, unary
+from tests.benchmarks.purchases import CURRENCY, member_id
 
 REWARD_SERVICE = "loyalty.notifier.v1.RewardService"
+CHECKOUT_SERVICE = "loyalty.notifier.v1.CheckoutService"
+# Of a basket.
+_LINES = 10
 # Parts of an import under way at once, as `loyalty coupons import` has them.
 _PARTS_IN_FLIGHT = 2
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -84,6 +88,34 @@ class Importing(Job):
         return replace(measured, done=self.count)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quoting(Job):
+    """QuoteCheckout of the members with the numbers from 0 on, who have joined, one call after the other: a basket with
+    a coupon."""
+
+    count: int
+    members: int
+
+    async def run(self) -> Measured:
+        """Measures the time of each call."""
+        async with self.connected() as channel:
+            _, codes = await _issued(self, channel, 1, 1)
+            requests = [
+                checkout_service_pb2.QuoteCheckoutRequest(
+                    member_id=member_id(number % self.members),
+                    currency_code=CURRENCY,
+                    lines=[
+                        checkout_service_pb2.CheckoutLine(sku=f"article-{line}", unit_price_minor_units=1_000 + line)
+                        for line in range(_LINES)
+                    ],
+                    coupon_codes=codes,
+                ).SerializeToString()
+                for number in range(self.count)
+            ]
+            call = unary(channel, "QuoteCheckout", checkout_service_pb2.QuoteCheckoutResponse, CHECKOUT_SERVICE)
+            return await call_all(call, requests, 1, self.metadata, _check_quote)
+
+
 async def _issued(job: Job, channel: grpc.aio.Channel, count: int, in_flight: int) -> tuple[Measured, list[str]]:
     """Issues coupons: how fast, and their codes."""
     codes: list[str] = []
@@ -112,5 +144,10 @@ def _check_redeemed(answer: pb.RedeemCouponResponse) -> None:
         raise LoadError(f"a coupon was not redeemed: {answer}")
 
 
+def _check_quote(answer: checkout_service_pb2.QuoteCheckoutResponse) -> None:
+    if not answer.quote.pay.minor_units or answer.quote.refusals:
+        raise LoadError(f"a basket was not priced with its coupon: {answer}")
+
+
 if __name__ == "__main__":
-    main(Issuing, Redeeming, Importing)
+    main(Issuing, Redeeming, Importing, Quoting)

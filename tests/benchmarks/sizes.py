@@ -44,6 +44,9 @@ class Sizes:
     # Notifier: coupons of a round, codes of a pool.
     coupons: int = 3_000
     pool_codes: int = 1_000_000
+    # Quotes of a round, one at a time, and the members who ask.
+    quotes: int = 500
+    quoting_members: int = 100
     # Messages of a round, and those that wait for a mail server that is away (FULL alone; 0: none do).
     messages: int = 3_000
     messages_waiting: int = 0
@@ -79,6 +82,8 @@ SMOKE = Sizes(
     company_calls=50,
     coupons=200,
     pool_codes=2_000,
+    quotes=20,
+    quoting_members=5,
     messages=100,
     messages_waiting=300,
     log_entries=5_000,

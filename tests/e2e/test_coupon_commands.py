@@ -64,7 +64,7 @@ def test_a_file_of_codes_is_taken_in_each_line_accounted_for_and_a_second_time_a
         done = coupons(live, "import", "shop", str(file), "--json")
         assert done.returncode == 0, done.stderr
         account = json.loads(done.stdout)
-        assert (account["lines"], account["imported"]) == (25_002, 24_996)
+        assert (account["lines"], account["imported"]) == (25_001, 24_996), "an empty line is no line of codes"
         assert account["left_out"] == {"duplicate": 1, "malformed": 3, "looks like another": 1}
         assert account["problems"] == [
             {"line": 100, "what": "duplicate", "other_line": 7},
@@ -74,8 +74,16 @@ def test_a_file_of_codes_is_taken_in_each_line_accounted_for_and_a_second_time_a
             {"line": 25_002, "what": "malformed", "other_line": 0},
         ]
     told = coupons(live, "import", "shop", str(file)).stdout
-    assert "24,996 of 25,002 lines are in the pool shop" in told
+    assert "24,996 of 25,001 lines are in the pool shop" in told
     assert "line 100: duplicate (line 7)" in told
+
+
+@pytest.mark.parametrize("text", ["", "\n \r\n", "not a code\n\nneither is this!\n"])
+def test_a_file_without_codes_is_told_in_a_sentence(live: Connection, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "codes.txt"
+    file.write_text(text)
+    done = coupons(live, "import", "shop", str(file))
+    assert (done.returncode, f"{file} has no codes" in done.stderr) == (2, True)
 
 
 def test_a_file_that_is_not_there_and_a_pool_that_cannot_be_are_told_in_a_sentence(

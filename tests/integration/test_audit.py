@@ -23,8 +23,8 @@ import pytest_asyncio
 import structlog
 from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
+from loyalty.notifier.v1 import message_pb2, notifier_service_pb2_grpc
 from loyalty.notifier.v1 import notifier_service_pb2 as notifier_pb
-from loyalty.notifier.v1 import notifier_service_pb2_grpc
 from loyalty.tiers.v1 import tier_service_pb2 as tiers_pb
 from loyalty.tiers.v1 import tier_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
@@ -130,7 +130,8 @@ async def ledger(database: Database, folder: Path, token_file: Path) -> AsyncIte
 async def notifier(
     database: Database, start_ledger: StartLedger, folder: Path, token_file: Path
 ) -> AsyncIterator[notifier_service_pb2_grpc.NotifierServiceStub]:
-    await start_ledger(programme=PROGRAMME)
+    ledger = ledger_service_pb2_grpc.LedgerServiceStub(await start_ledger(programme=PROGRAMME))
+    await ledger.EnrollMember(pb.EnrollMemberRequest(request_id="join", member_id="ann"), timeout=10)
     (folder / "master-key").write_text(base64.b64encode(b"m" * 32).decode())
     config = NotifierConfig(
         listen=f"unix:{folder}/notifier.sock",
@@ -229,7 +230,8 @@ async def test_a_service_that_calls_what_it_may_not_leaves_a_line_without_a_toke
         channel = open_secure_channel(config.listen, server="ledger", certificates=theirs)
         stack.push_async_callback(channel.close)
         stub = ledger_service_pb2_grpc.LedgerServiceStub(channel)
-        await refused(stub.RecordPurchase(purchase("17"), timeout=10))
+        adjustment = pb.AdjustPointsRequest(request_id="a", member_id="ann", points=1, reason="why")
+        await refused(stub.AdjustPoints(adjustment, timeout=10))
         (line,) = await lines("ledger", 1)
     assert (line["principal"], line["token_id"], line["reason"]) == ("notifier", "", "CALLER_DENIED")
 
@@ -300,7 +302,12 @@ async def deliver(database: Database, members: Collection[str]) -> None:
 
 CONTACTS = "contacts.read"
 # Every method that shows contact data, with a request; one that is new in the contract must be here, too.
-CONTACT_READS = {f"{NOTIFIER}/ListDeliveries": notifier_pb.ListDeliveriesRequest()}
+CONTACT_READS = {
+    f"{NOTIFIER}/ListDeliveries": notifier_pb.ListDeliveriesRequest(),
+    f"{NOTIFIER}/ListDeadLetters": notifier_pb.ListDeadLettersRequest(),
+    f"{NOTIFIER}/GetContact": notifier_pb.GetContactRequest(member_id="ann"),
+    f"{NOTIFIER}/GetPreferences": message_pb2.GetPreferencesRequest(member_id="ann"),
+}
 
 
 async def test_every_read_of_contact_data_leaves_a_line(notifier: Any, lines: Lines) -> None:

@@ -753,9 +753,7 @@ async def test_a_minimum_in_the_programmes_currency_is_not_compared_with_a_baske
     reached = await shop.coupon(offer=half, terms=Terms(minimum_minor_units=1_000))
     missed = await shop.coupon(offer=half, terms=Terms(minimum_minor_units=50_000))
 
-    quote = await shop.quote(
-        member_id, whole, reached, missed, points=0, lines=BASKET[:2], currency_code="EUR"
-    )
+    quote = await shop.quote(member_id, whole, reached, missed, points=0, lines=BASKET[:2], currency_code="EUR")
 
     assert quote.price.codes == (whole,)
     assert {one.code: one.reason for one in quote.price.declined} == {

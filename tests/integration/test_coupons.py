@@ -17,14 +17,18 @@ import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
+from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
 from loyalty.ledger.v1.ledger_service_pb2 import LINE_KIND_GIFT_CARD, LINE_KIND_SHIPPING, Line
 from loyalty.notifier.v1 import coupon_pb2 as pb
-from loyalty.notifier.v1 import reward_pb2
+from loyalty.notifier.v1 import coupon_pb2_grpc, notifier_service_pb2_grpc, privacy_pb2, reward_pb2
 from loyalty.type.v1 import error_reason_pb2
 from loyalty.type.v1.money_pb2 import Money
 
-from tests.conftest import Database, StartLedger
+from services.notifier.app import build
+from services.runtime.channels import open_channel
+from tests.conftest import SECRET, Database, StartLedger
 from tests.coupon_desk import NOW, SECONDS, Desk, details_of, info_of, open_desk, refused, stamp
+from tests.integration.test_audit import bearer, known
 
 REFUSED = grpc.StatusCode.FAILED_PRECONDITION
 UNKNOWN = (grpc.StatusCode.NOT_FOUND, "COUPON_UNKNOWN")
@@ -114,6 +118,85 @@ async def test_a_redeemed_use_comes_back_only_where_the_caller_says_that_all_cam
     assert await why(desk.release(code, "nothing")) == (grpc.StatusCode.NOT_FOUND, "COUPON_USE_UNKNOWN")
     assert (await desk.release(code, used.use_id, redeemed=True)).coupon.uses_left == 1
     assert (await desk.redeem(code)).coupon.state == pb.COUPON_STATE_REDEEMED
+
+
+async def test_a_redeemed_use_is_given_back_by_whoever_gives_coupons_out_and_by_no_till(desk: Desk) -> None:
+    code = (await desk.issue()).coupon.code
+    use_id = (await desk.redeem(code)).use_id
+    release = pb.ReleaseCouponRequest(request_id="back", code=code, use_id=use_id, redeemed=True)
+    config = desk.config(listen=f"unix:{desk.folder}/known.sock")
+    service = await build(config, desk.stack, desk.clock)
+    channel = await desk.stack.enter_async_context(known(service, config.listen, desk.folder))
+    rewards = coupon_pb2_grpc.RewardServiceStub(channel)
+    denied = grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING"
+    assert await why(rewards.ReleaseCoupon(release, metadata=bearer("pos"), timeout=SECONDS)) == denied
+    assert (await desk.coupon(code)).state == pb.COUPON_STATE_REDEEMED
+    back = await rewards.ReleaseCoupon(release, metadata=bearer("support"), timeout=SECONDS)
+    assert back.coupon.state == pb.COUPON_STATE_ISSUED
+
+
+async def test_a_use_of_a_checkout_is_nobody_elses_to_keep_to_redeem_or_to_give_back(desk: Desk) -> None:
+    code = (await desk.issue()).coupon.code
+    use_id = f"checkout-{'0a' * 16}"
+    of_checkout = REFUSED, "COUPON_USE_OF_CHECKOUT"
+    assert await why(desk.reserve(code, request_id=use_id)) == of_checkout
+    assert await why(desk.redeem(code, request_id=use_id)) == of_checkout
+    assert await why(desk.redeem(code, use_id=use_id)) == of_checkout
+    for redeemed in (False, True):
+        assert await why(desk.release(code, use_id, redeemed=redeemed)) == of_checkout
+    assert (await desk.reserve(code, request_id="checkout-17")).use_id == "checkout-17", "a till may call it so"
+
+
+async def test_money_given_by_hand_has_a_limit(desk: Desk) -> None:
+    async def give(kind: int, cents: int, uses: int, **fields: Any) -> Any:
+        return await desk.issue(offer=reward_pb2.Offer(kind=kind, amount=usd(cents)), uses=uses, **fields)
+
+    async def why_not(kind: int, cents: int, uses: int) -> str:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await give(kind, cents, uses)
+        assert refused(caught.value) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        violations = error_details_pb2.BadRequest()
+        assert any(detail.Unpack(violations) for detail in details_of(caught.value))
+        (violation,) = violations.field_violations
+        return f"{violation.field} {violation.description}"
+
+    before = await give(reward_pb2.OFFER_KIND_GIFT_CARD, 100_000_000, 1000, request_id="before")
+    for kind in (reward_pb2.OFFER_KIND_GIFT_CARD, reward_pb2.OFFER_KIND_DISCOUNT_AMOUNT):
+        assert await why_not(kind, 1, 1001) == (
+            "uses must be at most 1,000 where the programme has no support.coupon_amount"
+        )
+    text = desk.programme.read_text(encoding="utf-8")
+    limited = f'{text}\nsupport: {{coupon_amount: "50.00"}}\n'
+    start = NOW + timedelta(hours=1)
+    apply = ledger_pb.ApplyProgrammeRequest(request_id="apply", document=limited, from_time=stamp(start))
+    await desk.ledger.ApplyProgramme(apply, timeout=SECONDS)
+    await desk.coupons("nobody", await desk.advance(start))
+    for kind in (reward_pb2.OFFER_KIND_GIFT_CARD, reward_pb2.OFFER_KIND_DISCOUNT_AMOUNT):
+        assert (await give(kind, 50, 100)).coupon.uses == 100
+        for cents, uses in ((5001, 1), (50, 101)):
+            assert await why_not(kind, cents, uses) == (
+                "offer.amount must come to at most 50.00 USD, all uses together: support.coupon_amount"
+            )
+    assert (await desk.issue(uses=100_000)).coupon.uses == 100_000, "a part of a price is not so much money"
+    again = await give(reward_pb2.OFFER_KIND_GIFT_CARD, 100_000_000, 1000, request_id="before")
+    assert (again.replayed, again.coupon.code) == (True, before.coupon.code)
+
+
+async def test_who_was_erased_is_given_no_coupon_and_no_reward_and_is_told_so(desk: Desk) -> None:
+    for member_id in ("m-1", "m-2"):
+        await desk.enroll(member_id)
+        await desk.award(member_id, 900)
+    given = await desk.issue(request_id="before", member_id="m-1")
+    channel = open_channel(f"unix:{desk.folder}/notifier.sock", principal="test", secret=SECRET)
+    members = notifier_service_pb2_grpc.NotifierServiceStub(channel)
+    await members.EraseMember(privacy_pb2.EraseMemberRequest(request_id="erase", member_id="m-1"), timeout=SECONDS)
+    await channel.close()
+    for _ in range(2):
+        assert await why(desk.issue(request_id="i-1", member_id="m-1")) == (REFUSED, "MEMBER_ERASED")
+        assert await why(desk.get_reward("m-1", "mug", request_id="r-1")) == (REFUSED, "MEMBER_ERASED")
+    assert (await desk.issue(request_id="before", member_id="m-1")).coupon.code == given.coupon.code
+    assert (await desk.get_reward("m-2", "mug")).coupon.member_id == "m-2"
+    assert (await desk.catalogue("m-2"))["mug"].stock_left == 2
 
 
 async def test_a_coupon_that_was_voided_is_good_for_nothing_but_what_was_promised(desk: Desk) -> None:

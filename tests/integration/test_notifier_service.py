@@ -290,6 +290,31 @@ async def test_a_change_of_tier_brings_what_the_version_of_its_own_time_gives(in
     assert await installation.differences() == []
 
 
+async def test_a_document_that_is_applied_again_holds_again(installation: Installation) -> None:
+    await installation.start_tiers()
+    till, hour = installation.till, timedelta(hours=1)
+    await till.advance(DAY)
+    text = PROGRAMME.read_text(encoding="utf-8")
+    richer = text.replace('prefix: GREEN\n      discount_percent: "5"', 'prefix: SEVEN\n      discount_percent: "7"')
+    for member_id in ("m-1", "m-2"):
+        await till.enroll(member_id)
+
+    async def shop(notifier: Notifier) -> None:
+        for number, document in enumerate((richer, text), start=1):
+            request = ledger_pb.ApplyProgrammeRequest(
+                request_id=f"apply-{number}", document=document, from_time=stamp(DAY + number * hour)
+            )
+            await till.stub.ApplyProgramme(request, timeout=SECONDS)
+        for number, prefix in ((1, "SEVEN"), (2, "GREEN")):
+            member_id = f"m-{number}"
+            await notifier.contact(member_id, f"{member_id}@example.com")
+            await notifier.deliveries(await till.buy(member_id, 30000, DAY + number * hour))
+            (given,) = [one for one in await notifier.deliveries() if one.member_id == member_id]
+            assert given.coupon_code.startswith(prefix)
+
+    await until_stopped(installation, shop)
+
+
 @pytest.mark.parametrize("retention", ["{cycle: P12M, on_return: take_back}"])
 async def test_a_level_that_a_return_takes_back_takes_its_coupons_with_it_and_the_check_knows(
     installation: Installation,

@@ -226,6 +226,17 @@ class AnswerLost:
         return lost
 
 
+class LostMeanwhile:
+    """A ledger that still says what a member has, and then is gone."""
+
+    def __init__(self, points: PointsClient, gone: PointsClient) -> None:
+        self._points = points
+        self._gone = gone
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._points if name == "available" else self._gone, name)
+
+
 @dataclass
 class Workshop:
     """Makes service objects over one database and ledger, each as of a process of its own."""
@@ -451,9 +462,14 @@ async def test_two_services_that_go_on_with_one_reward_give_it_once(desk: Desk, 
 async def test_while_the_ledger_is_away_a_reward_waits_and_then_comes(desk: Desk, workshop: Workshop) -> None:
     await desk.enroll("m-1")
     await desk.award("m-1", 1000)
-    away = PointsClient(open_channel(f"unix:{desk.folder}/nobody.sock", principal="notifier", secret=SECRET))
+    gone = PointsClient(open_channel(f"unix:{desk.folder}/nobody.sock", principal="notifier", secret=SECRET))
+    with pytest.raises(PeerError):
+        await ask(workshop.service(points=gone), "m-1", "mug")
+    assert (await desk.catalogue("m-1"))["mug"].stock_left == 3, "nothing is begun before it is known what is there"
+    away = LostMeanwhile(workshop.points, gone)
     with pytest.raises(PeerError):
         await ask(workshop.service(points=away), "m-1", "mug")
+    assert (await desk.catalogue("m-1"))["mug"].stock_left == 2
     workshop.clock.move(LEASE)
     due = await workshop.service(points=away).recover()
     assert due == workshop.clock() + LEASE
@@ -461,3 +477,42 @@ async def test_while_the_ledger_is_away_a_reward_waits_and_then_comes(desk: Desk
     workshop.clock.move(LEASE + timedelta(seconds=1))
     await workshop.service().recover()
     await whole(desk, "m-1", "mug")
+
+
+async def test_who_has_not_the_points_never_keeps_the_last_piece_from_who_has(desk: Desk, workshop: Workshop) -> None:
+    for member_id, points in (("poor", 0), ("rich", 900), ("first", 900)):
+        await desk.enroll(member_id)
+        await desk.award(member_id, points or 1)
+    for _ in range(2):
+        await desk.get_reward("first", "mug")
+    got: list[str] = []
+
+    async def meanwhile(step: str) -> None:
+        if step == "begun":
+            got.append((await desk.get_reward("rich", "mug")).coupon.reward_id)
+
+    with pytest.raises(RefusedError) as caught:
+        await ask(workshop.service(meddle=meanwhile), "poor", "mug")
+    assert (caught.value.reason, caught.value.facts) == ("NOT_ENOUGH_POINTS", {"points_missing": "399"})
+    assert got == ["mug"]
+
+
+async def test_out_of_stock_is_no_answer_for_ever_while_others_may_give_the_last_piece_back(
+    desk: Desk, workshop: Workshop
+) -> None:
+    for member_id in ("first", "holder", "next"):
+        await desk.enroll(member_id)
+        await desk.award(member_id, 900)
+    for _ in range(2):
+        await desk.get_reward("first", "mug")
+    with pytest.raises(KilledError):
+        await ask(workshop.service(kill_after=1), "holder", "mug")
+    assert workshop.steps == ["begun", "held"]
+    for _ in range(2):
+        assert await why(desk.get_reward("next", "mug", request_id="r-9")) == (REFUSED, "OUT_OF_STOCK")
+    intent = await workshop.intent("holder")
+    hold_id = intent.ledger_id(workshop.vault.request_key, "hold")
+    await workshop.points.release(request_id="gone", member_id="holder", hold_id=hold_id, on_behalf_of="")
+    with pytest.raises(RefusedError):
+        await ask(workshop.service(), "holder", "mug")
+    assert (await desk.get_reward("next", "mug", request_id="r-9")).coupon.reward_id == "mug"

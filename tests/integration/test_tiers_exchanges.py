@@ -74,6 +74,28 @@ async def test_both_sides_in_one_batch_or_one_after_the_other_tell_no_dip(open_s
     assert await till.classes("m-1") == [("green", at("2024-02-01T23:00"))]
 
 
+async def test_a_third_entry_of_the_same_instant_takes_back_what_two_sides_told(open_shop: OpenShop) -> None:
+    till, desk = await open_shop(PROGRAMME.read_text())
+    await till.advance(DAY)
+    await till.enroll("m-1", DAY)
+    await till.buy("m-1", 50_000, BOUGHT, "p-0")
+    await till.buy("m-1", 49_000, BOUGHT, "p-1")
+    await till.advance(SWAPPED)
+    other = given_back(50_000)
+    other.record_return.MergeFrom(ledger_pb.RecordReturnRequest(request_id="other", purchase_id="p-0"))
+    between = await desk.standing("m-1", await sent(till, taken(99_000), other))
+    assert (between.tier, between.balance.minor_units) == ("Silver", 148_000)
+    standing = await desk.standing("m-1", await sent(till, given_back(49_000)))
+    assert (standing.tier, standing.balance.minor_units) == ("Green", 99_000)
+    assert standing.since_time.ToDatetime(UTC) == BOUGHT
+    changes = await desk.changes()
+    assert [change.to_tier for change in changes] == ["Green", "Silver", "Green"]
+    assert (changes[-1].reason, changes[-1].corrects_sequence) == (pb.CHANGE_REASON_CORRECTED, changes[-2].sequence)
+    token = await till.advance(SWAPPED + HOUR)
+    assert (await desk.standing("m-1", token)).since_time.ToDatetime(UTC) == BOUGHT
+    assert len(await desk.changes()) == 3
+
+
 async def test_a_side_that_stays_alone_counts_when_an_hour_has_passed(open_shop: OpenShop) -> None:
     till, desk = await open_shop(PROGRAMME.read_text())
     await till.advance(DAY)

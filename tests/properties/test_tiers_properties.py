@@ -73,7 +73,7 @@ START = datetime(2024, 10, 25, 10, tzinfo=TIERED_365.zone)
 NOON = [(START + timedelta(days=days)).replace(hour=12) for days in range(400)]
 
 
-def noon(day: int, hours: int = 0) -> datetime:
+def noon(day: int, hours: float = 0) -> datetime:
     """The instant of noon of a day, or so many hours later."""
     return NOON[day].astimezone(SINCE_EVER.tzinfo) + timedelta(hours=hours)
 
@@ -166,7 +166,7 @@ class Moment:
 
     kind: FactKind
     days: int
-    hours: int
+    hours: float
     late: int
     amount: int
     choice: int
@@ -180,7 +180,7 @@ moments = st.builds(
     Moment,
     kind=st.sampled_from(KINDS),
     days=st.sampled_from([0, 0, 1, 1, 2, 3, 8]),
-    hours=st.sampled_from([0, 0, 0, 5]),
+    hours=st.sampled_from([0, 0, 0, 0.5, 5]),
     late=st.sampled_from([0, 0, 0, 0, 1, 2, 7]),
     amount=st.sampled_from([1, 5, 9, 10, 11, 20, 25, 40]),
     choice=st.integers(0, 7),
@@ -205,7 +205,7 @@ def heard(moments: Sequence[Moment]) -> list[Fact]:
             away = not away
         leaves = kind in (FactKind.RESIGNED, FactKind.REJOINED)
         # Nobody leaves at the instant of joining.
-        occurred = noon(day, max(moment.hours, 1)) if leaves else noon(day - moment.late, moment.hours)
+        occurred = noon(day, moment.hours or 0.25) if leaves else noon(day - moment.late, moment.hours)
         fact = Fact(kind, occurred, max(occurred, noon(day, moment.hours)), number)
         match kind:
             case FactKind.PURCHASE:

@@ -12,7 +12,8 @@ combination that leaves the least to pay is taken. Pure: the standard library an
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.programme.checkout import AutomaticDiscount
@@ -169,6 +170,8 @@ class Tender:
     kind: TenderKind
     amount: int
     code: str = ""
+    lost: int = 0
+    """What a coupon is worth more than it pays: it is used up whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,16 +204,22 @@ class Price:
         codes = [*(discount.code for discount in self.discounts), *(tender.code for tender in self.tenders)]
         return tuple(sorted(filter(None, codes)))
 
+    @property
+    def discount_codes(self) -> tuple[str, ...]:
+        """Those of them that take something off; the others are gift cards, and pay."""
+        return tuple(sorted({discount.code for discount in self.discounts if discount.code}))
+
 
 def price(order: Order) -> Price:
     """What a basket costs. The order of the coupons makes no difference; a code that is given twice counts once."""
     vouchers = {voucher.code: voucher for voucher in order.vouchers}
     usable = [vouchers[code] for code in sorted(vouchers) if vouchers[code].offer.kind in _AT_CHECKOUT]
-    best = min((_discounted(order, chosen) for chosen in _combinations(usable)), key=_cost)
+    combinations = [(_discounted(order, chosen), chosen) for chosen in _combinations(usable)]
+    best, chosen = min(combinations, key=lambda one: _cost(one[0]))
     points, refusal = _points(order, best)
     amount = min(_worth(order.points.value, points), _goods(order.lines, best.line_amounts))
     with_points = replace(best, points=points, points_amount=amount)
-    found = _tendered(order, with_points, [vouchers[code] for code in best.codes])
+    found = _tendered(order, with_points, chosen.vouchers)
     left_out = [vouchers[code] for code in sorted(vouchers) if code not in found.codes]
     declined = [_declined(order, voucher, found) for voucher in left_out]
     return replace(found, declined=(*declined, *([refusal] if refusal else [])))
@@ -241,6 +250,7 @@ def sentence(order: Order, found: Price, earned: int) -> str:
     if found.points:
         said.append(f"{found.points} points pay {money(found.points_amount)}.")
     said += [f"{money(tender.amount)} is paid by gift card." for tender in found.tenders]
+    said += [f"{money(tender.lost)} of gift card {tender.code} are lost." for tender in found.tenders if tender.lost]
     said.append(f"Earns {earned} {'point' if earned == 1 else 'points'}.")
     said += [f"{f'Coupon {one.code}' if one.code else 'Points'} not used: {one.sentence}." for one in found.declined]
     return " ".join(said)
@@ -424,19 +434,53 @@ def _piece(so_far: _Reckoning, place: int) -> int:
 
 
 def _tendered(order: Order, found: Price, vouchers: Iterable[Voucher], *, shown: bool = True) -> Price:
-    """The price after gift cards; first those that are coupons, each whole, the larger first. `shown`: with those that
-    are none, too."""
+    """The price after gift cards; first those that are coupons, each used up whole, the larger first. `shown`: with
+    those that are none, too."""
     left = found.amount - found.points_amount
     tenders: list[Tender] = []
-    cards = [voucher for voucher in vouchers if voucher.offer.kind is OfferKind.GIFT_CARD]
-    for voucher in sorted(cards, key=lambda voucher: (-(voucher.offer.amount or 0), voucher.code)):
-        amount = min(voucher.offer.amount or 0, left)
-        if amount:
-            tenders.append(Tender(kind=TenderKind.COUPON, amount=amount, code=voucher.code))
-            left -= amount
+    cards = {
+        voucher.code: voucher.offer.amount
+        for voucher in vouchers
+        if voucher.offer.kind is OfferKind.GIFT_CARD and voucher.offer.amount
+    }
+    for code in sorted(_covering(cards, left), key=lambda code: (-cards[code], code)):
+        amount = min(cards[code], left)
+        tenders.append(Tender(kind=TenderKind.COUPON, amount=amount, code=code, lost=cards[code] - amount))
+        left -= amount
     if shown and (amount := min(order.gift_cards, left)):
         tenders.append(Tender(kind=TenderKind.GIFT_CARDS, amount=amount))
     return replace(found, tenders=tuple(tenders))
+
+
+def _covering(cards: Mapping[str, int], left: int) -> Collection[str]:
+    """Which gift cards pay so much: all, where they come to less; else those of which the least is lost, of these the
+    fewest, of these the first by their codes."""
+    if not left or sum(cards.values()) <= left:
+        return cards if left else ()
+    # In two halves: twenty cards are a million sets, and a thousand in each half.
+    codes = sorted(cards)
+    sums, others = (_sums(cards, half) for half in (codes[: len(codes) // 2], codes[len(codes) // 2 :]))
+    amounts = sorted(others)
+    best: tuple[int, int, tuple[str, ...]] | None = None
+    for amount, (_, first) in sums.items():
+        place = bisect_left(amounts, left - amount)
+        if place < len(amounts):
+            second = others[amounts[place]][1]
+            found = amount + amounts[place], len(first) + len(second), (*first, *second)
+            best = found if best is None else min(best, found)
+    assert best is not None, "all of them together are enough"
+    return best[2]
+
+
+def _sums(cards: Mapping[str, int], codes: Sequence[str]) -> dict[int, tuple[int, tuple[str, ...]]]:
+    """What sets of these cards come to, each with the smallest set that does, of these the first by their codes."""
+    sums: dict[int, tuple[int, tuple[str, ...]]] = {0: (0, ())}
+    for code in codes:
+        for amount, (count, used) in list(sums.items()):
+            found = count + 1, (*used, code)
+            more = amount + cards[code]
+            sums[more] = min(sums.get(more, found), found)
+    return sums
 
 
 def _goods(lines: Sequence[Line], amounts: Sequence[int]) -> int:

@@ -80,9 +80,11 @@ class ClockAdvanced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgrammeApplied:
-    """Another version of the programme holds from an instant on; made known at another."""
+    """Another version of the programme holds from an instant on; made known at another. A document may be applied
+    again: then `from_time` says which version it is."""
 
     version: str
+    from_time: datetime | None = None
     announced_time: datetime | None = None
 
 

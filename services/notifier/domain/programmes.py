@@ -21,9 +21,11 @@ class Programmes:
         self._versions = versions
         self.asked = True
 
-    def knows(self, version: str) -> bool:
-        """Whether there is a version of this name."""
-        return self._versions.named(version) is not None
+    def knows(self, version: str, from_time: datetime | None = None) -> bool:
+        """Whether there is a version of this name; with an instant, one that holds from then on."""
+        if from_time is None:
+            return self._versions.named(version) is not None
+        return any(one.programme.version == version and one.from_time == from_time for one in self._versions)
 
     @property
     def all(self) -> Versions:

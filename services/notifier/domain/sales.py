@@ -1,6 +1,6 @@
 """Checkouts that are committed: what is sold, and how far it is (DESIGN §7).
 
-    started ──▶ recording ──▶ done
+    started ──▶ recording ──▶ done (──▶ cancelling, where nothing was to be paid)
        │            ▼
        ├──────▶ releasing ──▶ refused
        ▼            ▼
@@ -87,6 +87,17 @@ class Buyer:
     member_id: str
     available_points: int
     joined_time: datetime
+    resigned_time: datetime | None = None
+    """When the member left; None where it did not, or is back."""
+    erased: bool = False
+
+    def why_not(self, occurred: datetime | None) -> Rejection | None:
+        """Why nothing is sold to the member then (None: now), in the ledger's words; None where it says nothing
+        against it."""
+        if self.erased:
+            return ERASED
+        left = self.resigned_time
+        return RESIGNED if left is not None and (occurred is None or occurred >= left) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +199,11 @@ class Sold:
     redemption_id: str
     recorded: Recorded
 
+    @property
+    def purchase(self) -> bool:
+        """Whether the ledger has it: what costs nothing after discounts is no purchase."""
+        return self.quote.price.amount > 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -244,9 +260,12 @@ COMPLETED: Final = Rejection(
     reason="CHECKOUT_COMPLETED",
     message="the checkout is complete: record a return, or void the purchase",
 )
-EXISTS: Final = Rejection(
-    code="ALREADY_EXISTS", reason="CHECKOUT_EXISTS", message="the member has a checkout of this id, by another request"
+ERASED: Final = Rejection(
+    code="FAILED_PRECONDITION",
+    reason="MEMBER_ERASED",
+    message="the member was erased; nothing is written of it any more",
 )
+RESIGNED: Final = Rejection(code="FAILED_PRECONDITION", reason="MEMBER_RESIGNED", message="the member had left by then")
 TIMED_OUT: Final = Rejection(
     code="FAILED_PRECONDITION",
     reason="CHECKOUT_TIMED_OUT",
@@ -254,12 +273,35 @@ TIMED_OUT: Final = Rejection(
 )
 
 
-def price_changed(quote: Quote, expected: int) -> Rejection:
-    """The refusal of a basket that costs something else now."""
+def exists(sold: Sold | None) -> Rejection:
+    """The refusal of a checkout that another request has sold: with what was paid, where it is known."""
+    facts: dict[str, str] = {}
+    if sold is not None:
+        price = sold.quote.price
+        facts = {
+            **({"purchase_id": sold.checkout_id} if sold.purchase else {}),
+            "currency_code": sold.quote.currency.code,
+            "amount_minor_units": str(price.amount),
+            "pay_minor_units": str(price.pay),
+            "points": str(price.points),
+            "earned_points": str(sold.quote.earned),
+        }
+    return Rejection(
+        code="ALREADY_EXISTS",
+        reason="CHECKOUT_EXISTS",
+        message="the member has a checkout of this id, sold by another request: do not sell it again",
+        metadata=facts,
+    )
+
+
+def price_changed(quote: Quote, expected: int, expected_in: Currency) -> Rejection:
+    """The refusal of a basket that costs something else now, or is paid in another currency."""
     money = quote.currency.text
     return Rejection(
         code="FAILED_PRECONDITION",
         reason="CHECKOUT_PRICE_CHANGED",
-        message=f"the quote said {money(expected)}, and {money(quote.price.pay)} are to be paid now: quote again",
+        message=(
+            f"the quote said {expected_in.text(expected)}, and {money(quote.price.pay)} are to be paid now: quote again"
+        ),
         metadata={"pay_minor_units": str(quote.price.pay), "currency_code": quote.currency.code},
     )

@@ -7,6 +7,7 @@ whatever became of the coupon meanwhile: the customer was promised it.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -125,6 +126,9 @@ class Release:
 
 
 UseCommand = Reserve | Redeem | Release
+
+# The use of a coupon in a checkout has the id of its sale.
+OF_CHECKOUT: Final = re.compile(r"checkout-[0-9a-f]{32}", re.ASCII)
 
 UNKNOWN_USE: Final = Refusal(reason="COUPON_USE_UNKNOWN", sentence="the coupon has no use of this id")
 _REDEEMED: Final = Refusal(reason="COUPON_REDEEMED", sentence="the coupon was used already")

@@ -89,11 +89,14 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
         return pb.CancelCheckoutResponse(replayed=replayed)
 
     def _asked(self, request: _Basket, context: Context) -> Asked:
-        """A basket as it was sent; raises WrongCodesError where somebody has tried too many codes."""
+        """A basket as it was sent."""
         caller = current_caller.get()
         guesses, place = self._do.guesses, (caller.store, caller.terminal, caller.on_behalf_of)
-        if request.coupon_codes and (wait := guesses.wait(caller.principal, place)):
-            raise WrongCodesError(wait)
+
+        def may_try_codes() -> None:
+            if wait := guesses.wait(caller.principal, place):
+                raise WrongCodesError(wait)
+
         occurred = request.occurred_time if request.HasField("occurred_time") else None
         lines = tuple(_line(number, line) for number, line in enumerate(request.lines))
         if sum(line.price for line in lines) > MOST_MINOR_UNITS:
@@ -111,6 +114,7 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
             causal_token=request.causal_token,
             on_behalf_of=_principal(),
             wait_seconds=seconds_to_wait(context),
+            may_try_codes=may_try_codes,
             code_unknown=partial(guesses.wrong, caller.principal, place),
         )
 
@@ -164,7 +168,11 @@ def _quote(quote: Quote) -> pb.CheckoutQuote:
         points=price.points,
         points_amount=_money(currency, price.points_amount),
         tenders=[
-            pb.CheckoutTender(coupon_code=tender.code, amount=_money(currency, tender.amount))
+            pb.CheckoutTender(
+                coupon_code=tender.code,
+                amount=_money(currency, tender.amount),
+                lost=_money(currency, tender.lost) if tender.lost else None,
+            )
             for tender in price.tenders
         ],
         pay=_money(currency, price.pay),

@@ -13,15 +13,15 @@ from loyalty.type.v1 import error_reason_pb2
 from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.pools import CodeProblem
 from services.notifier.domain.rewards import OfferedReward
-from services.notifier.domain.uses import Goods, UseContext
-from services.notifier.errors import CouponUnknownError, OfferError, WrongCodesError
+from services.notifier.domain.uses import OF_CHECKOUT, Goods, UseContext
+from services.notifier.errors import CouponUnknownError, OfferError, RefusedError, WrongCodesError
 from services.notifier.rpc.calls import Context, Methods, seconds_to_wait, stamp
 from services.notifier.rpc.offers import amount_of, money, offer_message, offer_of, terms_message, terms_of
 from services.notifier.rpc.pictures import qr
 from services.notifier.service.coupons import DEFAULT_RESERVATION
 from services.programme.rewards import OfferKind
 from services.runtime.causality import parse_token
-from services.runtime.identity import current_caller
+from services.runtime.identity import PermissionDeniedError, current_caller
 
 _COUPON_STATES = {
     CouponState.PREPARING: coupon_pb2.COUPON_STATE_PREPARING,
@@ -36,6 +36,8 @@ _PROBLEMS = {
     CodeProblem.DUPLICATE: coupon_pb2.CODE_PROBLEM_KIND_DUPLICATE,
     CodeProblem.LOOK_ALIKE: coupon_pb2.CODE_PROBLEM_KIND_LOOK_ALIKE,
 }
+# Whose bearer gives out coupons may also give a redeemed use back: it is a coupon once more.
+_ISSUES = "coupons.issue"
 _PICTURES = {coupon_pb2.QR_FORMAT_PNG: "png", coupon_pb2.QR_FORMAT_SVG: "svg"}
 
 
@@ -172,6 +174,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
     ) -> coupon_pb2.ReserveCouponResponse:
         """Sets a use of a coupon aside for a checkout."""
         ttl: timedelta = request.ttl.ToTimedelta() if request.HasField("ttl") else DEFAULT_RESERVATION
+        _refuse_use_of_checkout(request.request_id)
         with self._guesses_counted():
             used = await self._do.coupons.reserve(
                 request_id=request.request_id,
@@ -194,6 +197,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         occurred: datetime | None = None
         if request.HasField("occurred_time"):
             occurred = request.occurred_time.ToDatetime(tzinfo=UTC)
+        _refuse_use_of_checkout(request.use_id or request.request_id)
         with self._guesses_counted():
             used = await self._do.coupons.redeem(
                 request_id=request.request_id,
@@ -216,6 +220,12 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         self, request: coupon_pb2.ReleaseCouponRequest, context: Context
     ) -> coupon_pb2.ReleaseCouponResponse:
         """Gives a use back."""
+        _refuse_use_of_checkout(request.use_id)
+        caller = current_caller.get()
+        if request.redeemed and caller.scopes is not None and _ISSUES not in caller.scopes:
+            raise PermissionDeniedError(
+                caller, "SCOPE_MISSING", f"a redeemed use is given back with the scope {_ISSUES} alone", scope=_ISSUES
+            )
         with self._guesses_counted():
             used = await self._do.coupons.release(
                 request_id=request.request_id,
@@ -278,6 +288,14 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
 
 
 _GOODS = (ledger_service_pb2.LINE_KIND_UNSPECIFIED, ledger_service_pb2.LINE_KIND_GOODS)
+
+
+def _refuse_use_of_checkout(use_id: str) -> None:
+    """Raises RefusedError for a use that a checkout keeps: who could give it back would have the coupon once more."""
+    if OF_CHECKOUT.fullmatch(use_id):
+        raise RefusedError(
+            "COUPON_USE_OF_CHECKOUT", "the use belongs to a checkout: cancel, return or void that, and it comes back"
+        )
 
 
 def coupon_message(coupon: Coupon, state: CouponState, currency: str) -> coupon_pb2.Coupon:

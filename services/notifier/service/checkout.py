@@ -38,6 +38,7 @@ from services.notifier.errors import (
     CheckoutRefusedError,
     CouponUnknownError,
     PeerError,
+    PeerRefusedError,
     RequestIdReusedError,
 )
 from services.notifier.service.coupons import CouponService
@@ -61,8 +62,8 @@ _LEAST: Final = timedelta(microseconds=1)
 class Asked:
     """A basket, as it was sent. Who buys is told by id or by identifier; `occurred_time` is None for now.
 
-    `wait_seconds`: how long the answer may wait for tiers, where there is a causal token. `code_unknown` is called for
-    each code that no coupon has.
+    `wait_seconds`: how long the answer may wait for tiers, where there is a causal token. `may_try_codes` is called
+    before codes are looked up, and raises WrongCodesError; `code_unknown` for each code that no coupon has.
     """
 
     buyer: str | Identifier
@@ -77,6 +78,7 @@ class Asked:
     causal_token: str
     on_behalf_of: str
     wait_seconds: float
+    may_try_codes: Callable[[], None]
     code_unknown: Callable[[], None]
 
 
@@ -160,15 +162,14 @@ class CheckoutService:
         CheckoutInProgressError where the end is not known in time. What was begun is carried to its end, whoever dies.
         """
         asked = commit.asked
-        buyer = await self._identified(asked.buyer, asked.on_behalf_of)
-        member_id = buyer if isinstance(buyer, str) else buyer.member_id
-        key = (partition_of(member_id, self._partitions), member_id, commit.checkout_id)
         digest = keyed_digest(self._request_key, "checkout", commit.content)
+        buyer = await self._identified_before(asked.buyer, asked.on_behalf_of, digest)
+        key = self._key(buyer, commit.checkout_id)
         before = await self._find(key, commit.request_id)
-        if before is None:
-            await self._begin(key, commit, digest, await self._priced(asked, buyer, commit.receipt_number))
-        else:
+        if before is not None:
             _compare(before, digest)
+        elif not await self._told_of_other(key, commit.request_id, digest):
+            await self._begin(key, commit, digest, await self._priced(asked, buyer, commit.receipt_number))
         replayed = before is not None
         return _told(await self._end(key, commit.request_id, asked.wait_seconds), replayed=replayed), replayed
 
@@ -178,14 +179,13 @@ class CheckoutService:
     ) -> bool:  # fmt: skip
         """Lets a checkout go, and says whether this request was answered before.
 
-        One that nobody committed is cancelled, too: a commit that comes later is refused. Raises CheckoutRefusedError
-        where it is complete, CheckoutInProgressError where the ledger has it and its end is not known in time,
-        RequestIdReusedError, MemberUnknownError, PeerError.
+        One that nobody committed is cancelled, too: a commit that comes later is refused. So is one that cost nothing,
+        and recorded no purchase. Raises CheckoutRefusedError where any other is complete, CheckoutInProgressError where
+        the ledger has it and its end is not known in time, RequestIdReusedError, MemberUnknownError, PeerError.
         """
-        known = await self._identified(buyer, on_behalf_of)
-        member_id = known if isinstance(known, str) else known.member_id
-        key = (partition_of(member_id, self._partitions), member_id, checkout_id)
         digest = keyed_digest(self._request_key, "cancel", content)
+        key = self._key(await self._identified_before(buyer, on_behalf_of, digest), checkout_id)
+        member_id = key[1]
         if (before := await self._find(key, request_id)) is not None:
             _compare(before, digest)
             _told_cancelled(before.answer, replayed=True)
@@ -214,13 +214,33 @@ class CheckoutService:
 
         return await self._store.read(look)
 
+    async def _told_of_other(self, key: CheckoutKey, request_id: str, digest: bytes) -> bool:
+        """Refuses a request whose checkout another one has sold or cancelled, whatever it would cost now; False where
+        none has. Raises CheckoutInProgressError where it is not known yet."""
+        partition, member_id, checkout_id = key
+
+        async def refuse(transaction: Transaction) -> bool:
+            refused = await _in_the_way(transaction, key)
+            if refused is None:
+                return False
+            request = CheckoutRequest(content_digest=digest, checkout_id=checkout_id, answer=Answer(rejection=refused))
+            if not await transaction.insert_checkout_request(partition, member_id, request_id, request, self._now()):
+                # The same request came twice at once, and the other one was first.
+                first = await transaction.find_checkout_request(partition, member_id, request_id)
+                assert first is not None
+                _compare(first, digest)
+            return True
+
+        return await self._store.transact(refuse)
+
     async def _begin(self, key: CheckoutKey, commit: Commit, digest: bytes, content: SaleContent) -> None:
         """Writes down what is to be sold, before anything of it happens, and carries it on; or why it is not sold."""
         partition, member_id, checkout_id = key
         now = self._now()
         rejection: Rejection | None = None
         if (content.quote.price.pay, commit.asked.currency_code) != (commit.expected_pay, commit.expected_currency):
-            rejection = sales.price_changed(content.quote, commit.expected_pay)
+            expected_in = _currency("expected_pay.currency_code", commit.expected_currency)
+            rejection = sales.price_changed(content.quote, commit.expected_pay, expected_in)
         number = keyed_digest(self._request_key, "sale", member_id, commit.request_id)[:_SALE_ID_BYTES].hex()
         sale = Sale(
             partition=partition,
@@ -235,7 +255,6 @@ class CheckoutService:
         )
 
         async def keep(transaction: Transaction) -> bool:
-            refused = rejection
             request = CheckoutRequest(content_digest=digest, checkout_id=checkout_id, answer=None)
             ids = (partition, member_id, commit.request_id)
             if not await transaction.insert_checkout_request(*ids, request, now):
@@ -244,8 +263,10 @@ class CheckoutService:
                 assert first is not None
                 _compare(first, digest)
                 return False
+            refused = await _in_the_way(transaction, key) or rejection
             if refused is None and not await transaction.insert_checkout(sale):
-                refused = _taken(await transaction.find_checkout(key))
+                refused = await _in_the_way(transaction, key)
+                assert refused is not None, "it was in the way"
             if refused is not None:
                 await transaction.answer_checkout_request(*ids, Answer(rejection=refused))
             return refused is None
@@ -317,18 +338,35 @@ class CheckoutService:
             )
             return Answer() if await transaction.insert_checkout(never) else None
         if found.state is SaleState.DONE:
-            return Answer(rejection=sales.COMPLETED)
+            sold = await _sold(transaction, found)
+            if sold is None or sold.purchase:
+                return Answer(rejection=sales.COMPLETED)
+            # There is nothing that could be returned or voided.
+            gone = await transaction.cancel_done_checkout(key, _nothing_but(sold), now)
+            return Answer() if gone else None
         return None if found.state is SaleState.RECORDING else Answer()
 
     async def _identified(self, buyer: str | Identifier, on_behalf_of: str) -> str | Buyer:
         """The member that was shown; an id is taken as it is."""
         return buyer if isinstance(buyer, str) else await self._desk.identified(buyer, on_behalf_of)
 
+    async def _identified_before(self, buyer: str | Identifier, on_behalf_of: str, digest: bytes) -> str | Buyer:
+        """The member that was shown; the one who was, where the same request came before: what was shown may be
+        blocked, or another member's, by now."""
+        if isinstance(buyer, str):
+            return buyer
+        known = await self._store.read(lambda transaction: transaction.find_checkout_member(digest))
+        return known or await self._identified(buyer, on_behalf_of)
+
+    def _key(self, buyer: str | Buyer, checkout_id: str) -> CheckoutKey:
+        member_id = buyer if isinstance(buyer, str) else buyer.member_id
+        return partition_of(member_id, self._partitions), member_id, checkout_id
+
     async def _priced(self, asked: Asked, shown: str | Buyer | None = None, receipt_number: str = "") -> SaleContent:
         """What a basket costs, and all that it takes to sell it at that. `shown`: the buyer, where it was looked up."""
-        digits = MINOR_UNIT_DIGITS.get(asked.currency_code)
-        if digits is None:
-            raise BasketError("currency_code", "there is no such currency")
+        currency = _currency("currency_code", asked.currency_code)
+        if asked.codes:
+            asked.may_try_codes()
         if shown is None:
             shown = await self._identified(asked.buyer, asked.on_behalf_of)
         if isinstance(shown, str):
@@ -336,7 +374,7 @@ class CheckoutService:
             buyer, standing_now = await asyncio.gather(member, standing)
         else:
             buyer, standing_now = shown, await self._standing(shown.member_id, asked)
-        return await self._reckoned(asked, buyer, standing_now, digits, receipt_number)
+        return await self._reckoned(asked, buyer, standing_now, currency, receipt_number)
 
     async def _standing(self, member_id: str, asked: Asked) -> BuyerStanding | None:
         return await self._desk.standing(
@@ -344,7 +382,7 @@ class CheckoutService:
         )
 
     async def _reckoned(
-        self, asked: Asked, buyer: Buyer, standing: BuyerStanding | None, digits: int, receipt_number: str
+        self, asked: Asked, buyer: Buyer, standing: BuyerStanding | None, currency: Currency, receipt_number: str
     ) -> SaleContent:
         occurred = asked.occurred_time
         if occurred is None and standing is not None:
@@ -365,7 +403,6 @@ class CheckoutService:
                 if line.kind is LineKind.GOODS
             ),
         )
-        currency = Currency(code=asked.currency_code, digits=digits)
         looked = await asyncio.gather(
             *(self._look(code, context, asked.code_unknown) for code in dict.fromkeys(asked.codes))
         )
@@ -414,7 +451,9 @@ class CheckoutService:
             on_behalf_of=asked.on_behalf_of,
             tier_key=key,
         )
-        # What costs nothing is no purchase, and earns nothing.
+        # What costs nothing is no purchase, and earns nothing: the ledger is not asked whether it may be.
+        if not price.amount and (why_not := buyer.why_not(asked.occurred_time)) is not None:
+            raise PeerRefusedError(why_not.code, why_not.reason, why_not.message)
         earned, rules = await self._desk.earned(buyer.member_id, content) if price.amount else (0, ())
         quote = replace(quote, earned=earned, rules=rules, summary=checkout.sentence(order, price, earned))
         return replace(content, quote=quote)
@@ -442,17 +481,25 @@ def _usable(
     usable: dict[str, checkout.Voucher] = {}
     declined: dict[str, Declined] = {}
     for one in looked:
-        if one.refusal is not None:
+        foreign = one.coupon is not None and _in_another_currency(one.coupon, currency, programme)
+        # A minimum of the programme's currency says nothing of this basket.
+        if one.refusal is not None and not (foreign and one.refusal.reason == "COUPON_BELOW_MINIMUM"):
             declined[one.code] = Declined(code=one.code, reason=one.refusal.reason, sentence=one.refusal.sentence)
         elif one.coupon is None:
             continue
-        elif one.coupon.offer.amount is not None and currency.code != programme.currency:
-            said = f"the coupon is worth an amount of {programme.currency}"
+        elif foreign:
+            said = f"the coupon is worth, or asks for, an amount of {programme.currency}"
             declined[one.code] = Declined(code=one.code, reason="CURRENCY_MISMATCH", sentence=said)
         else:
             coupon = one.coupon
             usable[coupon.code] = checkout.Voucher(code=coupon.code, offer=coupon.offer, terms=coupon.terms)
     return tuple(usable.values()), tuple(declined[code] for code in sorted(declined))
+
+
+def _in_another_currency(coupon: Coupon, currency: Currency, programme: Programme) -> bool:
+    """Whether a coupon speaks of an amount, which is in the programme's currency, and the basket is in another."""
+    told = coupon.offer.amount is not None or coupon.terms.minimum_minor_units > 0
+    return told and currency.code != programme.currency
 
 
 def _automatic(
@@ -479,14 +526,39 @@ def _value(programme: Programme, currency: Currency, occurred: datetime) -> Poin
     return programme.liability.value_at(programme.local_day(occurred))
 
 
-def _taken(other: Sale | None) -> Rejection:
-    """Why a checkout of this id cannot begin: there is another, or it was cancelled."""
-    assert other is not None, "it was in the way"
+async def _in_the_way(transaction: Transaction, key: CheckoutKey) -> Rejection | None:
+    """Why a checkout of this id cannot begin: there is another, or it was cancelled; None where it can.
+
+    Raises CheckoutInProgressError where it is not known yet.
+    """
+    other = await transaction.find_checkout(key)
+    if other is None or other.state is SaleState.REFUSED:
+        return None
     if other.state in (SaleState.CANCELLING, SaleState.CANCELLED):
         return sales.CANCELLED
     if other.state is SaleState.DONE:
-        return sales.EXISTS
+        return sales.exists(await _sold(transaction, other))
     raise CheckoutInProgressError
+
+
+async def _sold(transaction: Transaction, sale: Sale) -> Sold | None:
+    """What became of a complete checkout, by the answer to the request that sold it."""
+    request = await transaction.find_checkout_request(sale.partition, sale.member_id, sale.request_id)
+    return None if request is None or request.answer is None else request.answer.sold
+
+
+def _nothing_but(sold: Sold) -> SaleContent:
+    """What it takes to let a sale go that is complete: its coupons, by its price."""
+    return SaleContent(
+        quote=sold.quote, lines=(), store_id="", channel="", receipt_number="", on_behalf_of="", tier_key=""
+    )
+
+
+def _currency(field: str, code: str) -> Currency:
+    digits = MINOR_UNIT_DIGITS.get(code)
+    if digits is None:
+        raise BasketError(field, "there is no such currency")
+    return Currency(code=code, digits=digits)
 
 
 def _told(answer: Answer, *, replayed: bool) -> Sold:

@@ -30,6 +30,7 @@ from services.notifier.domain.uses import (
 )
 from services.notifier.errors import (
     CouponUnknownError,
+    MemberErasedError,
     MemberUnknownError,
     OfferError,
     PageTokenError,
@@ -42,7 +43,7 @@ from services.notifier.service.uses import TierAskedError, UsedCoupon, UseDesk
 from services.notifier.store import Store, Transaction
 from services.notifier.store.coupons import CouponPlace
 from services.notifier.store.uses import CouponRequest
-from services.programme.rewards import Offer, Terms
+from services.programme.rewards import Offer, OfferKind, Terms
 from services.runtime.clock import MachineClock, microseconds, moment
 
 DEFAULT_PAGE: Final = 50
@@ -52,6 +53,9 @@ _FIRST = CouponPlace(issued_time=datetime.max.replace(tzinfo=UTC), code="~")
 _TAG_BYTES = 6
 # A coupon that another request makes at the same moment is found at the next try.
 _TRIES = 3
+# What is worth so much money, whatever it is used for.
+_MONEY = (OfferKind.DISCOUNT_AMOUNT, OfferKind.GIFT_CARD)
+_MOST_USES_OF_MONEY = 1000
 
 T = TypeVar("T")
 
@@ -98,7 +102,9 @@ class CouponService:
         money: Money,
         machine_now: MachineClock,
         business_now: Callable[[], datetime],
+        most_by_hand: Callable[[], int | None] = lambda: None,
     ) -> None:
+        """`most_by_hand`: what a coupon that is issued may be worth in money now, None where nothing limits it."""
         self._store = store
         self._codes = codes
         self._partitions = partitions
@@ -109,6 +115,7 @@ class CouponService:
         self._money = money
         self._machine_now = machine_now
         self._business_now = business_now
+        self._most_by_hand = most_by_hand
         self._maker = maker
         self._progress = progress
         self._desk = UseDesk(store=store, machine_now=machine_now, business_now=business_now, money=money)
@@ -256,7 +263,8 @@ class CouponService:
     ) -> tuple[Coupon, CouponState, bool]:
         """A coupon given by hand or by another system, its state now, and whether it was given before.
 
-        Raises MemberUnknownError, OfferError, RefusedError, RequestIdReusedError, PeerError, OverloadedError.
+        Raises MemberUnknownError, MemberErasedError, OfferError, RefusedError, RequestIdReusedError, PeerError,
+        OverloadedError.
         """
         digest = self._digest("issue", content)
         # Whoever may hold it: then principals must not meet under one id.
@@ -265,11 +273,12 @@ class CouponService:
         subject = f"issue:{member_id or principal}"
         over = valid_until_time <= self._business_now()
         unknown = bool(member_id) and not await self._known(partition, member_id)
+        too_much = self._too_much(offer, uses)
         # An answer that was given stays, whatever has changed since.
-        if (over or unknown) and not await self._answered(partition, subject, request_id):
+        if (over or unknown or too_much) and not await self._answered(partition, subject, request_id):
             if over:
                 raise OfferError("valid_until_time", "must be later than now")
-            raise MemberUnknownError
+            raise too_much or MemberUnknownError
         coupon = Coupon(
             partition=partition,
             campaign_id="",
@@ -291,6 +300,8 @@ class CouponService:
             kept = await transaction.find_coupon_requests(partition, [(subject, request_id)])
             if kept:
                 return kept[subject, request_id], None, True
+            if member_id and await transaction.find_erasure(partition, member_id) is not None:
+                raise MemberErasedError
             made, answer = None, dict[str, Any]()
             try:
                 made = await self._maker.make(transaction, coupon, prefix=prefix, pool=pool)
@@ -393,6 +404,23 @@ class CouponService:
         return imported, sorted(problems + found, key=lambda problem: problem.line)
 
     # Inside
+
+    def _too_much(self, offer: Offer, uses: int) -> OfferError | None:
+        """What is wrong with so much money in one coupon."""
+        if offer.kind not in _MONEY:
+            return None
+        most = self._most_by_hand()
+        if most is None:
+            if uses <= _MOST_USES_OF_MONEY:
+                return None
+            return OfferError(
+                "uses", f"must be at most {_MOST_USES_OF_MONEY:,} where the programme has no support.coupon_amount"
+            )
+        if (offer.amount or 0) * uses <= most:
+            return None
+        return OfferError(
+            "offer.amount", f"must come to at most {self._money(most)}, all uses together: support.coupon_amount"
+        )
 
     def _now(self) -> Now:
         return Now(business=self._business_now(), machine=self._machine_now())

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -36,6 +37,7 @@ from services.notifier.domain.rewards import (
 )
 from services.notifier.domain.uses import Refusal
 from services.notifier.errors import (
+    MemberErasedError,
     MemberUnknownError,
     PeerError,
     PeerRefusedError,
@@ -101,6 +103,10 @@ class _AskedBeforeError(Exception):
     """The same reward was asked for at the same moment."""
 
 
+class _OutOfStockError(Exception):
+    """None is left at the moment."""
+
+
 async def _no_step(step: str) -> None:
     """Nothing follows a step."""
 
@@ -150,10 +156,7 @@ class RewardService:
         await self._progress.reach(after, within_seconds=wait_seconds)
         now = self._business_now()
         programme = self._programmes.at(now)
-        try:
-            available = await self._points.available(member_id)
-        except PeerRefusedError as error:
-            raise MemberUnknownError from error
+        available = await self._available(member_id)
         day = programme.local_day(now)
         rewards = [reward for reward in programme.rewards if not over(reward, day)]
         facts = await self._facts(programme, member_id, now, rewards)
@@ -177,6 +180,12 @@ class RewardService:
                 )
             )
         return Catalogue(rewards=tuple(offered), available_points=available)
+
+    async def _available(self, member_id: str) -> int:
+        try:
+            return await self._points.available(member_id)
+        except PeerRefusedError as error:
+            raise MemberUnknownError from error
 
     async def _facts(self, programme: Programme, member_id: str, now: datetime, rewards: list[Reward]) -> RewardFacts:
         """What of the member matters to these rewards; asked only where it does."""
@@ -212,8 +221,9 @@ class RewardService:
         """Gives a member a reward for its points; the state of its coupon now, where there is one; and whether this
         answer was given before. `content` is what the request said.
 
-        Raises MemberUnknownError, RewardUnknownError, RefusedError, RequestIdReusedError; PeerError and OverloadedError
-        where it is not settled yet: it goes on by itself, and the same request tells what came of it.
+        Raises MemberUnknownError, MemberErasedError, RewardUnknownError, RefusedError, RequestIdReusedError; PeerError
+        and OverloadedError where it is not settled yet: what was begun goes on by itself, and the same request tells
+        what came of it. That the stock is out at the moment is not kept: the same request may have it later.
         """
         partition = partition_of(member_id, self._partitions)
         digest = keyed_digest(self._request_key, "coupon", "reward", content)
@@ -268,11 +278,15 @@ class RewardService:
         reward = _reward(programme, new.reward_id)
         assert reward is not None, "the programme had it when it was planned"
         facts = await self._facts(programme, new.member_id, new.begun_time, [reward])
+        # Who cannot pay must not hold the last piece, however briefly: somebody who can would go without.
+        facts = replace(facts, points=await self._available(new.member_id))
         refusal = next(obstacles(reward, facts), None) or wrong_money(
             reward, money_paid, programme.currency, programme.format_money
         )
 
         async def begin(transaction: Transaction) -> RewardIntent:
+            if await transaction.find_erasure(new.partition, new.member_id) is not None:
+                raise MemberErasedError
             # In this order everywhere: the member's row, then the stock's.
             against = refusal
             if against is None and not await self._take(transaction, self._member_key_of(new), reward.per_member):
@@ -282,8 +296,7 @@ class RewardService:
                 and reward.stock is not None
                 and not await self._take(transaction, self._stock_key(reward.id), reward.stock)
             ):
-                await transaction.give_reward_back(self._member_key_of(new))
-                against = OUT_OF_STOCK
+                raise _OutOfStockError
             intent = new if against is None else replace(new, state=IntentState.REFUSED, refusal=against)
             if await transaction.insert_reward_intent(intent):
                 return intent
@@ -294,6 +307,11 @@ class RewardService:
         except _AskedBeforeError:
             # What this try took is rolled back.
             return await self._there(new)
+        except _OutOfStockError:
+            # No answer for ever: what others hold may come back. The last piece may be this very request's.
+            if (there := await self._store.read(partial(_find, new))) is not None:
+                return there
+            raise RefusedError(OUT_OF_STOCK.reason, OUT_OF_STOCK.sentence) from None
         await self._after_step("begun")
         return intent
 
@@ -302,10 +320,7 @@ class RewardService:
         return (limit is None or limit > 0) and await transaction.take_reward(key, limit)
 
     async def _there(self, intent: RewardIntent) -> RewardIntent:
-        async def find(transaction: Transaction) -> RewardIntent | None:
-            return await transaction.find_reward_intent(intent.partition, intent.member_id, intent.request_id)
-
-        found = await self._store.read(find)
+        found = await self._store.read(partial(_find, intent))
         assert found is not None, "intents are never removed"
         return found
 
@@ -544,6 +559,11 @@ class RewardService:
 
     def _stock_key(self, reward_id: str) -> CountKey:
         return partition_of(reward_id, self._partitions), "", reward_id
+
+
+async def _find(intent: RewardIntent, transaction: Transaction) -> RewardIntent | None:
+    """The intent of the same request, as it is written down."""
+    return await transaction.find_reward_intent(intent.partition, intent.member_id, intent.request_id)
 
 
 def _reward(programme: Programme, reward_id: str) -> Reward | None:

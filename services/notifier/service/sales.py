@@ -121,7 +121,8 @@ class Sales:
 
     async def _restore(self, checkout: UndoneCheckout) -> None:
         _, member_id, checkout_id = checkout.key
-        codes = checkout.sold.quote.price.codes
+        # A gift card is a tender: the ledger's refund has what it paid, and it must not be paid out twice.
+        codes = checkout.sold.quote.price.discount_codes
         # Of who is erased there is nothing to be asked, and nothing to be given back.
         with contextlib.suppress(PeerRefusedError, MemberUnknownError):
             if codes and await self._till.all_came_back(member_id, checkout_id):
@@ -262,10 +263,14 @@ class Sales:
         """Gives coupons and points back. The coupons first: for that nobody else is needed."""
         content = _content(sale)
         for code in content.quote.price.codes:
-            # What was not reserved needs no release.
+            # What was not reserved needs no release; what cost nothing can be let go when its coupons are used up.
             with contextlib.suppress(RefusedError, CouponUnknownError):
                 await self._coupons.release(
-                    request_id=f"{sale.sale_id}-release", content=b"", code=code, use_id=sale.sale_id
+                    request_id=f"{sale.sale_id}-release",
+                    content=b"",
+                    code=code,
+                    use_id=sale.sale_id,
+                    redeemed=sale.state is SaleState.CANCELLING,
                 )
             await self._between("coupon released")
         if content.quote.price.points:

@@ -93,6 +93,15 @@ class Checkouts(Table):
         row = await self._connection.fetchrow(QUERIES["cancel_checkout"], *key)
         return None if row is None else _sale(row)
 
+    async def cancel_done_checkout(self, key: CheckoutKey, content: SaleContent, now: datetime) -> bool:
+        """Lets a complete sale go, of which this is to be given back; False where it is not complete any more."""
+        return await self._connection.fetchval(QUERIES["cancel_done_checkout"], *key, pack(content), now) is not None
+
+    async def find_checkout_member(self, content_digest: bytes) -> str | None:
+        """Whose checkout a request is about that came before, by what stands for its content."""
+        member_id: str | None = await self._connection.fetchval(QUERIES["find_checkout_member"], content_digest)
+        return member_id
+
     async def take_checkout(self, key: CheckoutKey, *, now: datetime, until: datetime) -> Sale | None:
         """Takes a sale to carry it on; None where nothing is left to do, or somebody else has it."""
         row = await self._connection.fetchrow(QUERIES["take_checkout"], *key, now, until)

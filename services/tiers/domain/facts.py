@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -116,17 +116,18 @@ class NotCounted(enum.StrEnum):
     OUTSIDE_WINDOW = "outside_window"
     """It counted, and its time is over."""
     EXCHANGE_WAITS = "exchange_waits"
-    """It is one side of an exchange whose other side has not come yet."""
+    """It is one side of an exchange whose other side has not come yet, or came back of such a purchase."""
 
 
 _BACK = (FactKind.RETURN, FactKind.VOID)
 _OF_MONEY = (FactKind.PURCHASE, *_BACK)
-_SIDES = (FactKind.PURCHASE, FactKind.RETURN)
+SIDES = (FactKind.PURCHASE, FactKind.RETURN)
+"""The sides of an exchange."""
 MOVING = frozenset({FactKind.JOINED, FactKind.AWARD, FactKind.ACTIVITY, *_OF_MONEY})
 """The kinds that may move a balance, by one metric or another."""
 
-# How long one side of an exchange waits for the other.
-_EXCHANGE_WAITS = timedelta(hours=1)
+# How long one side of an exchange waits for the other; and how long after it was judged more of it may come.
+EXCHANGE_WAITS = timedelta(hours=1)
 
 
 def amount_of(policy: TierPolicy, fact: Fact) -> int:
@@ -155,20 +156,29 @@ def basis_time(policy: TierPolicy, fact: Fact) -> datetime:
 def waits_for_other_side(policy: TierPolicy, fact: Fact) -> bool:
     """Whether a fact is a side of an exchange that another side may cancel out: both are judged together (§12.4)."""
     return (
-        bool(fact.exchange_id) and fact.kind in _SIDES and policy.metric in (Metric.NET_SPEND, Metric.QUALIFYING_POINTS)
+        bool(fact.exchange_id) and fact.kind in SIDES and policy.metric in (Metric.NET_SPEND, Metric.QUALIFYING_POINTS)
     )
 
 
 def waits_until(fact: Fact) -> datetime:
     """The first instant at which a side of an exchange counts without the other."""
-    return max(fact.occurred_time, fact.recorded_time) + _EXCHANGE_WAITS
+    return max(fact.occurred_time, fact.recorded_time) + EXCHANGE_WAITS
 
 
-def is_other_side(waiting: Fact, fact: Fact) -> bool:
-    """Whether a fact ends another one's waiting: it is the other side of the exchange, or takes that purchase back."""
-    if waiting.exchange_id == fact.exchange_id and fact.kind in _SIDES and fact.kind is not waiting.kind:
-        return True
-    return waiting.kind is FactKind.PURCHASE and fact.kind in _BACK and waiting.purchase_id == fact.purchase_id != ""
+def exchange_of(waiting: Sequence[Fact], fact: Fact) -> str:
+    """The exchange that a fact is judged with; "" for none: its own, or, of what comes back without one, that of the
+    purchase, while it waits."""
+    if fact.exchange_id and fact.kind in SIDES:
+        return fact.exchange_id
+    if fact.kind not in _BACK or not fact.purchase_id:
+        return ""
+    of = (one for one in waiting if one.kind is FactKind.PURCHASE and one.purchase_id == fact.purchase_id)
+    return next((one.exchange_id for one in of), "")
+
+
+def has_both_sides(facts: Iterable[Fact]) -> bool:
+    """Whether facts of one exchange are a purchase and a return, beside what only takes such a purchase back."""
+    return {fact.kind for fact in facts if fact.exchange_id} >= set(SIDES)
 
 
 def counts_from(policy: TierPolicy, fact: Fact, joined_time: datetime, counted_from: datetime) -> bool:

@@ -239,6 +239,7 @@ def explain(versions: Versions, history: History, at_time: datetime) -> Iterator
         elif movement.end_time <= at_time:
             yield Line(fact, amount, NotCounted.OUTSIDE_WINDOW, movement.end_time, None)
         else:
+            movement = track.ripened(fact, movement)
             held_back = movement.matures_time if movement.ripens > at_time else None
             yield Line(fact, amount, None, movement.end_time, held_back)
 

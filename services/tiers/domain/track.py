@@ -28,14 +28,17 @@ from services.programme.model import (
 )
 from services.programme.versions import Versions
 from services.tiers.domain.facts import (
+    EXCHANGE_WAITS,
     MOVING,
+    SIDES,
     Fact,
     FactKind,
     History,
     Movement,
     Scope,
     counts_from,
-    is_other_side,
+    exchange_of,
+    has_both_sides,
     movement_of,
     waits_for_other_side,
     waits_until,
@@ -142,7 +145,10 @@ class Carried(NamedTuple):
     mended: bool = False
     """Whether something late was added since the tier changed: since when it is held, the history tells."""
     waiting: tuple[Fact, ...] = ()
-    """Sides of exchanges whose other side has not come yet: they count together with it, or when they have waited."""
+    """Sides of exchanges whose other side has not come yet: they count together with it, or when they have waited. And
+    what came back of such purchases meanwhile."""
+    judged: tuple[tuple[str, datetime], ...] = ()
+    """Exchanges that were judged less than an hour before, and when something of them counted last."""
 
 
 PLAIN = Carried()
@@ -343,7 +349,7 @@ def step(
         return track.stepped()
     fact, not_before = event.fact, event.not_before
     late = fact.occurred_time < track.as_of
-    if late and not _mends(track, fact):
+    if (late and not _mends(track, fact)) or track.was_judged_without(fact):
         return _hear_late(versions, track.stepped(), history, until, fact)
     passed = track.stepped() if late else None
     corrects = _corrected(passed.state, fact) if passed is not None else 0
@@ -381,11 +387,13 @@ def replay(versions: Versions, history: History, until: datetime, heard: Fact | 
     track = Track.begun(versions, begin)
     track.silent_before = FOREVER
     track.seen = [fact for fact in history.facts if fact.occurred_time < begin.occurred_time]
-    later = (fact for fact in history.facts if begin.occurred_time <= fact.occurred_time <= until and fact is not begin)
+    later = [fact for fact in history.facts if begin.occurred_time <= fact.occurred_time <= until and fact is not begin]
+    # What one instant says of an exchange is judged together.
+    last = {(fact.exchange_id, fact.occurred_time): fact for fact in later if fact.exchange_id and fact.kind in SIDES}
     why = None
     for fact in (begin, *later):
         track.pass_time(fact.occurred_time)
-        track.take(fact)
+        track.take(fact, more=last.get((fact.exchange_id, fact.occurred_time), fact) != fact)
         if fact == heard:
             why = track.why
         track.settle(REASONS[fact.kind], fact)
@@ -405,7 +413,7 @@ def _redraw(versions: Versions, passed: Stepped, history: History, until: dateti
     track.tell(until, Reason.CORRECTED if restored else REASONS[fact.kind], fact, corrects)
     stepped = track.stepped()
     # When a side of an exchange counts depends on others.
-    exchanges = fact.exchange_id or passed.movements or state.carried.waiting or track.waiting
+    exchanges = fact.exchange_id or passed.movements or state.carried.waiting or track.waiting or track.swaps(fact)
     if fact.kind is FactKind.REJOINED or exchanges:
         return stepped._replace(redrawn=tuple(track.movements()))
     movement = track.weigh(fact)
@@ -462,6 +470,8 @@ def _says_all(state: MemberState, history: History) -> bool:
 def _corrected(told: MemberState, fact: Fact) -> int:
     """The change that something heard of late would have kept from happening, or made otherwise."""
     changed, validity = told.since_time, told.carried.validity
+    if fact.occurred_time == changed and (fact.exchange_id, changed) in told.carried.judged:
+        return told.sequence
     if validity is not None and validity.suspended:
         changed = max(changed, validity.end_time)
     return told.sequence if fact.occurred_time < min(told.as_of, changed) else 0
@@ -473,11 +483,13 @@ def _mends(track: Track, fact: Fact) -> bool:
         return False
     if fact.occurred_time < track.joined_time:
         return True
-    waits = waits_for_other_side(track.policy, fact) or track.other_sides(fact)
+    waits = waits_for_other_side(track.policy, fact) or exchange_of(track.waiting, fact)
     # What was in force before an override, something earlier may change.
     if waits or track.override is not None:
         return False
-    return not track.policy.remembers and track.validity is None
+    # It may have come back of a purchase that waited then, and with which it matures.
+    matures = track.policy.cool_off is not None and fact.kind is not FactKind.PURCHASE and fact.purchase_id
+    return not (track.policy.remembers or matures) and track.validity is None
 
 
 def _reweighed_from(versions: Versions, state: MemberState, until: datetime) -> datetime | None:
@@ -561,9 +573,11 @@ class Track:
         self.told_version = version
         self.mended = False
         self.waiting: tuple[Fact, ...] = ()
-        # What has been added, and when that which had waited was.
+        self.judged: dict[str, datetime] = {}
+        # What has been added; when that which had waited was; and what was judged together with it.
         self.added: list[Movement] = []
         self._counted_at: dict[int, datetime] = {}
+        self._together: dict[int, Sequence[Fact]] = {}
 
     @classmethod
     def begun(cls, versions: Versions, fact: Fact) -> Track:
@@ -586,7 +600,7 @@ class Track:
         track.counted_from = state.counted_from
         track.tier, track.benefits = track.told = (state.tier_number, state.benefits_number)
         track.since_time, track.sequence = state.since_time, state.sequence
-        track.mended, track.waiting = carried.mended, carried.waiting
+        track.mended, track.waiting, track.judged = carried.mended, carried.waiting, dict(carried.judged)
         if carried.told_version is not None:
             track.told_version = carried.told_version
         if track.resigned:
@@ -622,6 +636,7 @@ class Track:
             told_version=None if self.told_version == self.version else self.told_version,
             mended=self.mended,
             waiting=self.waiting,
+            judged=tuple([(name, at) for name, at in self.judged.items() if self.as_of < at + EXCHANGE_WAITS]),
         )
         state = MemberState(
             joined_time=self.joined_time,
@@ -654,7 +669,7 @@ class Track:
         instants = [self._agenda.next()]
         if self.override is not None:
             instants.append(self.override.until_time)
-        instants += [waits_until(fact) for fact in self.waiting]
+        instants += [waits_until(fact) for fact in self.waiting if fact.exchange_id]
         instants += [fee.start_time if fee.start_time > self.as_of else fee.until_time for fee in self.fees]
         if self.cycle is not None:
             instants.append(self.cycle.end_time)
@@ -705,9 +720,11 @@ class Track:
             self.balance += balance
             self.matured += matured
             reason = Reason.MATURED if not balance and matured > 0 else Reason.WINDOW
-        waited = [fact for fact in self.waiting if waits_until(fact) <= at]
-        moved = self._count(waited)
-        if waited:
+        waited = {fact.exchange_id for fact in self.waiting if fact.exchange_id and waits_until(fact) <= at}
+        moved = None
+        for exchange in sorted(waited):
+            added = self._judge(exchange, self._waiting_of(exchange))
+            moved = moved if added is None else (moved or 0) + added
             reason = Reason.MOVEMENT
         self._decide()
         if moved and self.cycle is not None:
@@ -782,18 +799,36 @@ class Track:
 
     def weigh(self, fact: Fact) -> Movement | None:
         """What a fact adds to the balance; None where it does not count."""
+        movement = self._unripened(fact)
+        return None if movement is None else self.ripened(fact, movement)
+
+    def _unripened(self, fact: Fact) -> Movement | None:
+        """The same, with the maturity that it would have alone."""
         if fact.kind not in MOVING or not counts_from(self.policy, fact, self.joined_time, self.counted_from):
             return None
         movement = movement_of(self.market, self.joined_time, fact)
         counted_at = self._counted_at.get(fact.ledger_offset)
         return None if movement is None or (counted_at is not None and movement.end_time <= counted_at) else movement
 
+    def ripened(self, fact: Fact, movement: Movement) -> Movement:
+        """A movement with its maturity: what was judged together matures as one, what is left of it, as a purchase or
+        as a return does (§12.4, §12.6)."""
+        together, cool_off = self._together.get(fact.ledger_offset), self.policy.cool_off
+        if together is None or cool_off is None:
+            return movement
+        left = sum([counted.amount for one in together if (counted := self._unripened(one)) is not None])
+        if left <= 0:
+            return movement._replace(matures_time=None)
+        bought = [one.occurred_time for one in together if one.kind is FactKind.PURCHASE]
+        matures = cool_off.period.end(max(bought, default=fact.occurred_time), self.market.zone)
+        return movement._replace(matures_time=min(matures, movement.end_time))
+
     # --- facts ---
 
-    def take(self, fact: Fact) -> None:
-        """Takes a fact in, late or in time."""
+    def take(self, fact: Fact, *, more: bool = False) -> None:
+        """Takes a fact in, late or in time. `more`: the same instant says more of its exchange."""
         if fact.kind in MOVING:
-            self._move(fact)
+            self._move(fact, more=more)
             return
         self._see([fact])
         at = self.as_of = max(self.as_of, fact.occurred_time)
@@ -827,29 +862,60 @@ class Track:
             self.seen += facts
             self._movements = None
 
-    def _move(self, fact: Fact) -> None:
+    def _move(self, fact: Fact, *, more: bool) -> None:
         self.as_of = max(self.as_of, fact.occurred_time)
         self.why = None
         # What an exchange adds waits for its other side; that somebody has bought does not.
         if fact.kind is FactKind.PURCHASE and fact.occurred_time > self.joined_time:
             self._renewing(transactions=1)
-        others = self.other_sides(fact)
-        is_member = fact.occurred_time >= self.joined_time
-        if is_member and not others and waits_for_other_side(self.policy, fact):
+        exchange = exchange_of(self.waiting, fact) if fact.occurred_time >= self.joined_time else ""
+        if exchange and self._waits(fact, exchange, more=more):
             self.waiting = (*self.waiting, fact)
             return
-        moved = self._count([*others, fact])
+        moved = self._judge(exchange, [*self._waiting_of(exchange), fact]) if exchange else self._count([fact])
         if moved is None:
             return
         self._decide()
         if moved and self.cycle is not None:
             self._move_in_cycle(self.cycle, moved)
 
-    def other_sides(self, fact: Fact) -> list[Fact]:
-        """The sides of exchanges that have waited for this fact."""
-        if fact.occurred_time < self.joined_time:
-            return []
-        return [waiting for waiting in self.waiting if is_other_side(waiting, fact)]
+    def _waits(self, fact: Fact, exchange: str, *, more: bool) -> bool:
+        """Whether a fact of an exchange waits for more of it."""
+        if not fact.exchange_id:
+            return True
+        if not waits_for_other_side(self.policy, fact):
+            return False
+        if more:
+            return True
+        is_whole = has_both_sides([*self._waiting_of(exchange), fact])
+        return not (is_whole or self._is_judged(exchange, fact.occurred_time))
+
+    def _waiting_of(self, exchange: str) -> list[Fact]:
+        """What of an exchange waits."""
+        return [fact for fact in self.waiting if exchange_of(self.waiting, fact) == exchange]
+
+    def _is_judged(self, exchange: str, at: datetime) -> bool:
+        """Whether an exchange was judged so lately that what comes is more of it, and waits for nothing."""
+        judged = self.judged.get(exchange)
+        return judged is not None and at < judged + EXCHANGE_WAITS
+
+    def was_judged_without(self, fact: Fact) -> bool:
+        """Whether the exchange of a fact was judged at the fact's instant: then it is judged anew."""
+        return waits_for_other_side(self.policy, fact) and self.joined_time <= fact.occurred_time == self.judged.get(
+            fact.exchange_id
+        )
+
+    def swaps(self, fact: Fact) -> bool:
+        """In a replay: whether a fact was judged together with others."""
+        return fact.ledger_offset in self._together
+
+    def _judge(self, exchange: str, facts: Sequence[Fact]) -> int | None:
+        """Lets what there is of an exchange count, together; as `_count`."""
+        if len(facts) > 1:
+            self._together |= dict.fromkeys([fact.ledger_offset for fact in facts], facts)
+        if any(waits_for_other_side(self.policy, fact) for fact in facts):
+            self.judged[exchange] = self.as_of
+        return self._count(facts)
 
     def _count(self, facts: Sequence[Fact]) -> int | None:
         """Lets facts count from now on; what they add together, None where none of them adds anything now."""
@@ -883,6 +949,8 @@ class Track:
             self.balance = self.matured = 0
             self.level = self.matured_level = 1
             self.cycle = None
+            # By another version it may count from the first joining.
+            self._see(self.waiting)
             self.waiting = ()
             self._agenda = Agenda()
 

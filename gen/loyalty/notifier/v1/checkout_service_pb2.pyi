@@ -112,12 +112,14 @@ class CheckoutQuoteLine(_message.Message):
     def __init__(self, line_number: _Optional[int] = ..., price: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., discounts: _Optional[_Iterable[_Union[CheckoutDiscount, _Mapping]]] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ...) -> None: ...
 
 class CheckoutTender(_message.Message):
-    __slots__ = ("coupon_code", "amount")
+    __slots__ = ("coupon_code", "amount", "lost")
     COUPON_CODE_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
     coupon_code: str
     amount: _money_pb2.Money
-    def __init__(self, coupon_code: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ...) -> None: ...
+    lost: _money_pb2.Money
+    def __init__(self, coupon_code: _Optional[str] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., lost: _Optional[_Union[_money_pb2.Money, _Mapping]] = ...) -> None: ...
 
 class CheckoutRefusal(_message.Message):
     __slots__ = ("coupon_code", "reason", "message")

@@ -82,7 +82,7 @@ class CheckoutServiceServicer:
 
     def CancelCheckout(self, request, context):
         """Lets a checkout go: its coupons and points are free again, and a commit that comes later is refused. One that is
-        complete stays: it is returned or voided.
+        complete stays, and is returned or voided; where it cost nothing there is no purchase, and it is let go as well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

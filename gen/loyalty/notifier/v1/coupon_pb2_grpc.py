@@ -105,6 +105,8 @@ class RewardServiceServicer:
 
     def RedeemReward(self, request, context):
         """Gives a member a reward for points: a coupon, or bonus points. The points go and the coupon comes, or neither.
+        OUT_OF_STOCK of the reward is no kept answer: others may hold the last piece and not take it, so the same request,
+        sent again, may have it. Where the pool of its codes is empty, points were held and let go, and that is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

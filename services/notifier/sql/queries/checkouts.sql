@@ -4,6 +4,13 @@ SELECT content_digest, checkout_id, answer
 FROM notifier.checkout_requests
 WHERE partition = $1 AND member_id = $2 AND request_id = $3;
 
+-- name: find_checkout_member
+-- Whose checkout a request is about, by what stands for its content, the request's id among it.
+SELECT member_id
+FROM notifier.checkout_requests
+WHERE content_digest = $1
+LIMIT 1;
+
 -- name: insert_checkout_request
 -- Keeps a request; says nothing where it came before.
 INSERT INTO notifier.checkout_requests
@@ -49,6 +56,13 @@ UPDATE notifier.checkouts
 SET state = CASE WHEN state = 'refused' THEN 'cancelled' ELSE 'cancelling' END
 WHERE partition = $1 AND member_id = $2 AND checkout_id = $3 AND state IN ('started', 'releasing', 'refused')
 RETURNING partition, member_id, checkout_id, request_id, sale_id, state, content, started_time, lease_until;
+
+-- name: cancel_done_checkout
+-- Lets a complete sale go: anybody may give back at once, from $5 = now on, what it used; $4 says what that is.
+UPDATE notifier.checkouts
+SET state = 'cancelling', content = $4, lease_until = $5
+WHERE partition = $1 AND member_id = $2 AND checkout_id = $3 AND state = 'done'
+RETURNING true;
 
 -- name: take_checkout
 -- Takes a sale that nobody carries on: $4 = now, $5 = end of the lease.
