@@ -173,7 +173,9 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
     maker = CouponMaker(codes=codes, partitions=installation.partitions)
 
     async def tier_of(member_id: str) -> str:
-        number = await tiers.benefits_tier_number(member_id)
+        number, suspended = await tiers.benefits(member_id)
+        if suspended:
+            return SUSPENDED
         return programmes.at(business_now()).tiers.level(number).key if number else ""
 
     rewards = RewardService(

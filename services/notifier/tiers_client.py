@@ -48,16 +48,17 @@ class TiersClient:
         finally:
             stream.cancel()
 
-    async def benefits_tier_number(self, member_id: str) -> int:
-        """The number of the tier whose benefits a member has now; 0 for none, and for nobody that tiers knows."""
+    async def benefits(self, member_id: str) -> tuple[int, bool]:
+        """The number of the tier whose benefits a member has now, 0 for none, and for nobody that tiers knows; and
+        whether the account is suspended."""
         request = tier_service_pb2.GetStandingRequest(member_id=member_id)
         try:
             answer = await self._tiers.GetStanding(request, timeout=_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION):
-                return 0
+                return 0, False
             raise PeerError(f"tiers does not answer: {error.code().name}") from None
-        return int(answer.standing.benefits_tier_number)
+        return int(answer.standing.benefits_tier_number), answer.standing.suspended
 
     async def losing(self, tier_numbers: Sequence[int], within_days: int) -> AsyncIterator[Sequence[Losing]]:
         """Who loses one of these levels within so many days if nothing more happens, by pages."""

@@ -304,7 +304,8 @@ async def test_a_document_that_is_applied_again_holds_again(installation: Instal
             request = ledger_pb.ApplyProgrammeRequest(
                 request_id=f"apply-{number}", document=document, from_time=stamp(DAY + number * hour)
             )
-            await till.stub.ApplyProgramme(request, timeout=SECONDS)
+            applied = await till.stub.ApplyProgramme(request, timeout=SECONDS)
+            await notifier.deliveries(applied.causal_token)
         for number, prefix in ((1, "SEVEN"), (2, "GREEN")):
             member_id = f"m-{number}"
             await notifier.contact(member_id, f"{member_id}@example.com")

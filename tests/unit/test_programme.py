@@ -767,8 +767,8 @@ WRONG = {
     ),
     "a coupon without discount": (
         "", '      discount_amount: "10.00"\n',
-        ["shop.yaml:33: campaigns[1].coupon: gives nothing; add one of discount_percent, discount_amount, free_product, "
-         "free_shipping, gift_card, upgrade, early_access, digital_content, experience"],
+        ["shop.yaml:33: campaigns[1].coupon: gives nothing; add one of discount_percent, discount_amount, "
+         "free_product, free_shipping, gift_card, upgrade, early_access, digital_content, experience"],
     ),
     "an unknown level": (
         "tiers: [gren]", "tiers: [green]",

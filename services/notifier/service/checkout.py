@@ -220,15 +220,20 @@ class CheckoutService:
         partition, member_id, checkout_id = key
 
         async def refuse(transaction: Transaction) -> bool:
-            refused = await _in_the_way(transaction, key)
-            if refused is None:
-                return False
-            request = CheckoutRequest(content_digest=digest, checkout_id=checkout_id, answer=Answer(rejection=refused))
-            if not await transaction.insert_checkout_request(partition, member_id, request_id, request, self._now()):
-                # The same request came twice at once, and the other one was first.
-                first = await transaction.find_checkout_request(partition, member_id, request_id)
-                assert first is not None
-                _compare(first, digest)
+            other = await transaction.find_checkout(key)
+            ids = (partition, member_id, request_id)
+            if other is None or other.request_id != request_id:
+                refused = await _in_the_way(transaction, other)
+                if refused is None:
+                    return False
+                answer = Answer(rejection=refused)
+                request = CheckoutRequest(content_digest=digest, checkout_id=checkout_id, answer=answer)
+                if await transaction.insert_checkout_request(*ids, request, self._now()):
+                    return True
+            # The same request came twice at once, and the other one was first.
+            first = await transaction.find_checkout_request(*ids)
+            assert first is not None
+            _compare(first, digest)
             return True
 
         return await self._store.transact(refuse)
@@ -263,9 +268,9 @@ class CheckoutService:
                 assert first is not None
                 _compare(first, digest)
                 return False
-            refused = await _in_the_way(transaction, key) or rejection
+            refused = await _in_the_way(transaction, await transaction.find_checkout(key)) or rejection
             if refused is None and not await transaction.insert_checkout(sale):
-                refused = await _in_the_way(transaction, key)
+                refused = await _in_the_way(transaction, await transaction.find_checkout(key))
                 assert refused is not None, "it was in the way"
             if refused is not None:
                 await transaction.answer_checkout_request(*ids, Answer(rejection=refused))
@@ -526,12 +531,9 @@ def _value(programme: Programme, currency: Currency, occurred: datetime) -> Poin
     return programme.liability.value_at(programme.local_day(occurred))
 
 
-async def _in_the_way(transaction: Transaction, key: CheckoutKey) -> Rejection | None:
-    """Why a checkout of this id cannot begin: there is another, or it was cancelled; None where it can.
-
-    Raises CheckoutInProgressError where it is not known yet.
-    """
-    other = await transaction.find_checkout(key)
+async def _in_the_way(transaction: Transaction, other: Sale | None) -> Rejection | None:
+    """Why a checkout cannot begin where there is this one of its id, or none: it was sold, or cancelled; None where it
+    can. Raises CheckoutInProgressError where it is not known yet."""
     if other is None or other.state is SaleState.REFUSED:
         return None
     if other.state in (SaleState.CANCELLING, SaleState.CANCELLED):

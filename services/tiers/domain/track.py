@@ -487,7 +487,7 @@ def _mends(track: Track, fact: Fact) -> bool:
     # What was in force before an override, something earlier may change.
     if waits or track.override is not None:
         return False
-    # It may have come back of a purchase that waited then, and with which it matures.
+    # It may have come back of a purchase that waited then, with which it matures.
     matures = track.policy.cool_off is not None and fact.kind is not FactKind.PURCHASE and fact.purchase_id
     return not (track.policy.remembers or matures) and track.validity is None
 
