@@ -56,6 +56,7 @@ from services.notifier.tiers_client import TiersClient
 from services.notifier.till_client import TillClient
 from services.notifier.vault import MasterKey, Vault, read_master_keys
 from services.notifier.worker import Worker
+from services.programme.model import SUSPENDED
 from services.runtime import config
 from services.runtime.audit import AuditTrail
 from services.runtime.clock import MachineClock, machine_now

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from services.notifier.domain.awards import AwardSettlement, AwardState, DueAward, asked, unanswered
+from services.notifier.domain.awards import AwardSettlement, AwardState, DueAward, asked, put_back, unanswered
 from services.notifier.domain.deliveries import Random
 from services.notifier.errors import PeerError, PeerRefusedError
 from services.notifier.store import Store, Transaction
@@ -75,31 +75,31 @@ class Awarding:
     async def ask_for_all(self) -> datetime | None:
         """Asks for all that is due, and says when the next will be: None where nothing waits."""
         while True:
-            paused = await self._store.read(Transaction.paused_campaigns)
-
-            async def look(transaction: Transaction, paused: set[str] = paused) -> dict[int, datetime]:
-                return await transaction.due_awards(paused)
-
-            due = await self._store.read(look)
+            due = await self._store.read(_look)
             now = self._now()
             ready = [partition for partition, not_before in due.items() if not_before <= now]
             if not ready:
                 return min(due.values(), default=None)
             for partition in ready:
-                await self._ask(partition, paused)
+                await self._ask(partition)
 
-    async def _ask(self, partition: int, paused: set[str]) -> None:
+    async def _ask(self, partition: int) -> None:
         now = self._now()
 
         async def lease(transaction: Transaction) -> list[DueAward]:
+            paused = await transaction.paused_campaigns()
             return await transaction.lease_awards(partition, now=now, until=now + LEASE, limit=LEASED, paused=paused)
 
         leased = await self._store.transact(lease)
         settlements: list[AwardSettlement] = []
         for first in range(0, len(leased), _AT_ONCE):
             some = leased[first : first + _AT_ONCE]
-            settlements += await asyncio.gather(*(self._settled(due) for due in some))
-            if any(one.state is AwardState.QUEUED for one in settlements):
+            paused = await self._store.read(Transaction.paused_campaigns)
+            settlements += [put_back(due, self._now()) for due in some if due.award.campaign_id in paused]
+            going = [due for due in some if due.award.campaign_id not in paused]
+            answers = await asyncio.gather(*(self._settled(due) for due in going))
+            settlements += answers
+            if any(one.state is AwardState.QUEUED for one in answers):
                 # Nobody answers: the others are not tried for nothing.
                 settlements += [unanswered(due, "", self._now(), self._random) for due in leased[first + len(some) :]]
                 break
@@ -137,3 +137,7 @@ class Awarding:
             refused=states.count(AwardState.REFUSED),
             queued=states.count(AwardState.QUEUED),
         )
+
+
+async def _look(transaction: Transaction) -> dict[int, datetime]:
+    return await transaction.due_awards(await transaction.paused_campaigns())

@@ -79,7 +79,8 @@ class Gate:
         personal = [due for due in left if due.message.personal]
         if personal:
             rulings |= await self._rule_over_members(transaction, channel, personal, policy, now, again=again)
-        sent = [due.delivery_id for due in personal if rulings[due.delivery_id].goes]
+        addresses = [(due.delivery_id, rulings[due.delivery_id].address) for due in personal]
+        sent = {delivery_id: address[1] for delivery_id, address in addresses if address is not None}
         if sent and not again:
             await transaction.send_on_way(batch[0].message.partition, sent, now)
         return rulings

@@ -244,16 +244,18 @@ class _Lane:
                 await transaction.put_aside(partition, until, aside)
             return batch, rulings
 
-        batch, rulings = await self._store.transact(lease)
         ruled = asyncio.get_running_loop().time()
+        batch, rulings = await self._store.transact(lease)
         if not batch:
             return True
         without = [due for due in batch if rulings[due.delivery_id].state is DeliveryState.NO_CONTACT]
         if without:
             await self._put_aside(partition, without)
         sending = _Sending(partition=partition, leased_until=until, rulings=rulings, ruled=ruled)
-        await self._send([due for due in batch if rulings[due.delivery_id].goes], sending)
-        await self._write_down(sending)
+        try:
+            await self._send([due for due in batch if rulings[due.delivery_id].goes], sending)
+        finally:
+            await self._write_down(sending)
         log.info(
             "messages_settled",
             route=self.route,
@@ -277,6 +279,8 @@ class _Lane:
             await transaction.settle_deliveries(partition, leased_until, known.settlements)
             if known.aside:
                 await transaction.put_aside(partition, leased_until, known.aside)
+            if known.addresses:
+                await transaction.sent_elsewhere(partition, known.addresses)
             if known.suppressed:
                 await transaction.insert_suppressions(known.suppressed, self._now())
             return await self._judge_endpoint(transaction, known)
@@ -287,8 +291,9 @@ class _Lane:
                 if await self._store.transact(work):
                     log.warning("webhook_endpoint_disabled", route=self.route)
                 return
-            except CONNECTION_ERRORS as error:
+            except (*CONNECTION_ERRORS, *PASSING_ERRORS) as error:
                 if self.stopping or self._now() > leased_until:
+                    sending.put_back(known)
                     raise
                 log.warning("settling_delayed", messages=len(known.settlements), error=type(error).__name__)
             await asyncio.sleep(pause)
@@ -332,9 +337,9 @@ class _Lane:
         """Sends several at once; what was not begun is given back."""
         self.closed_until = None
         waiting = iter(batch)
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(self._channel.senders, len(batch))):
-                tasks.create_task(self._send_from(waiting, sending))
+        senders = [self._send_from(waiting, sending) for _ in range(min(self._channel.senders, len(batch)))]
+        # Where one fails, the others are not cut off: what they are sending may have arrived.
+        ended = await asyncio.gather(*senders, return_exceptions=True)
         left = list(waiting)
         if self.closed_until is not None:
             log.warning(
@@ -344,6 +349,9 @@ class _Lane:
             self._knocks = 0
         not_before = self.closed_until or self._now()
         sending.settlements += [release(due, not_before=not_before, error=None) for due in left]
+        for fault in ended:
+            if fault is not None:
+                raise fault
 
     async def _send_from(self, waiting: Iterator[DueDelivery], sending: _Sending) -> None:
         while not self.stopping and self.closed_until is None and (due := next(waiting, None)) is not None:
@@ -351,9 +359,14 @@ class _Lane:
                 sending.settlements.append(release(due, not_before=self._now(), error=None))
                 continue
             ruling = await self._ruling(due, sending)
+            if ruling is None:
+                sending.settlements.append(release(due, not_before=self._now(), error=None))
+                continue
             if not ruling.goes:
                 sending.aside.append(_aside(due, ruling, self._now()))
                 continue
+            if ruling.address is not None and ruling.address != sending.rulings[due.delivery_id].address:
+                sending.addresses[due.delivery_id] = ruling.address[1]
             try:
                 outcome = await self._try(due, Addressee(contact=ruling.contact, endpoint=self.endpoint))
             except ChannelClosedError as error:
@@ -372,15 +385,25 @@ class _Lane:
             if len(sending.settlements) >= _WRITTEN_AT_ONCE:
                 await self._write_down(sending)
 
-    async def _ruling(self, due: DueDelivery, sending: _Sending) -> Ruling:
-        """Whether it still goes out: asked again where that was asked a while ago."""
-        if not due.message.personal or asyncio.get_running_loop().time() - sending.ruled < FRESH_SECONDS:
-            return sending.rulings[due.delivery_id]
+    async def _ruling(self, due: DueDelivery, sending: _Sending) -> Ruling | None:
+        """Whether it still goes out: asked again where that was asked a while ago. None where its campaign is paused by
+        now or the database does not say: it is given back."""
+        known = sending.rulings[due.delivery_id]
+        if asyncio.get_running_loop().time() - sending.ruled < FRESH_SECONDS:
+            return known
 
-        async def work(transaction: Transaction) -> dict[str, Ruling]:
-            return await self._gate.rule(transaction, self._channel, [due], again=True)
+        async def work(transaction: Transaction) -> Ruling | None:
+            if due.message.campaign_id in await transaction.paused_campaigns():
+                return None
+            if not due.message.personal:
+                return known
+            return (await self._gate.rule(transaction, self._channel, [due], again=True))[due.delivery_id]
 
-        return (await self._store.read(work))[due.delivery_id]
+        try:
+            return await self._store.read(work)
+        except (*CONNECTION_ERRORS, *PASSING_ERRORS) as error:
+            log.warning("message_given_back", delivery_id=due.delivery_id, error=type(error).__name__)
+            return None
 
     async def _try(self, due: DueDelivery, to: Addressee) -> Outcome:
         try:
@@ -408,10 +431,12 @@ class _Lane:
 
 @dataclass(slots=True, kw_only=True)
 class _Known:
-    """What came of messages and is not yet written down. `tried`: whether any was; `gone`: the way leads nowhere."""
+    """What came of messages and is not yet written down. `addresses`: hashes of those that are others than when the
+    lease began; `tried`: whether any was; `gone`: the way leads nowhere."""
 
     settlements: list[Settlement] = field(default_factory=list)
     aside: list[Aside] = field(default_factory=list)
+    addresses: dict[str, bytes] = field(default_factory=dict)
     suppressed: dict[AddressKey, str] = field(default_factory=dict)
     tried: bool = False
     gone: bool = False
@@ -432,13 +457,24 @@ class _Sending(_Known):
         known = _Known(
             settlements=self.settlements,
             aside=self.aside,
+            addresses=self.addresses,
             suppressed=self.suppressed,
             tried=self.tried,
             gone=self.gone,
         )
         self.counts.update(settlement.state for settlement in known.settlements)
-        self.settlements, self.aside, self.suppressed, self.tried, self.gone = [], [], {}, False, False
+        self.settlements, self.aside, self.tried, self.gone = [], [], False, False
+        self.addresses, self.suppressed = {}, {}
         return known
+
+    def put_back(self, known: _Known) -> None:
+        """Takes back what could not be written down."""
+        self.counts.subtract(settlement.state for settlement in known.settlements)
+        self.settlements += known.settlements
+        self.aside += known.aside
+        self.addresses |= known.addresses
+        self.suppressed |= known.suppressed
+        self.tried, self.gone = self.tried or known.tried, self.gone or known.gone
 
 
 def _aside(due: DueDelivery, ruling: Ruling, now: datetime) -> Aside:

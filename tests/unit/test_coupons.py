@@ -48,6 +48,13 @@ def reason(of: Coupon, **where: object) -> str:
     return refusal.reason if refusal else ""
 
 
+def test_who_asks_for_the_benefits_of_a_suspended_account_is_told_so() -> None:
+    of_gold = coupon(Terms(tiers=frozenset({"gold"})))
+    assert reason(of_gold, tier="gold", member_id="m") == ""
+    assert reason(of_gold, tier="suspended", member_id="m") == "ACCOUNT_SUSPENDED"
+    assert reason(of_gold, tier="", member_id="m") == "COUPON_NOT_FOR_TIER"
+
+
 def test_a_coupon_that_is_being_made_is_in_no_other_state_whatever_else_is_true() -> None:
     made = coupon(preparing=True, redeemed=1, voided_time=START)
     assert made.state_at(START) is CouponState.PREPARING

@@ -157,7 +157,9 @@ def test_points_of_a_reward_or_a_checkout_are_given_back_by_the_notifier_alone()
         captured = made.do(CaptureHold, hold_id=held.request_id, points=0, reason="", purchase_id="", **own)
         for redemption in (redeemed, captured):
             assert made.reverse(redemption).reason == "REDEMPTION_OF_REWARD"
-            assert made.buy(1000, paid=(redemption, 5, 5)).reason == "REDEMPTION_OF_REWARD", "a void would give them back"
+            assert made.buy(1000, paid=(redemption, 5, 5)).reason == "REDEMPTION_OF_REWARD", (
+                "a void would give them back"
+            )
         assert made.balance == (0, 30, 0, 0)
         for redemption in (redeemed, captured):
             back = {"redemption_id": redemption.request_id, "points": 0, "reason": "", "note": ""}

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.programme import Metric
 from services.tiers.domain.track import (
     Agenda,
     Happened,
@@ -119,3 +120,13 @@ def test_what_is_due_and_was_not_loaded_is_an_error_and_not_a_guess() -> None:
     state, _ = member.lived(BOUGHT)
     with pytest.raises(ValueError, match="was not loaded"):
         step(member.versions, state, TimePassed(until=ENDED), Agenda(beyond=state.next_due))
+
+
+def test_what_counted_by_an_earlier_version_alone_still_asks_the_history_since_when_the_tier_is_held() -> None:
+    member = Member(policy(metric=Metric.QUALIFYING_POINTS))
+    member.new_rules(policy(), ENDED)
+    member.buys(5_00, ENDED + timedelta(days=1))
+    # 30,000 points reached Green, and by the money that was spent the member fell when the version began.
+    member.buys(0, BOUGHT, points=300_00, known=HEARD)
+    state, _ = member.lived(HEARD)
+    assert (member.standing(HEARD).since_time, state.carried.mended) == (ENDED, True)

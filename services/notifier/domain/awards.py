@@ -74,6 +74,11 @@ def asked(due: DueAward, refusal: str | None, now: datetime) -> AwardSettlement:
     )
 
 
+def put_back(due: DueAward, now: datetime) -> AwardSettlement:
+    """The ledger was not asked."""
+    return AwardSettlement(award=due.award, state=AwardState.QUEUED, attempts=due.attempts, not_before=now)
+
+
 def unanswered(due: DueAward, error: str, now: datetime, random: Random) -> AwardSettlement:
     """The ledger has not answered: it is asked again, after pauses that grow to an hour."""
     pause = min(_FIRST * 2 ** min(due.attempts, 20), _LONGEST) * (1 - _JITTER * random())

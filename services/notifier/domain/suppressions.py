@@ -39,5 +39,8 @@ class AddressHashes:
 
     def key(self, address: str) -> AddressKey:
         """What stands for an address, whatever its case."""
-        digest = keyed_digest(self._key, "address", address.strip().casefold())
+        return self.key_of(keyed_digest(self._key, "address", address.strip().casefold()))
+
+    def key_of(self, digest: bytes) -> AddressKey:
+        """What stands for the address that has this hash."""
         return partition_of(digest.hex(), self._partitions), digest

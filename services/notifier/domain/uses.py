@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.notifier.domain.coupons import Coupon, CouponState
-from services.programme.model import format_percent
+from services.programme.model import SUSPENDED, format_percent
 from services.programme.rewards import Offer, OfferKind
 
 # An amount of the programme's money as people read it: "10.00 PLN".
@@ -64,8 +64,9 @@ class Goods:
 class UseContext:
     """Where a coupon is to be used. Empty where it is not known: a member, a store, a channel.
 
-    `tier` is the key of the tier whose benefits the member has, empty for none, None where it was not asked. `goods`
-    are the lines, None where they are not known; `minor_units` is what all goods come to, None likewise.
+    `tier` is the key of the tier whose benefits the member has, empty for none, SUSPENDED of an account that is, None
+    where it was not asked. `goods` are the lines, None where they are not known; `minor_units` is what all goods come
+    to, None likewise.
     """
 
     member_id: str = ""
@@ -213,6 +214,8 @@ def _why_not_left(coupon: Coupon, uses: Uses, now: Now, use_id: str) -> Refusal 
 
 def _why_not_here(coupon: Coupon, context: UseContext) -> Refusal | None:
     terms = coupon.terms
+    if terms.tiers and context.tier == SUSPENDED:
+        return Refusal(reason="ACCOUNT_SUSPENDED", sentence="the account is suspended, and its benefits with it")
     if terms.tiers and context.tier not in terms.tiers:
         return Refusal(reason="COUPON_NOT_FOR_TIER", sentence="the coupon is for members of other tiers")
     if terms.stores and context.store_id not in terms.stores:

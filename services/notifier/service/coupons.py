@@ -59,7 +59,7 @@ _MOST_USES_OF_MONEY = 1000
 
 T = TypeVar("T")
 
-# The key of the tier whose benefits a member has, empty for none; raises PeerError.
+# The key of the tier whose benefits a member has, empty for none, SUSPENDED of a suspended account; raises PeerError.
 TierOf = Callable[[str], Awaitable[str]]
 # Whether the ledger has a member; raises PeerError.
 MemberExists = Callable[[str], Awaitable[bool]]

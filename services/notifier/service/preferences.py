@@ -193,8 +193,9 @@ class PreferenceService:
         return contact or Contact(), reason
 
     async def record_bounce(self, *, address: str, delivery_id: str, bounce: Bounce) -> bool:
-        """Takes note of what became of a message to an address, or, where that is empty, to the member of a message;
-        says whether nothing is sent there. Raises DeliveryUnknownError, SealError."""
+        """Takes note of what became of a message to an address, or, where that is empty, to the one that a message was
+        sent to; says whether nothing is sent there. Where it was sent is not known of what was never tried, of what
+        was sent before this was kept, and of a member who was erased. Raises DeliveryUnknownError."""
         key = self._addresses.key(address) if address else await self._address_of(delivery_id)
         if key is None:
             return False
@@ -210,16 +211,14 @@ class PreferenceService:
         return await self._store.transact(put)
 
     async def _address_of(self, delivery_id: str) -> AddressKey | None:
-        """The e-mail address that the member of a message has now."""
+        """The address that a message was last sent to; None where it is not known."""
         partition = partition_of_delivery(delivery_id)
 
         async def read(transaction: Transaction) -> AddressKey | None:
-            delivery = await transaction.find_delivery(partition, delivery_id)
-            if delivery is None:
+            if await transaction.find_delivery(partition, delivery_id) is None:
                 raise DeliveryUnknownError
-            sealed = (await transaction.find_contacts(partition, [delivery.member_id])).get(delivery.member_id)
-            contact = None if sealed is None else self._vault.open_contact(sealed)
-            return self._addresses.key(contact.email) if contact is not None and contact.email else None
+            digest = await transaction.find_address_hash(partition, delivery_id)
+            return None if digest is None else self._addresses.key_of(digest)
 
         return await self._store.read(read)
 

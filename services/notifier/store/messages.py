@@ -115,9 +115,21 @@ class Messages(Table):
         rows = await self._connection.fetch(QUERIES["find_had"], partition, list(member_ids), since, list(but))
         return [Had(**row) for row in rows]
 
-    async def send_on_way(self, partition: int, delivery_ids: Collection[str], business_now: datetime) -> None:
-        """Writes down that leased messages are being sent, so that they count for the caps."""
-        await self._connection.execute(QUERIES["send_on_way"], partition, list(delivery_ids), business_now)
+    async def send_on_way(self, partition: int, addresses: Mapping[str, bytes], business_now: datetime) -> None:
+        """Writes down that leased messages are being sent, so that they count for the caps, and to which addresses: by
+        delivery id, the keyed hash of each."""
+        columns = (list(addresses), list(addresses.values()))
+        await self._connection.execute(QUERIES["send_on_way"], partition, business_now, *columns)
+
+    async def sent_elsewhere(self, partition: int, addresses: Mapping[str, bytes]) -> None:
+        """Writes down that messages went to other addresses than was said first: by delivery id, the keyed hashes."""
+        columns = (list(addresses), list(addresses.values()))
+        await self._connection.execute(QUERIES["sent_elsewhere"], partition, *columns)
+
+    async def find_address_hash(self, partition: int, delivery_id: str) -> bytes | None:
+        """The keyed hash of the address that a message was last sent to; None where it is not known."""
+        found: bytes | None = await self._connection.fetchval(QUERIES["find_address_hash"], partition, delivery_id)
+        return found
 
     async def put_aside(self, partition: int, leased_until: datetime, aside: Sequence[Aside]) -> None:
         """Writes down what becomes of leased messages that are not sent."""

@@ -360,7 +360,9 @@ def step(
     if track.as_of < not_before:
         track.pass_time(not_before)
         track.tell(not_before, REASONS[fact.kind], fact, corrects)
-    if passed is not None and len(track.added) > len(passed.movements):
+    # What adds nothing now may have added something by an earlier version.
+    is_older = fact.occurred_time < versions[track.version].from_time
+    if passed is not None and (is_older or len(track.added) > len(passed.movements)):
         track.mended = True
     if passed is not None and len(track.changes) > len(passed.changes):
         # Since when the tier would have been held, and whether it ever should have been lost, tells the history alone.

@@ -365,7 +365,8 @@ class LedgerServiceServicer:
 
     def ReverseRedemption(self, request, context):
         """Takes a redemption back, whole or in part. The points return to the lots they came from, with their own expiry:
-        what has lapsed since is gone. Points that paid for a purchase come back with its return or void alone.
+        what has lapsed since is gone. Points that paid for a purchase come back with its return or void alone; those of a
+        reward or a checkout, which the notifier redeemed, by the notifier alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

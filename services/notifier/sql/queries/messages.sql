@@ -53,8 +53,22 @@ WHERE partition = $1 AND member_id = ANY($2::text[]) AND sent_time > $3 AND stat
     AND NOT delivery_id = ANY($4::text[]);
 
 -- name: send_on_way
--- Says of leased messages that they are being sent: $3 = business now.
-UPDATE notifier.deliveries SET sent_time = $3 WHERE partition = $1 AND delivery_id = ANY($2::text[]);
+-- Says of leased messages that they are being sent, and where: $2 = business now, $4 = hashes of the addresses.
+UPDATE notifier.deliveries AS delivery
+SET sent_time = $2, address_hash = sent.address_hash
+FROM unnest($3::text[], $4::bytea[]) AS sent (delivery_id, address_hash)
+WHERE delivery.partition = $1 AND delivery.delivery_id = sent.delivery_id;
+
+-- name: sent_elsewhere
+-- Says of messages that they went to other addresses; not where the member was erased meanwhile.
+UPDATE notifier.deliveries AS delivery
+SET address_hash = sent.address_hash
+FROM unnest($2::text[], $3::bytea[]) AS sent (delivery_id, address_hash)
+WHERE delivery.partition = $1 AND delivery.delivery_id = sent.delivery_id AND delivery.address_hash IS NOT NULL;
+
+-- name: find_address_hash
+-- What is kept of the address that a message was sent to.
+SELECT address_hash FROM notifier.deliveries WHERE partition = $1 AND delivery_id = $2;
 
 -- name: put_aside
 -- What becomes of leased messages that are not sent: $2 = end of the lease.

@@ -39,7 +39,7 @@ DELETE FROM notifier.contact_requests WHERE partition = $1 AND member_id = $2;
 -- name: erase_deliveries
 -- Messages are sent no more, and say nothing any more.
 UPDATE notifier.deliveries
-SET facts = '{}', state = CASE WHEN state IN ('queued', 'held', 'no_contact') THEN 'dead' ELSE state END,
+SET facts = '{}', address_hash = NULL, state = CASE WHEN state IN ('queued', 'held', 'no_contact') THEN 'dead' ELSE state END,
     last_error = CASE WHEN state IN ('queued', 'held', 'no_contact') THEN 'the member was erased' ELSE last_error END
 WHERE partition = $1 AND member_id = $2;
 
@@ -54,8 +54,8 @@ SELECT to_jsonb(kept)::text AS record FROM notifier.coupons AS kept WHERE partit
 ORDER BY code OFFSET $3 LIMIT $4;
 
 -- name: export_deliveries
--- The messages to a member.
-SELECT to_jsonb(kept)::text AS record FROM notifier.deliveries AS kept WHERE partition = $1 AND member_id = $2
+-- The messages to a member; what stands for its address tells nothing.
+SELECT (to_jsonb(kept) - 'address_hash')::text AS record FROM notifier.deliveries AS kept WHERE partition = $1 AND member_id = $2
 ORDER BY delivery_id OFFSET $3 LIMIT $4;
 
 -- name: export_contact_requests
