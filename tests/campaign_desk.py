@@ -114,8 +114,11 @@ class LosingTiers:
     """Who tiers says will lose a level."""
 
     losing_soon: list[Losing] = field(default_factory=list)
+    away: bool = False
 
     async def losing(self, tier_numbers: Sequence[int], within_days: int) -> AsyncIterator[Sequence[Losing]]:
+        if self.away:
+            raise PeerError("tiers does not answer")
         yield [one for one in self.losing_soon if one.tier_number in tier_numbers]
 
 
@@ -192,6 +195,7 @@ class Desk:
             engine=self.engine,
             candidates=candidates,
             programmes=self.programmes,
+            progress=self.progress,
             partitions=PARTITIONS,
             request_key=VAULT.request_key,
             member_exists=self._exists,

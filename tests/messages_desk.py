@@ -11,6 +11,7 @@ from typing import Any
 from services import programme as programmes
 from services.notifier.channels.adapter import Channel
 from services.notifier.channels.email import Composer, EmailChannel, MailServer
+from services.notifier.channels.webhooks import read_networks
 from services.notifier.domain.contacts import Contact, partition_of
 from services.notifier.domain.deliveries import Delivery
 from services.notifier.domain.messages import Outgoing
@@ -35,6 +36,8 @@ INSTALLATION = Installation(key_fingerprint=MASTER_KEY.key_id, partitions=PARTIT
 VAULT = Vault([MASTER_KEY], INSTALLATION)
 LINKS = UnsubscribeLinks(key=VAULT.key_for("unsubscribe"), url="https://shop.example.com/stop?token={token}")
 SECRETS = EndpointSecrets(VAULT.key_for("webhook secrets"))
+# Where events may go beside the internet.
+NETWORKS = read_networks("127.0.0.0/8, ::1/128")
 # Noon in New York.
 NOON = datetime(2026, 5, 4, 16, tzinfo=UTC)
 
@@ -133,7 +136,7 @@ class Desk:
             store=self.store,
             secrets=SECRETS,
             request_key=VAULT.request_key,
-            plain_allowed=True,
+            networks=NETWORKS,
             machine_now=lambda: self.now,
         )
 

@@ -14,6 +14,7 @@ import structlog
 from services.notifier import rpc
 from services.notifier.awarding import Awarding
 from services.notifier.channels.setup import open_channels
+from services.notifier.channels.webhooks import read_networks
 from services.notifier.config import NotifierConfig, read_programme
 from services.notifier.consumer import Consumer
 from services.notifier.days import Days
@@ -197,6 +198,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         engine=engine,
         candidates=candidates,
         programmes=programmes,
+        progress=progress,
         partitions=installation.partitions,
         request_key=vault.request_key,
         member_exists=ledger.has_member,
@@ -259,7 +261,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
             store=store,
             secrets=secrets,
             request_key=vault.request_key,
-            plain_allowed=bool(settings.webhook_networks),
+            networks=read_networks(settings.webhook_networks),
             machine_now=clock,
         ),
         coupons=coupons,

@@ -99,6 +99,7 @@ class _Kept:
         self.erased: set[MemberKey] = set()
         self.were_paused: set[str] = set()
         self.miscounted: list[tuple[int, str, str, bool, int | None, int | None]] = []
+        self.overspent: list[tuple[str, int, int]] = []
         self.unassigned: list[RewardKey] = []
         self.installation: Installation | None = None
         self.keys_of_older = 0
@@ -114,6 +115,7 @@ class _Kept:
         states = await transaction.campaign_states()
         kept.were_paused = {campaign_id for campaign_id, state in states.items() if state.was_paused}
         kept.miscounted = await transaction.check_campaigns()
+        kept.overspent = await transaction.check_budgets()
         kept.unassigned = await transaction.check_coupons_of_campaigns()
         kept.uses = await transaction.check_uses()
         kept.contacts = await transaction.check_contacts()
@@ -248,6 +250,8 @@ def _campaign_differences(kept: _Kept) -> Iterator[Difference]:
     for partition, campaign_id, variant, in_control, assigned, counted in kept.miscounted:
         where = f"partition {partition}, campaign {campaign_id}, variant {variant!r}, control group {in_control}"
         yield _difference("what a campaign gave", where, assigned, counted)
+    for campaign_id, counted, spent in kept.overspent:
+        yield _difference("what a campaign gave from its budget", f"campaign {campaign_id}", counted, spent)
     for partition, campaign_id, member_id, trigger in kept.unassigned:
         where = f"partition {partition}, {trigger}, member {member_id}, campaign {campaign_id}"
         yield _difference("coupon without assignment", where, None, "a coupon")

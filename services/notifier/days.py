@@ -17,12 +17,14 @@ import structlog
 
 from services.notifier.domain.assignments import Claim
 from services.notifier.domain.programmes import Programmes
+from services.notifier.errors import PeerError
 from services.notifier.progress import Progress
 from services.notifier.service.campaign_engine import CampaignEngine, Given
 from services.notifier.service.candidates import Candidates
 from services.notifier.store import Store, Transaction
 from services.notifier.store.campaigns import CampaignCursor
-from services.programme.campaigns import DAILY, TriggerKind
+from services.programme.campaigns import DAILY, Campaign, TriggerKind
+from services.programme.model import Programme
 from services.runtime.clock import SIMULATED_START, MachineClock
 
 log = structlog.get_logger()
@@ -30,6 +32,8 @@ log = structlog.get_logger()
 # Days further back are not made up for in real time: nobody wants the birthday wishes of last spring.
 MOST_DAYS: Final = 31
 _LONGEST_WAIT_SECONDS: Final = 60.0
+# Until tiers is asked again what it did not answer.
+_PAUSE_SECONDS: Final = 10.0
 _ONE_DAY: Final = timedelta(days=1)
 
 
@@ -57,6 +61,10 @@ class Days:
         self._simulated = simulated
         self._machine_now = machine_now
         self._woken = asyncio.Event()
+        # The last day for which tiers was to be asked, and what it has not answered, by campaign and day. In memory
+        # alone: after a restart today is asked about again, and nothing is given twice.
+        self._asked_day: date | None = None
+        self._unanswered: dict[tuple[str, date], tuple[Programme, Campaign]] = {}
         if simulated and engine.asks:
             progress.begin_days(SIMULATED_START)
 
@@ -70,7 +78,7 @@ class Days:
             self._woken.clear()
             await self.catch_up()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
+                async with asyncio.timeout(_PAUSE_SECONDS if self._unanswered else _LONGEST_WAIT_SECONDS):
                     await self._woken.wait()
 
     async def catch_up(self) -> None:
@@ -87,10 +95,12 @@ class Days:
             return await transaction.read_campaign_cursors(range(self._partitions))
 
         cursors = await self._store.transact(read)
+        today = self._programmes.at(now).local_day(now)
         for partition in sorted(cursors):
             await self._announce(partition)
-            await self._begin(partition, cursors[partition], self._programmes.at(now).local_day(now))
-        if self._simulated:
+            await self._begin(partition, cursors[partition], today)
+        await self._give_losing(today)
+        if self._simulated and not self._unanswered:
             self._progress.begin_days(now)
 
     async def _begin(self, partition: int, cursor: CampaignCursor, today: date) -> None:
@@ -103,7 +113,7 @@ class Days:
             begun = max(begun, today - _ONE_DAY)
         while begun < today:
             begun += _ONE_DAY
-            await self._give_of(partition, begun, today)
+            await self._give_of(partition, begun)
             await self._write_down(partition, before, begun)
             before = begun
 
@@ -114,20 +124,40 @@ class Days:
 
         await self._store.transact(work)
 
-    async def _give_of(self, partition: int, day: date, today: date) -> None:
-        """Gives what a day brings the members of a partition. What falls by time alone is asked of tiers, once for all
-        partitions, and on the day itself alone: tiers tells of now."""
-        programme = self._programmes.at(self._programmes.newest.start_of_local_day(day))
+    async def _give_of(self, partition: int, day: date) -> None:
+        """Gives what a day brings the members of a partition, as far as the database says who they are."""
+        programme = self._of_day(day)
         for campaign in programme.campaigns:
-            if campaign.trigger.kind not in DAILY or not campaign.runs_on(day):
-                continue
-            if campaign.trigger.kind is not TriggerKind.TIER_AT_RISK:
+            if campaign.trigger.kind in DAILY and campaign.runs_on(day):
                 async for claims in self._candidates.of(programme, campaign, partition, day):
                     await self._give(partition, claims)
-            elif partition == 0 and day == today:
-                async for claims in self._candidates.losing(programme, campaign, day):
-                    for home in sorted({claim.partition for claim in claims}):
-                        await self._give(home, [claim for claim in claims if claim.partition == home])
+
+    async def _give_losing(self, today: date) -> None:
+        """Gives what is for members who will lose a level by time alone, once for all partitions.
+
+        Tiers is asked, and tells of now: a day that was missed is not made up for. Where it does not answer, the
+        campaign's day is tried again until the levels it is about are lost; no other campaign waits for that.
+        """
+        if self._asked_day != today:
+            self._asked_day = today
+            programme = self._of_day(today)
+            for campaign in programme.campaigns:
+                if campaign.trigger.kind is TriggerKind.TIER_AT_RISK and campaign.runs_on(today):
+                    self._unanswered[campaign.id, today] = programme, campaign
+        for (campaign_id, day), (programme, campaign) in list(self._unanswered.items()):
+            if day + timedelta(days=campaign.trigger.days) >= today:
+                try:
+                    async for claims in self._candidates.losing(programme, campaign, day):
+                        for home in sorted({claim.partition for claim in claims}):
+                            await self._give(home, [claim for claim in claims if claim.partition == home])
+                except PeerError as error:
+                    log.error("campaign_day_delayed", campaign_id=campaign_id, day=f"{day}", problem=str(error))
+                    continue
+            del self._unanswered[campaign_id, day]
+
+    def _of_day(self, day: date) -> Programme:
+        """The version that holds when a local day begins."""
+        return self._programmes.at(self._programmes.newest.start_of_local_day(day))
 
     async def _give(self, partition: int, claims: Sequence[Claim]) -> None:
         if not claims:

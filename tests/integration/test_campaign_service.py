@@ -245,6 +245,10 @@ async def test_segments_and_answers_come_over_the_contract(installation: Install
     update = campaign_pb2.UpdateSegmentRequest(segment="vip", add_member_ids=["m-1"])
     assert (await notifier.stub.UpdateSegment(update, timeout=SECONDS)).added == 1
     assert (await notifier.stub.UpdateSegment(update, timeout=SECONDS)).added == 0
+    update.causal_token = await till.enroll("m-2", DAY)
+    update.add_member_ids.extend(["m-2", "nobody"])
+    answered = await notifier.stub.UpdateSegment(update, timeout=SECONDS)
+    assert (answered.added, answered.unknown) == (1, 1)
     answer = campaign_pb2.RecordFeedbackRequest(
         request_id="f-1", member_id="m-1", survey_id="nps", score=9, source="app"
     )

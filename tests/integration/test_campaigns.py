@@ -19,11 +19,15 @@ from services.notifier.domain.profiles import Losing
 from services.notifier.errors import (
     CampaignUnknownError,
     FeedbackError,
+    MemberErasedError,
     MemberUnknownError,
     RequestIdReusedError,
     SurveyUnknownError,
 )
+from services.notifier.service.campaigns import Entered
 from services.notifier.store import Transaction
+from services.notifier.store.privacy import ErasureKept
+from services.runtime.status import NotCaughtUpError
 from tests.campaign_desk import PARTITIONS, START, Desk, campaign_desk, shop
 from tests.conftest import Database
 
@@ -40,6 +44,26 @@ async def open_desk(database: Database, folder: Path) -> AsyncIterator[OpenDesk]
             return await stack.enter_async_context(campaign_desk(database, folder, campaigns))
 
         yield opened
+
+
+async def erase(desk: Desk, member_id: str) -> None:
+    """A member is erased."""
+    partition = partition_of(member_id, PARTITIONS)
+    erasure = ErasureKept(
+        partition=partition,
+        member_id=member_id,
+        request_id="e",
+        reason="asked",
+        principal="staff",
+        asked_time=desk.machine_now,
+        erased_time=None,
+    )
+
+    async def work(transaction: Transaction) -> None:
+        await transaction.insert_erasure(erasure)
+        await transaction.forget(partition, member_id)
+
+    await desk.store.transact(work)
 
 
 async def test_a_purchase_gives_points_a_badge_a_message_and_an_event_once(open_desk: OpenDesk) -> None:
@@ -192,6 +216,53 @@ async def test_who_is_about_to_lose_a_level_is_told_so_many_days_before(open_des
     assert await desk.given() == [("keep", "m-1", "risk:star:2026-01-24"), ("keep", "m-2", "risk:star:2026-01-25")]
 
 
+async def test_a_campaign_whose_question_nobody_answers_holds_up_no_other_and_is_made_up_for(
+    open_desk: OpenDesk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = await open_desk(
+        "{id: keep, trigger: tier_at_risk, tiers: [star], when: {before: P3D}, points: 5}",
+        "{id: xmas, trigger: date, when: {day: '2026-01-07'}, points: 3}",
+        "{id: new, trigger: date, when: {day: '2026-01-08'}, points: 3}",
+    )
+    await desk.join("m-1", "m-2")
+    noon = datetime(2026, 1, 9, 11, tzinfo=UTC)
+    desk.losing.losing_soon = [
+        Losing(member_id="m-1", tier_number=3, losing_time=noon),
+        Losing(member_id="m-2", tier_number=3, losing_time=noon + timedelta(days=1)),
+    ]
+    await desk.advance(START + timedelta(hours=1))
+    desk.losing.away = True
+    await desk.pass_days(3)
+    others = [("new", member, "date:2026-01-08") for member in ("m-1", "m-2")]
+    others += [("xmas", member, "date:2026-01-07") for member in ("m-1", "m-2")]
+    assert await desk.given() == others
+    assert {row[0] for row in await desk.rows("campaign_cursors", "begun_day", "1")} == {date(2026, 1, 8)}
+    written = [line for line in capsys.readouterr().out.splitlines() if "campaign_day_delayed" in line]
+    assert written
+    assert all("keep" in line for line in written)
+    desk.losing.away = False
+    await desk.days.catch_up()
+    kept = [("keep", "m-1", "risk:star:2026-01-09"), ("keep", "m-2", "risk:star:2026-01-10")]
+    assert await desk.given() == kept + others
+    # Asked again after a restart, it gives nothing twice.
+    desk.begin(desk.programme)
+    await desk.days.catch_up()
+    assert await desk.given() == kept + others
+
+
+async def test_a_day_nobody_answered_is_given_up_when_the_level_is_lost(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: keep, trigger: tier_at_risk, tiers: [star], when: {before: P2D}, points: 5}")
+    await desk.join("m-1")
+    lost = datetime(2026, 1, 8, 11, tzinfo=UTC)
+    desk.losing.losing_soon = [Losing(member_id="m-1", tier_number=3, losing_time=lost)]
+    await desk.advance(START + timedelta(hours=1))
+    desk.losing.away = True
+    await desk.pass_days(3)
+    desk.losing.away = False
+    await desk.pass_days(1)
+    assert await desk.given() == []
+
+
 async def test_everybody_hears_of_a_version_that_is_announced(open_desk: OpenDesk) -> None:
     desk = await open_desk("{id: news, trigger: programme_change, message: {subject: News, text: There are some}}")
     await desk.join("m-1", "m-2")
@@ -209,9 +280,9 @@ async def test_a_segment_brings_its_campaign_when_it_is_entered(open_desk: OpenD
         "{id: others, trigger: purchase, audience: {not_segments: [vip]}, points: 1}",
     )
     await desk.join("m-1", "m-2")
-    assert await desk.campaigns.enter_segment("vip", ["m-1", "m-1"]) == 1
-    assert await desk.campaigns.enter_segment("vip", ["m-1"]) == 0
-    assert await desk.campaigns.enter_segment("press", ["m-2"]) == 1
+    assert (await desk.campaigns.enter_segment("vip", ["m-1", "m-1"])).added == 1
+    assert (await desk.campaigns.enter_segment("vip", ["m-1"])).added == 0
+    assert (await desk.campaigns.enter_segment("press", ["m-2"])).added == 1
     for member in ("m-1", "m-2"):
         await desk.buy(member)
     assert [(campaign, member) for campaign, member, _ in await desk.given()] == [
@@ -222,6 +293,32 @@ async def test_a_segment_brings_its_campaign_when_it_is_entered(open_desk: OpenD
     await desk.campaigns.leave_segment("vip", ["m-1"])
     await desk.buy("m-1")
     assert [one[:2] for one in await desk.given()].count(("others", "m-1")) == 1
+
+
+async def test_a_segment_takes_members_alone_and_waits_for_whom_it_was_told_of(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: hello, trigger: segment_entered, when: {segment: vip}, points: 100}")
+    await desk.join("m-1", "gone")
+    await erase(desk, "gone")
+    ids = ["m-1", "m-2", "gone", "nobody"]
+    assert await desk.campaigns.enter_segment("vip", ids) == Entered(added=1, unknown=3)
+    assert await desk.rows("segments", "member_id", "1") == [("m-1",)]
+    home = partition_of("m-2", PARTITIONS)
+    told_of = {home: desk.cursors[home].ledger_offset + 1}
+
+    async def update(wait_seconds: float) -> Entered:
+        return await desk.campaigns.update_segment(
+            "vip", add=["m-2"], remove=["m-1"], after=told_of, wait_seconds=wait_seconds
+        )
+
+    with pytest.raises(NotCaughtUpError):
+        await update(0.05)
+    assert await desk.rows("segments", "member_id", "1") == [("m-1",)]
+    updating = asyncio.create_task(update(30))
+    await asyncio.sleep(0.05)
+    await desk.join("m-2")
+    assert await updating == Entered(added=1, unknown=0)
+    assert await desk.rows("segments", "member_id", "1") == [("m-2",)]
+    assert [member for _, member, _ in await desk.given()] == ["m-1", "m-2"]
 
 
 async def test_campaigns_are_for_their_tiers_and_attributes_and_for_nobody_who_left_or_is_suspended(
@@ -246,6 +343,21 @@ async def test_campaigns_are_for_their_tiers_and_attributes_and_for_nobody_who_l
         ("stars", "m-1"),
         ("tea", "m-2"),
     ]
+
+
+async def test_who_joined_and_had_no_change_is_in_the_first_level(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: guests, trigger: purchase, audience: {tiers: [guest]}, points: 5}",
+        "{id: regulars, trigger: purchase, audience: {tiers: [regular]}, points: 5}",
+    )
+    await desk.join("m-1", "m-2", "m-3")
+    await desk.change("m-2", 1, 2)
+    await desk.change("m-3", 1, 0)
+    seen = await desk.campaigns.preview("guests", day=None, sample=0)
+    assert {(one.member_id, one.tier) for one in seen.sample} == {("m-1", "guest")}
+    for member in ("m-1", "m-2", "m-3"):
+        await desk.buy(member)
+    assert [one[:2] for one in await desk.given()] == [("guests", "m-1"), ("regulars", "m-2")]
 
 
 async def test_the_control_group_gets_nothing_and_is_kept_and_variants_get_their_own(open_desk: OpenDesk) -> None:
@@ -282,6 +394,33 @@ async def test_a_budget_is_never_overspent_and_two_at_once_share_it(open_desk: O
     assert (view.given, view.left) == (Spent(count=6, points=60, minor_units=60), Spent(count=1, points=5))
 
 
+async def test_a_budget_counts_what_was_given_before_a_pause_and_before_there_was_a_budget(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: few, trigger: purchase, points: 10}")
+    await desk.join("m-1")
+    await desk.campaigns.pause("few")
+    await desk.campaigns.resume("few")
+    await desk.buy("m-1")
+    await desk.buy("m-1")
+    desk.begin(shop("{id: few, trigger: purchase, points: 10, budget: {count: 3}}"))
+    await desk.buy("m-1")
+    await desk.buy("m-1")
+    assert len(await desk.given()) == 3
+    assert await desk.rows("campaign_states", "given, points, minor_units") == [(3, 30, 30)]
+
+
+async def test_the_check_finds_a_budget_that_gave_more_than_is_counted(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: few, trigger: purchase, points: 10, budget: {count: 3}}")
+    await desk.join("m-1")
+    await desk.buy("m-1")
+    assert await desk.store.read(Transaction.check_budgets) == []
+
+    async def spoil(transaction: Transaction) -> None:
+        await transaction.spend_budgets({"few": Spent(count=2, points=10, minor_units=10)})
+
+    await desk.store.transact(spoil)
+    assert await desk.store.read(Transaction.check_budgets) == [("few", 1, 2)]
+
+
 async def test_the_same_claims_of_two_notifiers_at_once_are_given_once(open_desk: OpenDesk) -> None:
     desk = await open_desk("{id: one, trigger: date, when: {day: '2026-01-06'}, points: 10}")
     members = [f"m-{number}" for number in range(20)]
@@ -315,6 +454,29 @@ async def test_a_cap_holds_for_a_member_in_a_span_of_days(open_desk: OpenDesk) -
     assert len(await desk.given()) == 4
 
 
+async def test_a_cap_is_the_same_whether_claims_come_at_once_or_one_by_one(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: often, trigger: purchase, points: 1, cap: {times: 1, in: P10D}}")
+    await desk.join("m-1", "m-2")
+
+    def bought(member_id: str, day: int) -> MemberEvent:
+        return MemberEvent(
+            member_id=member_id,
+            happening=Happening.PURCHASE,
+            occurred_time=START + timedelta(days=day),
+            available=0,
+            purchase_id=f"p-{day}",
+            currency="EUR",
+        )
+
+    days = (0, 20, 29, 10, 15, 31)
+    await desk.tell(partition_of("m-1", PARTITIONS), *(bought("m-1", day) for day in days))
+    for day in days:
+        await desk.tell(partition_of("m-2", PARTITIONS), bought("m-2", day))
+    rows = await desk.rows("assignments", "member_id, assigned_time")
+    expected = [START + timedelta(days=day) for day in (0, 10, 20, 31)]
+    assert rows == [(member, time) for member in ("m-1", "m-2") for time in expected]
+
+
 async def test_a_paused_campaign_gives_nothing_owes_on_and_makes_nothing_up(open_desk: OpenDesk) -> None:
     desk = await open_desk("{id: one, trigger: purchase, points: 1}", "{id: two, trigger: purchase, points: 2}")
     await desk.join("m-1")
@@ -336,6 +498,30 @@ async def test_a_paused_campaign_gives_nothing_owes_on_and_makes_nothing_up(open
     for call in (desk.campaigns.pause, desk.campaigns.resume):
         with pytest.raises(CampaignUnknownError):
             await call("three")
+
+
+async def test_a_campaign_that_is_paused_while_its_points_are_asked_for_gets_few_more(
+    open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await open_desk("{id: one, trigger: purchase, points: 1}")
+    await desk.join("m-1")
+    for _ in range(40):
+        await desk.buy("m-1")
+    award = desk.points.award
+
+    async def then_pause(**asked: Any) -> None:
+        await award(**asked)
+        if desk.points.asked == 1:
+            await desk.campaigns.pause("one")
+
+    monkeypatch.setattr(desk.points, "award", then_pause)
+    await desk.awarding.ask_for_all()
+    # Those that were being asked for.
+    assert len(desk.points.given) == 16
+    assert set(await desk.rows("awards", "state, attempts")) == {("given", 1), ("queued", 0)}
+    await desk.campaigns.resume("one")
+    assert await desk.awarding.ask_for_all() is None
+    assert len(desk.points.given) == desk.points.asked == 40
 
 
 async def test_messages_of_a_paused_campaign_wait(open_desk: OpenDesk) -> None:
@@ -460,6 +646,23 @@ async def test_what_a_member_answers_is_kept_with_its_time_and_once_for_its_requ
     for changed, error in wrong:
         with pytest.raises(error):
             await desk.campaigns.record_feedback(**{**asked, "request_id": "f-3", **changed})
+
+
+async def test_nothing_is_kept_of_what_an_erased_member_answers(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: ask, trigger: first_purchase, survey: nps, message: {subject: Hi, text: There}}")
+    await desk.join("m-1")
+    await erase(desk, "m-1")
+    with pytest.raises(MemberErasedError):
+        await desk.campaigns.record_feedback(
+            request_id="f-1",
+            member_id="m-1",
+            survey_id="nps",
+            score=9,
+            choice="",
+            source="email",
+            answered_time=None,
+        )
+    assert await desk.rows("feedback", "score", "1") == []
 
 
 async def test_what_no_campaign_asks_for_is_not_kept_and_is_no_work(open_desk: OpenDesk) -> None:

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from services.cli.postgres import Cluster
 from services.notifier import worker as worker_module
 from services.notifier.channels.adapter import AdaptedChannel, Addressee, load_adapters
 from services.notifier.channels.email import EmailChannel
@@ -246,6 +247,46 @@ async def test_a_contact_that_is_gone_while_a_lease_is_worked_off_gets_nothing_m
     assert post.received() == []
 
 
+async def test_a_campaign_that_is_paused_while_a_lease_is_worked_off_sends_nothing_more_of_it(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EmailChannel, "senders", 1)
+    monkeypatch.setattr(worker_module, "FRESH_SECONDS", 0.0)
+    desk = post.desk
+    await desk.contact("m-1")
+    await desk.send("m-1", "offer")
+    for _ in range(3):
+        await desk.send("m-1", "offer", created_time=desk.now + timedelta(seconds=1))
+    await desk.send("m-1", "statement", created_time=desk.now + timedelta(seconds=2))
+
+    async def pause(transaction: Transaction) -> None:
+        await transaction.pause_campaign("offer", desk.now)
+
+    async def resume(transaction: Transaction) -> None:
+        await transaction.resume_campaign("offer")
+
+    channel = desk.channels[EMAIL]
+    deliver = channel.deliver
+    tried = 0
+
+    async def then_pause(due: DueDelivery, to: Addressee) -> Outcome:
+        nonlocal tried
+        outcome, tried = await deliver(due, to), tried + 1
+        if tried == 1:
+            await desk.store.transact(pause)
+        return outcome
+
+    monkeypatch.setattr(channel, "deliver", then_pause)
+    await desk.worker.deliver_due()
+    assert await desk.states() == {"delivered": 2, "queued": 3}
+    assert {d.attempts for d in await desk.deliveries() if d.state is DeliveryState.QUEUED} == {0}
+    # They were given back, and go on without waiting for a lease to end.
+    await desk.store.transact(resume)
+    await desk.worker.deliver_due()
+    assert await desk.states() == {"delivered": 5}
+    assert len(post.received()) == 5
+
+
 async def test_preferences_are_read_back_with_when_and_how_they_became_known(post: Post) -> None:
     desk = post.desk
     await desk.say("m-1", ("", "offers", False), source="call of 4 May")
@@ -465,6 +506,53 @@ async def test_bounces_and_complaints_suppress_an_address_until_it_is_mended(pos
         await bounce(Bounce.PERMANENT, delivery_id="0000" + "a" * 28)
 
 
+async def test_a_bounce_suppresses_the_address_that_the_message_went_to_and_not_the_one_the_member_has_now(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = post.desk
+
+    async def bounced(member_id: str) -> bool:
+        sent = await desk.delivery(member_id)
+        return await desk.preferences.record_bounce(
+            address="", delivery_id=sent.delivery_id, bounce=Bounce.PERMANENT
+        )  # fmt: skip
+
+    async def reason(address: str) -> str:
+        await desk.contact("m-9", email=address)
+        return (await desk.preferences.get_contact("m-9"))[1]
+
+    await desk.contact("m-1", email="old@example.com")
+    await desk.send("m-1")
+    await desk.worker.deliver_due()
+    await desk.contact("m-1", email="new@example.com")
+    assert await bounced("m-1") is True
+    assert await reason("old@example.com") == "mail to it came back for good"
+    assert await reason("new@example.com") == ""
+    # It changed when the message had been taken up: it went to the new one.
+    await desk.contact("m-2", email="before@example.com")
+    await desk.send("m-2")
+    monkeypatch.setattr(worker_module, "FRESH_SECONDS", -1.0)
+    channel = desk.channels[EMAIL]
+    address = channel.address
+    moved = False
+
+    def moving(contact: Contact) -> str:
+        nonlocal moved
+        before, moved = moved, True
+        return address(contact) if before else "earlier@example.com"
+
+    monkeypatch.setattr(channel, "address", moving)
+    await desk.worker.deliver_due()
+    assert await bounced("m-2") is True
+    assert await reason("before@example.com") == "mail to it came back for good"
+    assert await reason("earlier@example.com") == ""
+    # What was never tried was sent nowhere.
+    await desk.contact("m-3", email="third@example.com")
+    await desk.send("m-3")
+    assert await bounced("m-3") is False
+    assert await reason("third@example.com") == ""
+
+
 async def test_no_address_is_readable_among_the_suppressed(post: Post) -> None:
     await post.desk.preferences.record_bounce(
         address="planted@example.com", delivery_id="", bounce=Bounce.PERMANENT
@@ -658,6 +746,59 @@ async def test_a_channel_that_fails_altogether_is_told_in_the_log_and_others_go_
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert len(post.received()) == 1
+
+
+async def test_a_database_that_restarts_under_a_long_send_makes_nothing_sent_twice(
+    post: Post, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some messages are on their way then, and others are about to be asked about again."""
+    monkeypatch.setattr(worker_module, "FRESH_SECONDS", 0.0)
+    desk = post.desk
+    many = 60
+    await desk.contact("m-1")
+    await desk.put(*(desk.outgoing("m-1", trigger=f"entry:{number}") for number in range(many)))
+    taken = 0
+
+    def restart_once() -> None:
+        nonlocal taken
+        taken += 1
+        if taken == 15:
+            cluster.stop()
+            asyncio.get_running_loop().call_later(0.5, cluster.start)
+
+    post.mail.when_taken = restart_once
+    await desk.worker.deliver_due()
+    # Nothing waits for a lease to end.
+    assert await desk.states() == {"delivered": many}
+    ids = [mail["Message-ID"] for mail in post.mail.messages()]
+    assert len(ids) == len(set(ids)) == many
+
+
+async def test_one_sender_that_fails_cuts_off_no_other_and_loses_nothing_that_was_sent(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(EmailChannel, "senders", 4)
+    desk = post.desk
+    await desk.contact("m-1")
+    for _ in range(8):
+        await desk.send("m-1")
+    channel = desk.channels[EMAIL]
+    address = channel.address
+    asked = 0
+
+    def broken_once(contact: Contact) -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            raise RuntimeError("a fault")
+        return address(contact)
+
+    monkeypatch.setattr(channel, "address", broken_once)
+    with pytest.raises(RuntimeError, match="a fault"):
+        await desk.worker.deliver_due()
+    assert await desk.states() == {"delivered": 7, "queued": 1}
+    assert len(post.received()) == 7
 
 
 async def test_a_worker_that_is_killed_loses_nothing_and_sends_twice_what_it_was_sending_at_most(post: Post) -> None:

@@ -275,6 +275,7 @@ async def test_an_export_hands_out_all_that_is_kept_whatever_its_pages(
     assert records["standing"][0]["tier"] == "Green"
     assert [coupon["campaign_id"] for coupon in records["coupons"]] == ["green-reached"]
     assert [message["campaign_id"] for message in records["messages"]] == ["green-reached"]
+    assert "address_hash" not in records["messages"][0]
     assert [grant["points"] for grant in records["goodwill"] if "request_id" in grant] == [10]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await exported(notifier, "nobody")
@@ -289,12 +290,15 @@ async def test_an_erased_member_is_forgotten_everywhere_and_the_accounts_still_h
     await till.enroll("m-1")
     await tell(notifier, "m-1")
     await notifier.deliveries(await till.buy("m-1", 35000, DAY))
+    await installation.mail.next_message()
+    assert '"address_hash": null' not in await rows_about(installation.database, "m-1")
     answer = await erase(notifier)
     assert (answer.HasField("erased_time"), answer.replayed) == (True, False)
     again = await erase(notifier)
     assert (again.erased_time, again.replayed) == (answer.erased_time, True)
     kept = await rows_about(installation.database, "m-1")
     assert not [table for table in ("contacts:", "member_keys:", "contact_requests:") if table in kept]
+    assert '"address_hash": null' in kept
     member = (await till.stub.GetMember(ledger_pb.GetMemberRequest(member_id="m-1"), timeout=SECONDS)).member
     assert member.status == member_pb2.MEMBER_STATUS_ERASED
     assert await installation.differences() == []

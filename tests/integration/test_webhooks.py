@@ -29,14 +29,14 @@ from services.notifier.errors import (
     WebhookFieldError,
     WebhookUrlError,
 )
+from services.notifier.service import WebhookService
 from services.notifier.store import Transaction
 from services.programme.messages import WEBHOOK
 from tests.conftest import Database
-from tests.messages_desk import SECRETS, Desk, open_store, programme
+from tests.messages_desk import NETWORKS, SECRETS, VAULT, Desk, open_store, programme
 from tests.tls import localhost_certificate
 from tests.webhook_receiver import Receiver, webhook_receiver
 
-LOCAL = read_networks("127.0.0.0/8, ::1/128")
 SCHEDULE = [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
 
 
@@ -74,7 +74,7 @@ async def hooks(database: Database) -> AsyncIterator[Hooks]:
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(database))
         desk = Desk(database=database, store=store, programme=programme(), channels={}, now=datetime.now(UTC))
-        channel = WebhookChannel(secrets=SECRETS, networks=LOCAL, machine_now=lambda: desk.now)
+        channel = WebhookChannel(secrets=SECRETS, networks=NETWORKS, machine_now=lambda: desk.now)
         stack.push_async_callback(channel.close)
         desk.channels[WEBHOOK] = channel
         yield Hooks(desk, channel)
@@ -290,7 +290,7 @@ async def test_tls_is_verified_for_the_name_and_not_for_the_address(hooks: Hooks
         await hooks.desk.worker.deliver_due()
         assert (await hooks.desk.delivery()).last_error == "the endpoint's certificate is not trusted"
         trusting = WebhookChannel(
-            secrets=SECRETS, networks=LOCAL, authority=authority, machine_now=lambda: hooks.desk.now
+            secrets=SECRETS, networks=NETWORKS, authority=authority, machine_now=lambda: hooks.desk.now
         )  # fmt: skip
         hooks.desk.channels[WEBHOOK] = trusting
         try:
@@ -302,7 +302,7 @@ async def test_tls_is_verified_for_the_name_and_not_for_the_address(hooks: Hooks
     other, authority = localhost_certificate(tmp_path / "other", "elsewhere.example")
     with webhook_receiver(other) as receiver:
         wrong = WebhookChannel(
-            secrets=SECRETS, networks=LOCAL, authority=authority, machine_now=lambda: hooks.desk.now
+            secrets=SECRETS, networks=NETWORKS, authority=authority, machine_now=lambda: hooks.desk.now
         )  # fmt: skip
         hooks.desk.channels[WEBHOOK] = wrong
         try:
@@ -317,7 +317,20 @@ async def test_tls_is_verified_for_the_name_and_not_for_the_address(hooks: Hooks
 # --- where nothing may go ---
 
 
+def webhooks_to(hooks: Hooks, networks: str) -> WebhookService:
+    """Makes endpoints on the internet and in these networks."""
+    return WebhookService(
+        store=hooks.desk.store,
+        secrets=SECRETS,
+        request_key=VAULT.request_key,
+        networks=read_networks(networks),
+        machine_now=lambda: hooks.desk.now,
+    )
+
+
 async def test_nothing_is_sent_into_our_own_network_unless_it_is_allowed(hooks: Hooks) -> None:
+    # When the endpoints were made, everything was allowed.
+    hooks.desk.webhooks = webhooks_to(hooks, "0.0.0.0/0, ::/0")
     strict = WebhookChannel(secrets=SECRETS, machine_now=lambda: hooks.desk.now)
     hooks.desk.channels[WEBHOOK] = strict
     with webhook_receiver() as receiver:
@@ -419,6 +432,33 @@ def test_whatever_stands_for_a_private_address_is_not_public_either(address: ipa
 async def test_an_address_that_events_cannot_go_to_is_refused(hooks: Hooks, url: str) -> None:
     with webhook_receiver() as receiver, pytest.raises(WebhookUrlError):
         await hooks.endpoint(receiver, url=url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.0.0.1.", "127.1", "2130706433", "0x7f000001", "10.0.0.1", "169.254.169.254", "[::1]",
+        "[::ffff:127.0.0.1]", "localhost", "LOCALHOST.", "a.localhost",
+    ],
+)  # fmt: skip
+async def test_an_address_that_is_not_of_the_internet_is_refused_at_once_where_it_is_not_allowed(
+    hooks: Hooks, host: str
+) -> None:
+    strict = webhooks_to(hooks, "")
+
+    async def create(webhooks: WebhookService, host: str) -> None:
+        await webhooks.create(
+            request_id=host, principal="ops", url=f"https://{host}:8443/", description="", event_types=[], fields=[]
+        )
+
+    with pytest.raises(WebhookUrlError, match="not one of the internet"):
+        await create(strict, host)
+    await create(strict, "8.8.8.8")
+    await create(strict, "example.com")
+    assert len(await strict.list()) == 2
+    # Where the operator allows it, it is one.
+    await create(hooks.desk.webhooks, "localhost")
+    await create(hooks.desk.webhooks, "127.0.0.1")
 
 
 async def test_an_endpoint_is_made_once_and_shows_its_secret_to_who_made_it(hooks: Hooks) -> None:

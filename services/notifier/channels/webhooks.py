@@ -43,6 +43,7 @@ _WAIT_SECONDS: Final = 20.0
 # What is read of an answer, so that its connection can be used again.
 _READ_BYTES: Final = 16 * 1024
 _MOST_HOSTS: Final = 100
+_LOOPBACK: Final = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _LONGEST_RETRY_AFTER: Final = timedelta(days=1)
 
@@ -144,10 +145,8 @@ class WebhookChannel:
         async with asyncio.timeout(_RESOLVE_SECONDS):
             found = await loop.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
         addresses = [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]
-        for address in addresses:
-            inside = any(address.version == network.version and address in network for network in self._networks)
-            if not inside and (url.scheme != "https" or not is_public(address)):
-                raise _RefusedAddress
+        if not all(is_allowed(address, url.scheme, self._networks) for address in addresses):
+            raise _RefusedAddress
         return addresses[0]
 
     @contextlib.asynccontextmanager
@@ -219,6 +218,29 @@ def is_public(address: Address) -> bool:
         if meant:
             return all(is_public(each) for each in meant)
     return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def is_allowed(address: Address, scheme: str, networks: Sequence[Network]) -> bool:
+    """Whether events may go there: to the internet over https, and to `networks` in any way."""
+    inside = any(address.version == network.version and address in network for network in networks)
+    return inside or (scheme == "https" and is_public(address))
+
+
+def named_addresses(host: str) -> Sequence[Address]:
+    """The addresses that a host says by itself, without being asked for: an address, however it is written, or
+    localhost. Any other name has none."""
+    bare = host.rstrip(".").lower()
+    if bare == "localhost" or bare.endswith(".localhost"):
+        return _LOOPBACK
+    try:
+        return (ipaddress.ip_address(bare.partition("%")[0]),)
+    except ValueError:
+        pass
+    try:
+        # As 127.1 or 0x7f000001, which a resolver takes, too.
+        return (ipaddress.IPv4Address(socket.inet_aton(bare)),)
+    except OSError:
+        return ()
 
 
 def read_networks(text: str) -> tuple[Network, ...]:

@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from services.notifier.domain.coupons import MemberKey, RewardKey
@@ -194,6 +194,15 @@ def belongs(audience: Audience, profile: Profile, person: Person) -> bool:
     )
 
 
+def cap_span(claim: Claim) -> tuple[datetime, datetime]:
+    """From when on and before when what a member had of a claim's campaign counts for its cap: whatever may lie in one
+    span of the cap's days with the claim's own local day. Of late claims also what came after them."""
+    assert claim.campaign.cap is not None
+    day, days = claim.programme.local_day(claim.time), claim.campaign.cap.days
+    start_of = claim.programme.start_of_local_day
+    return start_of(day - timedelta(days=days - 1)), start_of(day + timedelta(days=days))
+
+
 def assign(
     claims: Iterable[Claim],
     *,
@@ -204,15 +213,15 @@ def assign(
     """What claims come to, in their order; a claim that comes to nothing is left out.
 
     `given`: what was assigned before. `spent`: of each campaign with a budget what it has given; what is assigned here
-    is added. `had`: by claim, how often the member had the campaign within the span of its cap.
+    is added. `had`: by claim, how often the member had the campaign before this within `cap_span`.
     """
     assigned: list[Assignment] = []
     taken = set(given)
-    more: dict[tuple[str, MemberKey], int] = defaultdict(int)
+    more: dict[tuple[str, MemberKey], list[datetime]] = defaultdict(list)
     for claim in claims:
         campaign = claim.campaign
         again = more[campaign.id, claim.member_key]
-        if claim.key in taken or (campaign.cap is not None and had.get(claim.key, 0) + again >= campaign.cap.times):
+        if claim.key in taken or (campaign.cap is not None and _times_had(claim, had, again) >= campaign.cap.times):
             continue
         variant, in_control = variant_of(campaign, claim.member_id)
         cost = Cost() if in_control else cost_of(claim.programme, variant.actions, claim.time)
@@ -223,6 +232,11 @@ def assign(
                     continue
                 budget.add(cost)
         taken.add(claim.key)
-        more[campaign.id, claim.member_key] += 1
+        again.append(claim.time)
         assigned.append(Assignment(claim=claim, variant=variant.id, in_control=in_control, cost=cost))
     return assigned
+
+
+def _times_had(claim: Claim, had: Mapping[RewardKey, int], again: Iterable[datetime]) -> int:
+    since, until = cap_span(claim)
+    return had.get(claim.key, 0) + sum(since <= time < until for time in again)

@@ -16,7 +16,7 @@ from services.programme.model import Programme
 class Profile:
     """A member as of the last entry handled.
 
-    `tier`: the key of the level whose benefits are in force; empty where none are, or it is not known yet.
+    `tier`: the key of the level whose benefits are in force; empty where none are, or no change told of one yet.
     `last_time`: the last purchase, redemption or activity, or joining. `available`: points that can be redeemed.
     """
 
@@ -121,6 +121,11 @@ def occasion_of(change: TierChange, programme: Programme) -> Occasion | None:
         tier=tier,
         facts={"tier": change.to_tier, "previous_tier": change.from_tier, "balance": change.balance},
     )
+
+
+def placed(profile: Profile, programme: Programme) -> Profile:
+    """The member with a level: whom no change of tier has told of is in the programme's first."""
+    return profile if profile.tier else replace(profile, tier=level_key(programme, 1))
 
 
 def level_key(programme: Programme, number: int) -> str:

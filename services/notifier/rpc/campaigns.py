@@ -9,8 +9,9 @@ from loyalty.type.v1 import money_pb2
 
 from services.notifier.domain.assignments import Spent
 from services.notifier.errors import FeedbackError
-from services.notifier.rpc.calls import Context, Methods, stamp
+from services.notifier.rpc.calls import Context, Methods, seconds_to_wait, stamp
 from services.notifier.service.campaigns import CampaignView, Preview
+from services.runtime.causality import parse_token
 from services.runtime.identity import current_caller
 
 _PREVIEW = "/loyalty.notifier.v1.NotifierService/PreviewCampaign"
@@ -71,9 +72,14 @@ class CampaignMethods(Methods):
         self, request: campaign_pb2.UpdateSegmentRequest, context: Context
     ) -> campaign_pb2.UpdateSegmentResponse:
         """Puts members into a segment, and takes others out."""
-        await self._do.campaigns.leave_segment(request.segment, request.remove_member_ids)
-        added = await self._do.campaigns.enter_segment(request.segment, request.add_member_ids)
-        return campaign_pb2.UpdateSegmentResponse(added=added)
+        entered = await self._do.campaigns.update_segment(
+            request.segment,
+            add=request.add_member_ids,
+            remove=request.remove_member_ids,
+            after=parse_token(request.causal_token),
+            wait_seconds=seconds_to_wait(context),
+        )
+        return campaign_pb2.UpdateSegmentResponse(added=entered.added, unknown=entered.unknown)
 
     def _campaign(self, view: CampaignView) -> campaign_pb2.Campaign:
         campaign, budget = view.campaign, view.campaign.budget

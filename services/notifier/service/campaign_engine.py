@@ -14,13 +14,13 @@ from typing import Final
 
 import structlog
 
-from services.notifier.domain.assignments import Assignment, Claim, Person, Spent, assign, belongs
+from services.notifier.domain.assignments import Assignment, Claim, Person, Spent, assign, belongs, cap_span
 from services.notifier.domain.awards import Award
 from services.notifier.domain.campaigns import Gift, Rewards, plain
 from services.notifier.domain.coupons import MemberKey
 from services.notifier.domain.feeds import LedgerEntry, MemberEvent, MemberJoined, ProgrammeApplied, TierChange
 from services.notifier.domain.preferences import agreed
-from services.notifier.domain.profiles import LapsingMove, Occasion, Profile, changed, joined, met
+from services.notifier.domain.profiles import LapsingMove, Occasion, Profile, changed, joined, met, placed
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import FeedError, SealError
 from services.notifier.store import SealedContact, Transaction
@@ -199,7 +199,11 @@ class CampaignEngine:
             or (
                 profile is not None
                 and profile.takes_part
-                and belongs(claim.campaign.audience, profile, persons.get(claim.member_key, nobody))
+                and belongs(
+                    claim.campaign.audience,
+                    placed(profile, claim.programme),
+                    persons.get(claim.member_key, nobody),
+                )
             )
         ]
 
@@ -250,8 +254,8 @@ class CampaignEngine:
             return {}
 
     async def _assign(self, transaction: Transaction, claims: Sequence[Claim]) -> list[Assignment]:
-        capped = [(claim, _since(claim)) for claim in claims if claim.campaign.cap is not None]
-        had = await transaction.count_assignments_since(capped) if capped else {}
+        capped = [(claim, cap_span(claim)) for claim in claims if claim.campaign.cap is not None]
+        had = await transaction.count_assignments_within(capped) if capped else {}
         given = await transaction.find_assignments([claim.key for claim in claims])
         budgeted = {claim.campaign.id for claim in claims if not claim.campaign.budget.unlimited}
         spent = await transaction.lock_budgets(budgeted) if budgeted else {}
@@ -341,13 +345,6 @@ def _by_partition(keys: Iterable[MemberKey]) -> dict[int, list[str]]:
     for partition, member_id in sorted(keys):
         found[partition].append(member_id)
     return found
-
-
-def _since(claim: Claim) -> datetime:
-    """From when on what the member had counts for the cap: the local day of the claim is the last of the span."""
-    assert claim.campaign.cap is not None
-    day = claim.programme.local_day(claim.time)
-    return claim.programme.start_of_local_day(day - timedelta(days=claim.campaign.cap.days - 1))
 
 
 def _award(assignment: Assignment) -> Award:

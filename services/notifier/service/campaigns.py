@@ -13,15 +13,17 @@ from services.notifier.domain.assignments import Claim, Person, Spent, assign, b
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import MemberKey
 from services.notifier.domain.digests import keyed_digest
-from services.notifier.domain.profiles import Occasion, Profile
+from services.notifier.domain.profiles import Occasion, Profile, placed
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import (
     CampaignUnknownError,
     FeedbackError,
+    MemberErasedError,
     MemberUnknownError,
     RequestIdReusedError,
     SurveyUnknownError,
 )
+from services.notifier.progress import Progress
 from services.notifier.service.campaign_engine import CampaignEngine, Given
 from services.notifier.service.candidates import PAGE, Candidates
 from services.notifier.store import Store, Transaction
@@ -91,6 +93,14 @@ class Preview:
     complete: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entered:
+    """How many members came into a segment, and how many were none, or were erased."""
+
+    added: int
+    unknown: int
+
+
 class CampaignService:
     """Shows campaigns, stops them and lets them go on; takes answers to surveys; keeps segments."""
 
@@ -101,6 +111,7 @@ class CampaignService:
         engine: CampaignEngine,
         candidates: Candidates,
         programmes: Programmes,
+        progress: Progress,
         partitions: int,
         request_key: bytes,
         member_exists: MemberExists,
@@ -112,6 +123,7 @@ class CampaignService:
         self._engine = engine
         self._candidates = candidates
         self._programmes = programmes
+        self._progress = progress
         self._partitions = partitions
         self._request_key = request_key
         self._member_exists = member_exists
@@ -175,7 +187,7 @@ class CampaignService:
         spent = {} if campaign.budget.unlimited else {campaign.id: (await self._shown(campaign_id)).given}
         async for claims in self._claims(programme, campaign, day or programme.local_day(self._business_now())):
             seen.looked_at += len(claims)
-            profiles = await self._meant(campaign, claims)
+            profiles = await self._meant(programme, campaign, claims)
             wanted = [claim for claim in claims if claim.member_key in profiles]
             for one in assign(wanted, given=(), spent=spent, had={}):
                 tier = profiles[one.claim.member_key].tier
@@ -204,7 +216,7 @@ class CampaignService:
         """Keeps an answer to a survey, and says whether this request was answered before.
 
         A member may answer again: each answer stands, with its time. Raises SurveyUnknownError, FeedbackError for what
-        is no answer to it, MemberUnknownError, RequestIdReusedError, PeerError.
+        is no answer to it, MemberUnknownError, MemberErasedError, RequestIdReusedError, PeerError.
         """
         partition = partition_of(member_id, self._partitions)
         sent = "" if answered_time is None else answered_time.isoformat()
@@ -234,6 +246,10 @@ class CampaignService:
         )
 
         async def work(transaction: Transaction) -> bool:
+            # Whoever erases the member is before this or after it.
+            await transaction.lock_partition(partition)
+            if await transaction.find_erasure(partition, member_id) is not None:
+                raise MemberErasedError
             if await transaction.insert_feedback(request_id, digest, answer, self._machine_now()):
                 return False
             kept = await transaction.find_feedback_request(partition, member_id, request_id)
@@ -242,27 +258,42 @@ class CampaignService:
 
         return await self._store.transact(work)
 
-    async def enter_segment(self, segment: str, member_ids: Iterable[str]) -> int:
-        """Puts members into a segment, and gives what that sets off; says how many were not in it."""
-        now, entered = self._business_now(), 0
+    async def update_segment(
+        self, segment: str, *, add: Iterable[str], remove: Iterable[str], after: Mapping[int, int], wait_seconds: float
+    ) -> Entered:
+        """Takes members out of a segment, then puts others into it, when all up to `after` is handled.
+
+        Raises CausalTokenAheadError, NotCaughtUpError: then nothing was done.
+        """
+        await self._progress.reach(after, within_seconds=wait_seconds)
+        await self.leave_segment(segment, remove)
+        return await self.enter_segment(segment, add)
+
+    async def enter_segment(self, segment: str, member_ids: Iterable[str]) -> Entered:
+        """Puts members into a segment, and gives what that sets off. Who is no member as far as the feed has told is
+        not put into it: what entering sets off would be lost."""
+        now, added, unknown = self._business_now(), 0, 0
         for partition, ids in self._by_partition(member_ids).items():
 
             async def work(
                 transaction: Transaction, partition: int = partition, ids: Sequence[str] = ids
-            ) -> tuple[int, Given]:
+            ) -> tuple[Entered, Given]:
                 await transaction.lock_partition(partition)
+                known = await transaction.count_known(partition, ids)
                 new = await transaction.enter_segment(partition, segment, ids, now)
                 programme = self._programmes.at(now)
                 occasions = [_entered(partition, member_id, segment, now, programme) for member_id in new]
                 claims = [
                     claim for claim in self._engine.claims(occasions) if claim.campaign.trigger.segment == segment
                 ]
-                return len(new), await self._engine.give(transaction, claims)
+                entered = Entered(added=len(new), unknown=len(ids) - known)
+                return entered, await self._engine.give(transaction, claims)
 
-            new, given = await self._store.transact(work)
+            entered, given = await self._store.transact(work)
             self._engine.told(given)
-            entered += new
-        return entered
+            added += entered.added
+            unknown += entered.unknown
+        return Entered(added=added, unknown=unknown)
 
     async def leave_segment(self, segment: str, member_ids: Iterable[str]) -> None:
         """Takes members out of a segment."""
@@ -325,7 +356,9 @@ class CampaignService:
             if len(page) < PAGE:
                 return
 
-    async def _meant(self, campaign: Campaign, claims: Sequence[Claim]) -> dict[MemberKey, Profile]:
+    async def _meant(
+        self, programme: Programme, campaign: Campaign, claims: Sequence[Claim]
+    ) -> dict[MemberKey, Profile]:
         """The members of the audience among these, as they are known."""
         keys = {claim.member_key for claim in claims}
 
@@ -334,7 +367,8 @@ class CampaignService:
             return profiles, await self._engine.persons(transaction, [campaign], keys)
 
         profiles, persons = await self._store.read(read)
-        found = {key: profiles.get(key, Profile(partition=key[0], member_id=key[1])) for key in keys}
+        unknown = {key: Profile(partition=key[0], member_id=key[1]) for key in keys - profiles.keys()}
+        found = {key: placed(profile, programme) for key, profile in {**unknown, **profiles}.items()}
         nobody = Person()
         return {
             key: profile

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hmac
 from collections.abc import Collection, Sequence
 
+from services.notifier.channels.webhooks import Network, is_allowed, named_addresses
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.messages import webhook_route
 from services.notifier.domain.webhooks import MAX_ENDPOINTS, Endpoint, check_url, endpoint_id, unknown_fields
 from services.notifier.endpoint_secrets import EndpointSecrets
-from services.notifier.errors import RequestIdReusedError, TooManyEndpointsError, WebhookFieldError
+from services.notifier.errors import RequestIdReusedError, TooManyEndpointsError, WebhookFieldError, WebhookUrlError
 from services.notifier.store import Store, Transaction
 from services.runtime.clock import MachineClock
 
@@ -17,7 +18,8 @@ _DELETED = "the endpoint was deleted"
 
 
 class WebhookService:
-    """Makes, lists and deletes endpoints. `plain_allowed`: whether one may be reached without TLS."""
+    """Makes, lists and deletes endpoints. `networks`: addresses that are not of the internet and allowed all the same;
+    where there are any, one may be reached without TLS."""
 
     def __init__(
         self,
@@ -25,13 +27,13 @@ class WebhookService:
         store: Store,
         secrets: EndpointSecrets,
         request_key: bytes,
-        plain_allowed: bool,
+        networks: Sequence[Network],
         machine_now: MachineClock,
     ) -> None:
         self._store = store
         self._secrets = secrets
         self._request_key = request_key
-        self._plain_allowed = plain_allowed
+        self._networks = networks
         self._machine_now = machine_now
 
     async def create(
@@ -48,7 +50,7 @@ class WebhookService:
 
         Raises WebhookUrlError, WebhookFieldError, TooManyEndpointsError, RequestIdReusedError.
         """
-        check_url(url, plain_allowed=self._plain_allowed)
+        self._check(url)
         if unknown := unknown_fields(fields):
             raise WebhookFieldError(unknown)
         identity = endpoint_id(self._request_key, f"{principal} {request_id}")
@@ -95,3 +97,10 @@ class WebhookService:
                 await transaction.drop_deliveries_of_way(webhook_route(endpoint_id), _DELETED)
 
         await self._store.transact(put)
+
+    def _check(self, url: str) -> None:
+        """What a name leads to is looked at whenever something is sent there; what needs no asking is said at once."""
+        parts = check_url(url, plain_allowed=bool(self._networks))
+        named = named_addresses(parts.hostname or "")
+        if named and not any(is_allowed(address, parts.scheme, self._networks) for address in named):
+            raise WebhookUrlError("events do not go to this address: it is not one of the internet")

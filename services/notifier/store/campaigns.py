@@ -178,8 +178,13 @@ class Campaigns(Table):
                 found[row["partition"], row["member_id"]].add(row["segment"])
         return found
 
+    async def count_known(self, partition: int, member_ids: Sequence[str]) -> int:
+        """How many of these are members of a partition, and were not erased."""
+        return int(await self._connection.fetchval(QUERIES["count_known"], partition, list(member_ids)))
+
     async def enter_segment(self, partition: int, segment: str, member_ids: Sequence[str], now: datetime) -> list[str]:
-        """Puts members of a partition into a segment; says who was not in it."""
+        """Puts those of these who are members of a partition, and were not erased, into a segment; says who was not in
+        it."""
         rows = await self._connection.fetch(QUERIES["enter_segment"], partition, segment, list(member_ids), now)
         return [row["member_id"] for row in rows]
 
@@ -246,15 +251,18 @@ class Campaigns(Table):
         columns = [list(column) for column in zip(*keys, strict=True)]
         return {tuple(row) for row in await self._connection.fetch(QUERIES["find_assignments"], *columns)}
 
-    async def count_assignments_since(self, claims: Sequence[tuple[Claim, datetime]]) -> dict[RewardKey, int]:
-        """For each claim: how often the member had its campaign since a time."""
+    async def count_assignments_within(
+        self, claims: Sequence[tuple[Claim, tuple[datetime, datetime]]]
+    ) -> dict[RewardKey, int]:
+        """For each claim: how often the member had its campaign from one time on and before another."""
         rows = await self._connection.fetch(
-            QUERIES["count_assignments_since"],
+            QUERIES["count_assignments_within"],
             [claim.partition for claim, _ in claims],
             [claim.campaign.id for claim, _ in claims],
             [claim.member_id for claim, _ in claims],
             [claim.trigger for claim, _ in claims],
-            [since for _, since in claims],
+            [since for _, (since, _) in claims],
+            [until for _, (_, until) in claims],
         )
         return {(row["partition"], row["campaign_id"], row["member_id"], row["trigger"]): row["given"] for row in rows}
 
@@ -329,11 +337,11 @@ class Campaigns(Table):
         """What these campaigns have given; nobody else gives from their budgets until the end of the transaction."""
         wanted = sorted(campaign_ids)
         await self._connection.execute(QUERIES["insert_campaign_states"], wanted)
-        rows = await self._connection.fetch(QUERIES["lock_budgets"], wanted)
-        return {
-            row["campaign_id"]: Spent(count=row["given"], points=row["points"], minor_units=row["minor_units"])
-            for row in rows
-        }
+        await self._connection.execute(QUERIES["lock_budgets"], wanted)
+        spent = {campaign_id: Spent() for campaign_id in wanted}
+        for row in await self._connection.fetch(QUERIES["find_spent"], wanted):
+            spent[row["campaign_id"]] = Spent(count=row["given"], points=row["points"], minor_units=row["minor_units"])
+        return spent
 
     async def spend_budgets(self, spent: Mapping[str, Spent]) -> None:
         """Keeps what campaigns whose budgets are locked have given by now."""
@@ -450,6 +458,11 @@ class Campaigns(Table):
         """Where what is counted of a campaign is not what was assigned: partition, campaign, variant, control group,
         how much was assigned, how much is counted."""
         return [tuple(row) for row in await self._connection.fetch(QUERIES["check_campaigns"])]
+
+    async def check_budgets(self) -> list[tuple[str, int, int]]:
+        """Campaigns that had given more from their budget than is counted: how often, as counted, and as kept with the
+        budget."""
+        return [tuple(row) for row in await self._connection.fetch(QUERIES["check_budgets"])]
 
     async def check_coupons_of_campaigns(self) -> list[RewardKey]:
         """Coupons of campaigns that nothing was assigned for."""

@@ -160,17 +160,21 @@ class RecordFeedbackResponse(_message.Message):
     def __init__(self, replayed: _Optional[bool] = ...) -> None: ...
 
 class UpdateSegmentRequest(_message.Message):
-    __slots__ = ("segment", "add_member_ids", "remove_member_ids")
+    __slots__ = ("segment", "add_member_ids", "remove_member_ids", "causal_token")
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     ADD_MEMBER_IDS_FIELD_NUMBER: _ClassVar[int]
     REMOVE_MEMBER_IDS_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
     segment: str
     add_member_ids: _containers.RepeatedScalarFieldContainer[str]
     remove_member_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, segment: _Optional[str] = ..., add_member_ids: _Optional[_Iterable[str]] = ..., remove_member_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    causal_token: str
+    def __init__(self, segment: _Optional[str] = ..., add_member_ids: _Optional[_Iterable[str]] = ..., remove_member_ids: _Optional[_Iterable[str]] = ..., causal_token: _Optional[str] = ...) -> None: ...
 
 class UpdateSegmentResponse(_message.Message):
-    __slots__ = ("added",)
+    __slots__ = ("added", "unknown")
     ADDED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     added: int
-    def __init__(self, added: _Optional[int] = ...) -> None: ...
+    unknown: int
+    def __init__(self, added: _Optional[int] = ..., unknown: _Optional[int] = ...) -> None: ...

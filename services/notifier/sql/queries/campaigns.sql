@@ -56,14 +56,15 @@ SELECT partition, campaign_id, member_id, trigger
 FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) AS wanted (partition, campaign_id, member_id, trigger)
 JOIN notifier.assignments USING (partition, campaign_id, member_id, trigger);
 
--- name: count_assignments_since
--- How often members had a campaign since a time: $4 = triggers that the answers are known by.
+-- name: count_assignments_within
+-- How often members had a campaign in a span of time: $4 = triggers that the answers are known by.
 SELECT wanted.partition, wanted.campaign_id, wanted.member_id, wanted.trigger, count(*) AS given
-FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
-    AS wanted (partition, campaign_id, member_id, trigger, since)
+FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+    AS wanted (partition, campaign_id, member_id, trigger, since, until)
 JOIN notifier.assignments AS assignment
     ON assignment.partition = wanted.partition AND assignment.campaign_id = wanted.campaign_id
-    AND assignment.member_id = wanted.member_id AND assignment.assigned_time >= wanted.since
+    AND assignment.member_id = wanted.member_id
+    AND assignment.assigned_time >= wanted.since AND assignment.assigned_time < wanted.until
 GROUP BY 1, 2, 3, 4;
 
 -- name: insert_assignments
@@ -95,26 +96,27 @@ GROUP BY 1, 2, 3;
 SELECT campaign_id, paused_time, was_paused FROM notifier.campaign_states WHERE partition = 0;
 
 -- name: insert_campaign_states
--- A row for each campaign that has none; with what it has given so far.
-INSERT INTO notifier.campaign_states (partition, campaign_id, given, points, minor_units)
-SELECT 0, wanted.campaign_id, coalesce(sum(counted.given), 0), coalesce(sum(counted.points), 0),
-    coalesce(sum(counted.minor_units), 0)
-FROM unnest($1::text[]) AS wanted (campaign_id)
-LEFT JOIN notifier.campaign_counts AS counted
-    ON counted.campaign_id = wanted.campaign_id AND NOT counted.in_control
-GROUP BY wanted.campaign_id
-ON CONFLICT DO NOTHING;
+-- A row for each campaign that has none.
+INSERT INTO notifier.campaign_states (partition, campaign_id) SELECT 0, unnest($1::text[]) ON CONFLICT DO NOTHING;
 
 -- name: lock_budgets
--- What campaigns with a budget have given; nobody else gives from it until the end of the transaction.
-SELECT campaign_id, given, points, minor_units
+-- Nobody else gives from the budgets of these campaigns until the end of the transaction.
+SELECT campaign_id
 FROM notifier.campaign_states
 WHERE partition = 0 AND campaign_id = ANY($1::text[])
 ORDER BY campaign_id
 FOR UPDATE;
 
+-- name: find_spent
+-- What campaigns have given, their control groups aside: a statement of its own, after the lock, to see what whoever
+-- had it before has given.
+SELECT campaign_id, sum(given)::bigint AS given, sum(points)::bigint AS points, sum(minor_units)::bigint AS minor_units
+FROM notifier.campaign_counts
+WHERE campaign_id = ANY($1::text[]) AND NOT in_control
+GROUP BY campaign_id;
+
 -- name: spend_budgets
--- What campaigns with a budget have given by now.
+-- What campaigns with a budget had given when something was given from it last, for the check.
 UPDATE notifier.campaign_states AS kept
 SET given = spent.given, points = spent.points, minor_units = spent.minor_units
 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS spent (campaign_id, given, points, minor_units)
@@ -196,10 +198,21 @@ SELECT partition, member_id, segment
 FROM unnest($1::integer[], $2::text[]) AS wanted (partition, member_id)
 JOIN notifier.segments USING (partition, member_id);
 
+-- name: count_known
+-- How many of these are members of a partition, and were not erased.
+SELECT count(*) FROM notifier.members AS member
+WHERE partition = $1 AND member_id = ANY($2::text[]) AND NOT EXISTS (
+    SELECT FROM notifier.erasures AS erasure
+    WHERE erasure.partition = member.partition AND erasure.member_id = member.member_id);
+
 -- name: enter_segment
--- Puts members into a segment, and says who was not in it.
+-- Puts members into a segment, and says who was not in it; who is no member, or was erased, is passed over.
 INSERT INTO notifier.segments (partition, segment, member_id, entered_time)
-SELECT $1, $2, member_id, $4 FROM unnest($3::text[]) AS member_id
+SELECT $1, $2, member_id, $4
+FROM notifier.members AS member
+WHERE partition = $1 AND member_id = ANY($3::text[]) AND NOT EXISTS (
+    SELECT FROM notifier.erasures AS erasure
+    WHERE erasure.partition = member.partition AND erasure.member_id = member.member_id)
 ON CONFLICT DO NOTHING
 RETURNING member_id;
 
@@ -304,6 +317,17 @@ FULL JOIN notifier.campaign_counts AS kept USING (partition, campaign_id, varian
 WHERE (assigned.given, assigned.points, assigned.minor_units) IS DISTINCT FROM
     (kept.given, kept.points, kept.minor_units)
 ORDER BY 1, 2, 3, 4;
+
+-- name: check_budgets
+-- Campaigns that had given more of their budget, when they gave from it last, than is counted, for the check.
+SELECT state.campaign_id, coalesce(sum(kept.given), 0)::bigint AS expected, state.given AS found
+FROM notifier.campaign_states AS state
+LEFT JOIN notifier.campaign_counts AS kept ON kept.campaign_id = state.campaign_id AND NOT kept.in_control
+WHERE state.partition = 0
+GROUP BY state.campaign_id, state.given, state.points, state.minor_units
+HAVING state.given > coalesce(sum(kept.given), 0) OR state.points > coalesce(sum(kept.points), 0)
+    OR state.minor_units > coalesce(sum(kept.minor_units), 0)
+ORDER BY 1;
 
 -- name: check_coupons_of_campaigns
 -- Coupons of campaigns that nothing was assigned for, for the check.
