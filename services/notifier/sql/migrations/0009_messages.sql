@@ -26,7 +26,7 @@ WHERE coupon.partition = delivery.partition AND coupon.campaign_id = delivery.ca
 ALTER TABLE notifier.deliveries DROP CONSTRAINT deliveries_pkey;
 -- squawk-ignore ban-drop-constraint
 ALTER TABLE notifier.deliveries DROP CONSTRAINT deliveries_partition_delivery_id_key;
--- squawk-ignore constraint-missing-not-valid
+-- squawk-ignore constraint-missing-not-valid, adding-serial-primary-key-field
 ALTER TABLE notifier.deliveries ADD PRIMARY KEY (partition, delivery_id);
 -- squawk-ignore require-concurrent-index-creation
 CREATE INDEX deliveries_by_cause ON notifier.deliveries (partition, campaign_id, member_id, trigger);
