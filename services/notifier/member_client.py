@@ -16,25 +16,10 @@ from loyalty.ledger.v1 import ledger_service_pb2_grpc, member_pb2
 from loyalty.tiers.v1 import tier_service_pb2 as tiers
 from loyalty.tiers.v1 import tier_service_pb2_grpc
 
-from services.notifier.errors import MemberUnknownError, PeerError, PeerRefusedError
-from services.runtime.identity import ON_BEHALF_OF
-from services.runtime.status import refusal_of
+from services.notifier.errors import MemberUnknownError, PeerRefusedError
+from services.notifier.peers import acting_for, answered
 
 _TIMEOUT_SECONDS = 5.0
-# What means that the same call may succeed later.
-_PASSING = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.INTERNAL,
-    grpc.StatusCode.UNKNOWN,
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.UNIMPLEMENTED,
-    # What services may ask of each other is the installation's to set right, not the caller's.
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.UNAUTHENTICATED,
-)
 # What a member has none of who has left, or is not known to tiers yet.
 _NO_STANDING = ("NOT_ENROLLED", "MEMBER_RESIGNED", "MEMBER_ERASED")
 # Lines read to find the newest; who has more is shown without.
@@ -53,7 +38,7 @@ class MemberClient:
 
     async def member(self, member_id: str) -> Any:
         """The ledger's Member; raises MemberUnknownError."""
-        answer = await _called(
+        answer = await _known(
             self._ledger.GetMember(ledger.GetMemberRequest(member_id=member_id), timeout=_TIMEOUT_SECONDS)
         )
         return answer.member
@@ -62,7 +47,7 @@ class MemberClient:
         """The ledger's Member that an identifier leads to; raises PeerRefusedError, also where it leads to nobody."""
         identifier = member_pb2.Identifier(kind=kind, value=value)  # type: ignore[arg-type]  # a number of the enum
         request = ledger.LookupMemberRequest(identifier=identifier)
-        answer = await _called(self._ledger.LookupMember(request, timeout=_TIMEOUT_SECONDS), unknown=None)
+        answer = await _known(self._ledger.LookupMember(request, timeout=_TIMEOUT_SECONDS))
         return answer.member
 
     async def standing(self, member_id: str, causal_token: str) -> tuple[Any, Sequence[Any]] | None:
@@ -70,12 +55,12 @@ class MemberClient:
         than 5,000 lines none is told. Raises PeerRefusedError for a causal token that is none."""
         request = tiers.ExplainStandingRequest(member_id=member_id, page_size=_LINES, causal_token=causal_token)
         try:
-            answer = await _called(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
+            answer = await _known(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
             pages = 1
             lines = list(answer.lines)
             while answer.next_page_token and pages < _MOST_PAGES:
                 request.page_token = answer.next_page_token
-                answer = await _called(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
+                answer = await _known(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
                 lines, pages = list(answer.lines), pages + 1
         except MemberUnknownError:
             return None
@@ -88,15 +73,15 @@ class MemberClient:
     async def purchases(self, member_id: str, most: int) -> Sequence[Any]:
         """The ledger's newest Purchases."""
         request = ledger.ListPurchasesRequest(member_id=member_id, page_size=most)
-        return list((await _called(self._ledger.ListPurchases(request, timeout=_TIMEOUT_SECONDS))).purchases)
+        return list((await _known(self._ledger.ListPurchases(request, timeout=_TIMEOUT_SECONDS))).purchases)
 
     async def award(self, *, request_id: str, member_id: str, points: int, on_behalf_of: str) -> str:
         """Gives points as goodwill and returns the causal token; raises PeerRefusedError, MemberUnknownError."""
         request = ledger.AwardPointsRequest(
             request_id=request_id, member_id=member_id, points=points, reason="goodwill"
         )
-        answer = await _called(
-            self._ledger.AwardPoints(request, timeout=_TIMEOUT_SECONDS, metadata=((ON_BEHALF_OF, on_behalf_of),))
+        answer = await _known(
+            self._ledger.AwardPoints(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of))
         )
         return str(answer.causal_token)
 
@@ -104,9 +89,7 @@ class MemberClient:
         """Has the ledger forget a member; one that it does not know is forgotten already."""
         request = ledger.EraseMemberRequest(request_id=request_id, member_id=member_id, reason=reason)
         try:
-            await _called(
-                self._ledger.EraseMember(request, timeout=_TIMEOUT_SECONDS, metadata=((ON_BEHALF_OF, on_behalf_of),))
-            )
+            await _known(self._ledger.EraseMember(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of)))
         except MemberUnknownError:
             return
 
@@ -117,11 +100,11 @@ class MemberClient:
                 return [_json(await self.member(member_id))], ""
             case "entries":
                 entries = ledger.ListEntriesRequest(member_id=member_id, page_size=size, page_token=page_token)
-                listed = await _called(self._ledger.ListEntries(entries, timeout=_TIMEOUT_SECONDS))
+                listed = await _known(self._ledger.ListEntries(entries, timeout=_TIMEOUT_SECONDS))
                 return [_json(entry) for entry in listed.entries], listed.next_page_token
             case "purchases":
                 bought = ledger.ListPurchasesRequest(member_id=member_id, page_size=size, page_token=page_token)
-                found = await _called(self._ledger.ListPurchases(bought, timeout=_TIMEOUT_SECONDS))
+                found = await _known(self._ledger.ListPurchases(bought, timeout=_TIMEOUT_SECONDS))
                 return [_json(purchase) for purchase in found.purchases], found.next_page_token
             case "standing":
                 return await self._standing_records(member_id, page_token, size)
@@ -130,7 +113,7 @@ class MemberClient:
     async def _standing_records(self, member_id: str, page_token: str, size: int) -> tuple[list[str], str]:
         request = tiers.ExplainStandingRequest(member_id=member_id, page_size=size, page_token=page_token)
         try:
-            answer = await _called(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
+            answer = await _known(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
         except MemberUnknownError:
             return [], ""
         except PeerRefusedError as error:
@@ -141,16 +124,14 @@ class MemberClient:
         return [*first, *(_json(line) for line in answer.lines)], answer.next_page_token
 
 
-async def _called(call: Awaitable[T], unknown: type[Exception] | None = MemberUnknownError) -> T:
-    """The answer. What may pass is PeerError, NOT_FOUND is `unknown`, every other refusal PeerRefusedError."""
+async def _known(call: Awaitable[T]) -> T:
+    """The answer of another service about a member; raises MemberUnknownError where it knows none of this id."""
     try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        if error.code() in _PASSING:
-            raise PeerError(f"another service does not answer: {error.code().name}") from None
-        if unknown is not None and error.code() is grpc.StatusCode.NOT_FOUND:
-            raise unknown from None
-        raise PeerRefusedError(error.code().name, refusal_of(error), error.details() or "") from None
+        return await answered(call)
+    except PeerRefusedError as error:
+        if error.reason == "MEMBER_UNKNOWN":
+            raise MemberUnknownError from None
+        raise
 
 
 def _json(message: Message) -> str:

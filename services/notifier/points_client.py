@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger
 from loyalty.ledger.v1 import ledger_service_pb2_grpc
 
-from services.notifier.errors import PeerError, PeerRefusedError
-from services.runtime.identity import ON_BEHALF_OF
-from services.runtime.status import refusal_of
-
-T = TypeVar("T")
+from services.notifier.peers import acting_for, answered
 
 _TIMEOUT_SECONDS: Final = 10.0
-# The ledger has decided, and decides the same again.
-_DECIDED: Final = frozenset(
-    {
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.ALREADY_EXISTS,
-        grpc.StatusCode.OUT_OF_RANGE,
-    }
-)
 
 
 class PointsClient:
@@ -39,7 +24,7 @@ class PointsClient:
     async def available(self, member_id: str) -> int:
         """Points that a member can spend now."""
         request = ledger.GetBalanceRequest(member_id=member_id)
-        answer = await _called(self._ledger.GetBalance(request, timeout=_TIMEOUT_SECONDS))
+        answer = await answered(self._ledger.GetBalance(request, timeout=_TIMEOUT_SECONDS))
         return int(answer.balance.available_points)
 
     async def hold(self, *, request_id: str, member_id: str, points: int, ttl: timedelta, on_behalf_of: str) -> None:
@@ -49,19 +34,19 @@ class PointsClient:
         request = ledger.HoldPointsRequest(
             request_id=request_id, member_id=member_id, points=points, ttl=lasting, reason="reward"
         )
-        await _called(self._ledger.HoldPoints(request, timeout=_TIMEOUT_SECONDS, metadata=_for(on_behalf_of)))
+        await answered(self._ledger.HoldPoints(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of)))
 
     async def capture(self, *, request_id: str, member_id: str, hold_id: str, on_behalf_of: str) -> None:
         """Spends all that a hold holds; the redemption's id is that of the request."""
         request = ledger.CaptureHoldRequest(
             request_id=request_id, member_id=member_id, hold_id=hold_id, reason="reward"
         )
-        await _called(self._ledger.CaptureHold(request, timeout=_TIMEOUT_SECONDS, metadata=_for(on_behalf_of)))
+        await answered(self._ledger.CaptureHold(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of)))
 
     async def release(self, *, request_id: str, member_id: str, hold_id: str, on_behalf_of: str) -> None:
         """Gives all that a hold holds back."""
         request = ledger.ReleaseHoldRequest(request_id=request_id, member_id=member_id, hold_id=hold_id)
-        await _called(self._ledger.ReleaseHold(request, timeout=_TIMEOUT_SECONDS, metadata=_for(on_behalf_of)))
+        await answered(self._ledger.ReleaseHold(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of)))
 
     async def award(
         self,
@@ -84,24 +69,13 @@ class PointsClient:
             purchase_id=purchase_id,
             lasting=lasting,
         )
-        await _called(self._ledger.AwardPoints(request, timeout=_TIMEOUT_SECONDS, metadata=_for(on_behalf_of)))
+        await answered(self._ledger.AwardPoints(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of)))
 
     async def reverse(self, *, request_id: str, member_id: str, redemption_id: str, on_behalf_of: str) -> None:
         """Takes a redemption back, whole."""
         request = ledger.ReverseRedemptionRequest(
             request_id=request_id, member_id=member_id, redemption_id=redemption_id, reason="reward"
         )
-        await _called(self._ledger.ReverseRedemption(request, timeout=_TIMEOUT_SECONDS, metadata=_for(on_behalf_of)))
-
-
-def _for(principal: str) -> tuple[tuple[str, str], ...]:
-    return ((ON_BEHALF_OF, principal),) if principal else ()
-
-
-async def _called(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        if error.code() in _DECIDED:
-            raise PeerRefusedError(error.code().name, refusal_of(error), error.details() or "") from None
-        raise PeerError(f"the ledger does not answer: {error.code().name}") from None
+        await answered(
+            self._ledger.ReverseRedemption(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of))
+        )

@@ -75,7 +75,7 @@ def _in_message(message: dict[str, object], languages: list[str], topics: list[s
                 yield (part,), f"{_named(name)} is missing; the subject has it"
         for name in names:
             if name not in subject:
-                yield (part,), f"{_named(name)} is here, and the subject has none"
+                yield (part,), f"{_named(name)} is here, and the subject has none; add it"
 
 
 def _in_templates(path: KeyPath, message: dict[str, object], document: Document) -> Iterator[Problem]:

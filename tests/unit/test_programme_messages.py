@@ -108,7 +108,7 @@ def test_a_language_that_a_message_does_not_have_falls_back(language: str, subje
         ('html: {pl: "<p>{{ name }}</p>"}', 'html: {pl: "<p>{{ name|safe }}</p>"}',
          'campaigns[3].message.html.pl: no filter "safe" like this'),
         ('html: {pl: "<p>{{ name }}</p>"}', 'html: {"pt-BR": "<p>x</p>"}',
-         "campaigns[3].message.html: the language pt-BR is here, and the subject has none"),
+         "campaigns[3].message.html: the language pt-BR is here, and the subject has none; add it"),
         ('text: {en: "Hello {{ name }}", pl: "Witaj {{ name }}"}', 'text: "Hello"',
          "campaigns[3].message.text: the language en is missing; the subject has it"),
         ('text: {en: "Hello {{ name }}", pl: "Witaj {{ name }}"}', 'text: {en: "  ", pl: "x"}',

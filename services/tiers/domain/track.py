@@ -349,7 +349,9 @@ def step(
         return track.stepped()
     fact, not_before = event.fact, event.not_before
     late = fact.occurred_time < track.as_of
-    if (late and not _mends(track, fact)) or track.was_judged_without(fact):
+    # What the level was before an override tells what its end is: an event of the same instant belongs to before.
+    beside_override = track.override is not None and fact.occurred_time == track.as_of
+    if (late and not _mends(track, fact)) or beside_override or track.was_judged_without(fact):
         return _hear_late(versions, track.stepped(), history, until, fact)
     passed = track.stepped() if late else None
     corrects = _corrected(passed.state, fact) if passed is not None else 0
