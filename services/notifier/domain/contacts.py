@@ -87,11 +87,6 @@ class Contact:
             demographics=MappingProxyType(values.get("demographics", {})),
         )
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is known."""
-        return not (self.name or self.email or self.details)
-
     def digest(self, key: bytes) -> bytes:
         """What stands for the content where the content itself may not be kept."""
         more = [self.details] if self.details else []

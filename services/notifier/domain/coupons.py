@@ -96,8 +96,3 @@ def digested(trigger: str) -> str:
 def is_change(trigger: str) -> bool:
     """Whether a trigger is a change of tier."""
     return trigger.startswith("change:")
-
-
-def change_trigger(offset: int) -> str:
-    """The trigger that a change of tier is."""
-    return f"change:{offset}"

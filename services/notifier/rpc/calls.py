@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.notifier.service import UseCases
 from services.runtime.audit import AuditTrail
+from services.runtime.identity import current_caller
 from services.runtime.interceptors import DEFAULT_DEADLINE_SECONDS
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -38,3 +39,9 @@ def stamp(time: datetime) -> Timestamp:
     written = Timestamp()
     written.FromDatetime(time)
     return written
+
+
+def acting_principal() -> str:
+    """Who asks: whom the caller acts for, or the caller."""
+    caller = current_caller.get()
+    return caller.on_behalf_of or caller.principal

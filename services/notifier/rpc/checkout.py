@@ -17,7 +17,7 @@ from loyalty.type.v1 import money_pb2
 from services.notifier.domain.checkout import MOST_MINOR_UNITS, Currency, DiscountKind, Line, LineKind
 from services.notifier.domain.sales import BenefitInForce, Identifier, Quote, RulePoints
 from services.notifier.errors import WrongCodesError
-from services.notifier.rpc.calls import Context, Methods, seconds_to_wait, stamp
+from services.notifier.rpc.calls import Context, Methods, acting_principal, seconds_to_wait, stamp
 from services.notifier.service.checkout import Asked, Commit
 from services.runtime.identity import current_caller
 from services.runtime.status import InvalidFieldError
@@ -82,7 +82,7 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
             request_id=request.request_id,
             checkout_id=request.checkout_id,
             buyer=_buyer(request),
-            on_behalf_of=_principal(),
+            on_behalf_of=acting_principal(),
             content=request.SerializeToString(deterministic=True),
             wait_seconds=seconds_to_wait(context),
         )
@@ -112,16 +112,11 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
             channel=request.channel,
             occurred_time=None if occurred is None else _time(occurred),
             causal_token=request.causal_token,
-            on_behalf_of=_principal(),
+            on_behalf_of=acting_principal(),
             wait_seconds=seconds_to_wait(context),
             may_try_codes=may_try_codes,
             code_unknown=partial(guesses.wrong, caller.principal, place),
         )
-
-
-def _principal() -> str:
-    caller = current_caller.get()
-    return caller.on_behalf_of or caller.principal
 
 
 def _buyer(request: _WithBuyer) -> str | Identifier:

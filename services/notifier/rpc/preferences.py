@@ -9,7 +9,7 @@ from loyalty.notifier.v1 import message_pb2, notifier_service_pb2
 from services.notifier.domain.contacts import Contact
 from services.notifier.domain.preferences import Choice
 from services.notifier.domain.suppressions import Bounce
-from services.notifier.rpc.calls import Context, Methods, stamp
+from services.notifier.rpc.calls import Context, Methods, acting_principal, stamp
 from services.notifier.service.preferences import Hearing
 from services.runtime.identity import current_caller
 
@@ -47,7 +47,7 @@ class PreferenceMethods(Methods):
             ],
             source=request.source,
             consent_time=request.consent_time.ToDatetime(tzinfo=UTC) if request.HasField("consent_time") else None,
-            principal=_principal(),
+            principal=acting_principal(),
         )
         return message_pb2.SetPreferencesResponse(replayed=replayed)
 
@@ -67,7 +67,7 @@ class PreferenceMethods(Methods):
     ) -> message_pb2.UnsubscribeResponse:
         """Refuses what a link refuses."""
         hearing = await self._do.preferences.unsubscribe(
-            request_id=request.request_id, token=request.token, principal=_principal()
+            request_id=request.request_id, token=request.token, principal=acting_principal()
         )
         return message_pb2.UnsubscribeResponse(channel=hearing.channel, topic=hearing.topic)
 
@@ -105,8 +105,3 @@ def consent_message(choice: Choice) -> message_pb2.ConsentRecord:
 
 def _preference(hearing: Hearing) -> message_pb2.Preference:
     return message_pb2.Preference(channel=hearing.channel, topic=hearing.topic, allowed=hearing.allowed)
-
-
-def _principal() -> str:
-    caller = current_caller.get()
-    return caller.on_behalf_of or caller.principal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loyalty.notifier.v1 import privacy_pb2
 
 from services.notifier.domain.deliveries import Delivery
-from services.notifier.rpc.calls import Context, Methods, seconds_to_wait, stamp
+from services.notifier.rpc.calls import Context, Methods, acting_principal, seconds_to_wait, stamp
 from services.notifier.rpc.preferences import consent_message
 from services.notifier.rpc.rewards import coupon_message
 from services.notifier.service.members import masked
@@ -57,13 +57,12 @@ class PrivacyMethods(Methods):
         self, request: privacy_pb2.GrantGoodwillRequest, context: Context
     ) -> privacy_pb2.GrantGoodwillResponse:
         """Gives points as goodwill."""
-        caller = current_caller.get()
         left, replayed, token = await self._do.members.grant(
             request_id=request.request_id,
             member_id=request.member_id,
             points=request.points,
             reason=request.reason,
-            principal=caller.on_behalf_of or caller.principal,
+            principal=acting_principal(),
         )
         return privacy_pb2.GrantGoodwillResponse(points_left_this_month=left, replayed=replayed, causal_token=token)
 
@@ -94,12 +93,11 @@ class PrivacyMethods(Methods):
         self, request: privacy_pb2.EraseMemberRequest, context: Context
     ) -> privacy_pb2.EraseMemberResponse:
         """Forgets a member in all services."""
-        caller = current_caller.get()
         erased_time, replayed = await self._do.privacy.erase(
             request_id=request.request_id,
             member_id=request.member_id,
             reason=request.reason or "asked",
-            principal=caller.on_behalf_of or caller.principal,
+            principal=acting_principal(),
         )
         return privacy_pb2.EraseMemberResponse(
             erased_time=None if erased_time is None else stamp(erased_time), replayed=replayed

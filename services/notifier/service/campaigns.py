@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
@@ -20,12 +19,12 @@ from services.notifier.errors import (
     FeedbackError,
     MemberErasedError,
     MemberUnknownError,
-    RequestIdReusedError,
     SurveyUnknownError,
 )
 from services.notifier.progress import Progress
 from services.notifier.service.campaign_engine import CampaignEngine, Given
 from services.notifier.service.candidates import PAGE, Candidates
+from services.notifier.service.requests import MemberExists, same_request
 from services.notifier.store import Store, Transaction
 from services.notifier.store.campaigns import Answer, CampaignCount, CampaignState, Candidate
 from services.programme.campaigns import DAILY, Campaign, TriggerKind
@@ -35,9 +34,6 @@ from services.runtime.clock import MachineClock
 DEFAULT_SAMPLE: Final = 50
 # Members that a preview looks at, at most.
 MOST_PREVIEWED: Final = 200_000
-
-# Whether the ledger has a member; raises PeerError.
-MemberExists = Callable[[str], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +223,7 @@ class CampaignService:
             return await transaction.find_feedback_request(partition, member_id, request_id)
 
         if (kept := await self._store.read(look)) is not None:
-            return _replayed(kept, digest)
+            return same_request(kept, digest)
         survey = self.programme.survey(survey_id)
         if survey is None:
             raise SurveyUnknownError
@@ -254,7 +250,7 @@ class CampaignService:
                 return False
             kept = await transaction.find_feedback_request(partition, member_id, request_id)
             assert kept is not None
-            return _replayed(kept, digest)
+            return same_request(kept, digest)
 
         return await self._store.transact(work)
 
@@ -397,9 +393,3 @@ def _entered(partition: int, member_id: str, segment: str, now: datetime, progra
         key=f"segment:{segment}:{programme.local_day(now)}",
         facts={"segment": segment},
     )
-
-
-def _replayed(kept: bytes, sent: bytes) -> bool:
-    if not hmac.compare_digest(kept, sent):
-        raise RequestIdReusedError
-    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,9 +38,9 @@ from services.notifier.errors import (
     CouponUnknownError,
     PeerError,
     PeerRefusedError,
-    RequestIdReusedError,
 )
 from services.notifier.service.coupons import CouponService
+from services.notifier.service.requests import same_request
 from services.notifier.service.sales import Sales
 from services.notifier.store import Store, Transaction
 from services.notifier.store.checkouts import CheckoutKey, CheckoutRequest
@@ -167,7 +166,7 @@ class CheckoutService:
         key = self._key(buyer, commit.checkout_id)
         before = await self._find(key, commit.request_id)
         if before is not None:
-            _compare(before, digest)
+            same_request(before.content_digest, digest)
         elif not await self._told_of_other(key, commit.request_id, digest):
             await self._begin(key, commit, digest, await self._priced(asked, buyer, commit.receipt_number))
         replayed = before is not None
@@ -187,7 +186,7 @@ class CheckoutService:
         key = self._key(await self._identified_before(buyer, on_behalf_of, digest), checkout_id)
         member_id = key[1]
         if (before := await self._find(key, request_id)) is not None:
-            _compare(before, digest)
+            same_request(before.content_digest, digest)
             _told_cancelled(before.answer, replayed=True)
             return True
         if await self._store.read(lambda transaction: transaction.find_checkout(key)) is None:
@@ -233,7 +232,7 @@ class CheckoutService:
             # The same request came twice at once, and the other one was first.
             first = await transaction.find_checkout_request(*ids)
             assert first is not None
-            _compare(first, digest)
+            same_request(first.content_digest, digest)
             return True
 
         return await self._store.transact(refuse)
@@ -266,7 +265,7 @@ class CheckoutService:
                 # The same request came twice at once, and the other one was first.
                 first = await transaction.find_checkout_request(*ids)
                 assert first is not None
-                _compare(first, digest)
+                same_request(first.content_digest, digest)
                 return False
             refused = await _in_the_way(transaction, await transaction.find_checkout(key)) or rejection
             if refused is None and not await transaction.insert_checkout(sale):
@@ -313,7 +312,7 @@ class CheckoutService:
                 return answer
             kept = await transaction.find_checkout_request(partition, member_id, request_id)
             assert kept is not None
-            _compare(kept, digest)
+            same_request(kept.content_digest, digest)
             return kept.answer
 
         return await self._store.transact(decide)
@@ -580,8 +579,3 @@ def _told_cancelled(answer: Answer | None, *, replayed: bool) -> None:
 def _refused(rejection: Rejection, *, replayed: bool) -> CheckoutRefusedError:
     facts: Mapping[str, str] = rejection.metadata
     return CheckoutRefusedError(rejection.code, rejection.reason, rejection.message, facts, replayed=replayed)
-
-
-def _compare(kept: CheckoutRequest, digest: bytes) -> None:
-    if not hmac.compare_digest(kept.content_digest, digest):
-        raise RequestIdReusedError

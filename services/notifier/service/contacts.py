@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
 
 from services.notifier.domain.contacts import Contact, birthday_digest, partition_of
-from services.notifier.errors import MemberErasedError, MemberUnknownError, RequestIdReusedError
+from services.notifier.errors import MemberErasedError, MemberUnknownError
+from services.notifier.service.requests import MemberExists, same_request
 from services.notifier.store import ContactRequest, SealedContact, Store, Transaction
 from services.notifier.vault import Vault
 from services.runtime.clock import MachineClock
-
-# Whether the ledger has a member; raises PeerError.
-MemberExists = Callable[[str], Awaitable[bool]]
 
 
 class ContactService:
@@ -57,7 +54,7 @@ class ContactService:
         if before.erased:
             raise MemberErasedError
         if before.content_digest is not None:
-            return _replayed(before.content_digest, digest)
+            return same_request(before.content_digest, digest)
         # The ledger knows a new member before our feed does.
         if not before.known and not await self._member_exists(member_id):
             raise MemberUnknownError
@@ -68,7 +65,7 @@ class ContactService:
                 # The same request came twice at once, and the other one was first.
                 first = await transaction.find_contact_request(partition, member_id, request_id)
                 assert first.content_digest is not None
-                return _replayed(first.content_digest, digest), 0
+                return same_request(first.content_digest, digest), 0
             wrapped = before.wrapped_key
             if wrapped is None:
                 new = self._vault.wrap(member_id, self._vault.new_member_key())
@@ -96,9 +93,3 @@ class ContactService:
     def _birthday(self, contact: Contact) -> bytes | None:
         born = contact.birth_date
         return None if born is None else birthday_digest(self._vault.request_key, born)
-
-
-def _replayed(kept: bytes, sent: bytes) -> bool:
-    if not hmac.compare_digest(kept, sent):
-        raise RequestIdReusedError
-    return True

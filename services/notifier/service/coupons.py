@@ -39,6 +39,7 @@ from services.notifier.errors import (
 )
 from services.notifier.progress import Progress
 from services.notifier.service.issuing import CodeTakenError, CouponMaker
+from services.notifier.service.requests import MemberExists, is_member
 from services.notifier.service.uses import TierAskedError, UsedCoupon, UseDesk
 from services.notifier.store import Store, Transaction
 from services.notifier.store.coupons import CouponPlace
@@ -61,8 +62,6 @@ T = TypeVar("T")
 
 # The key of the tier whose benefits a member has, empty for none, SUSPENDED of a suspended account; raises PeerError.
 TierOf = Callable[[str], Awaitable[str]]
-# Whether the ledger has a member; raises PeerError.
-MemberExists = Callable[[str], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +271,7 @@ class CouponService:
         partition = partition_of(member_id or trigger, self._partitions)
         subject = f"issue:{member_id or principal}"
         over = valid_until_time <= self._business_now()
-        unknown = bool(member_id) and not await self._known(partition, member_id)
+        unknown = bool(member_id) and not await is_member(self._store, self._member_exists, partition, member_id)
         too_much = self._too_much(offer, uses)
         # An answer that was given stays, whatever has changed since.
         if (over or unknown or too_much) and not await self._answered(partition, subject, request_id):
@@ -469,13 +468,6 @@ class CouponService:
             return bool(await transaction.find_coupon_requests(partition, [(subject, request_id)]))
 
         return await self._store.read(read)
-
-    async def _known(self, partition: int, member_id: str) -> bool:
-        async def read(transaction: Transaction) -> bool:
-            return await transaction.knows_member(partition, member_id)
-
-        # The ledger knows a new member before our feed does.
-        return await self._store.read(read) or await self._member_exists(member_id)
 
     async def _settled(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         for _ in range(_TRIES - 1):

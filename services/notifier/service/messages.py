@@ -20,9 +20,9 @@ from services.notifier.errors import (
     EndpointDisabledError,
     MemberErasedError,
     PageTokenError,
-    RequestIdReusedError,
 )
 from services.notifier.progress import Progress
+from services.notifier.service.requests import same_request
 from services.notifier.store import DeliveryFilter, Place, Store, Transaction
 from services.runtime.clock import MachineClock, microseconds, moment
 
@@ -118,9 +118,7 @@ class MessageService:
             member_id = delivery.member_id
             if not await transaction.insert_contact_request(partition, member_id, request_id, digest, now):
                 first = await transaction.find_contact_request(partition, member_id, request_id)
-                if first.content_digest is None or not hmac.compare_digest(first.content_digest, digest):
-                    raise RequestIdReusedError
-                return member_id, True
+                return member_id, same_request(first.content_digest, digest)
             if await transaction.find_erasure(partition, member_id) is not None:
                 raise MemberErasedError
             if delivery.last_error == TAKEN_BACK:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,11 +18,10 @@ from services.notifier.errors import (
     DeliveryUnknownError,
     MemberErasedError,
     MemberUnknownError,
-    RequestIdReusedError,
     TopicUnknownError,
 )
 from services.notifier.links import UnsubscribeLinks
-from services.notifier.service.contacts import MemberExists
+from services.notifier.service.requests import MemberExists, same_request
 from services.notifier.store import Store, Transaction
 from services.notifier.vault import Vault
 from services.runtime.clock import MachineClock, microseconds
@@ -126,9 +124,7 @@ class PreferenceService:
                 raise MemberErasedError
             if not await transaction.insert_contact_request(partition, member_id, request_id, digest, now):
                 first = await transaction.find_contact_request(partition, member_id, request_id)
-                if first.content_digest is None or not hmac.compare_digest(first.content_digest, digest):
-                    raise RequestIdReusedError
-                return True
+                return same_request(first.content_digest, digest)
             await transaction.insert_consents(partition, member_id, choices, principal, now)
             return False
 

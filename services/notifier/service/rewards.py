@@ -46,8 +46,9 @@ from services.notifier.errors import (
     RewardUnknownError,
 )
 from services.notifier.progress import Progress
-from services.notifier.service.coupons import MemberExists, TierOf
+from services.notifier.service.coupons import TierOf
 from services.notifier.service.issuing import CodeTakenError, CouponMaker
+from services.notifier.service.requests import MemberExists, is_member
 from services.notifier.store import Store, Transaction
 from services.notifier.store.rewards import CountKey
 from services.programme.model import Programme
@@ -254,7 +255,7 @@ class RewardService:
         reward = _reward(self._programmes.at(now), reward_id)
         if reward is None:
             raise RewardUnknownError
-        if not await self._knows(partition, member_id):
+        if not await is_member(self._store, self._member_exists, partition, member_id):
             raise MemberUnknownError
         return RewardIntent(
             partition=partition,
@@ -541,12 +542,6 @@ class RewardService:
         """Raises PeerError before the ledger has told its versions of the programme: they say what a reward is."""
         if not self._programmes.asked:
             raise PeerError("the ledger has yet to say which versions of the programme there are")
-
-    async def _knows(self, partition: int, member_id: str) -> bool:
-        async def read(transaction: Transaction) -> bool:
-            return await transaction.knows_member(partition, member_id)
-
-        return await self._store.read(read) or await self._member_exists(member_id)
 
     def _id(self, intent: RewardIntent, step: str) -> str:
         return intent.ledger_id(self._request_key, step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Collection, Sequence
 
 from services.notifier.channels.webhooks import Network, is_allowed, named_addresses
@@ -10,7 +9,8 @@ from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.messages import webhook_route
 from services.notifier.domain.webhooks import MAX_ENDPOINTS, Endpoint, check_url, endpoint_id, unknown_fields
 from services.notifier.endpoint_secrets import EndpointSecrets
-from services.notifier.errors import RequestIdReusedError, TooManyEndpointsError, WebhookFieldError, WebhookUrlError
+from services.notifier.errors import TooManyEndpointsError, WebhookFieldError, WebhookUrlError
+from services.notifier.service.requests import same_request
 from services.notifier.store import Store, Transaction
 from services.runtime.clock import MachineClock
 
@@ -73,9 +73,7 @@ class WebhookService:
             found = await transaction.find_endpoint(identity)
             if found is not None:
                 kept, made_by, _ = found
-                if not hmac.compare_digest(made_by, digest):
-                    raise RequestIdReusedError
-                return kept, True
+                return kept, same_request(made_by, digest)
             if len(await transaction.list_endpoints()) >= MAX_ENDPOINTS:
                 raise TooManyEndpointsError
             await transaction.insert_endpoint(endpoint, digest)
