@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from services.notifier.awarding import Awarding
@@ -22,26 +22,27 @@ from services.notifier.domain.feeds import (
     Fact,
     Happening,
     LedgerEntry,
+    LedgerLayout,
     MemberEvent,
     MemberJoined,
     ProgrammeApplied,
     TierChange,
+    TierNews,
+    TierProgress,
 )
 from services.notifier.domain.profiles import Losing
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import PeerError, PeerRefusedError
-from services.notifier.ledger_client import LedgerClient
 from services.notifier.progress import Progress
 from services.notifier.service import ContactService
 from services.notifier.service.campaign_engine import CampaignEngine
 from services.notifier.service.campaigns import CampaignService
 from services.notifier.service.candidates import Candidates
+from services.notifier.service.surveys import SurveyService
 from services.notifier.store import Installation, Store, Transaction
-from services.notifier.tiers_client import TiersClient
 from services.notifier.vault import MasterKey, Vault
 from services.programme import Programme, parse
-from services.programme.versions import Versions
-from services.runtime.channels import open_channel
+from services.programme.versions import Version, Versions
 from services.runtime.database import create_pool
 from tests.conftest import Database
 
@@ -123,13 +124,92 @@ class LosingTiers:
 
 
 @dataclass
+class Feeds:
+    """The logs of the ledger and of tiers, which takes in at once what the ledger records; and their live streams, of
+    which each may be silent for a while."""
+
+    programme: Programme
+    simulated: bool
+    lines: list[LedgerEntry] = field(default_factory=list)
+    told: list[TierNews] = field(default_factory=list)
+    silent_ledger: bool = False
+    silent_tiers: bool = False
+    away: bool = False
+
+    def head(self, partition: int) -> int:
+        """The offset of a partition's last entry."""
+        return sum(line.partition == partition for line in self.lines)
+
+    def record(self, *facts: MemberJoined | MemberEvent) -> None:
+        """These happen to members."""
+        for fact in facts:
+            self.line(partition_of(fact.member_id, PARTITIONS), fact)
+
+    def advance(self, to_time: datetime) -> None:
+        """The clock moves on, and tiers makes what falls due."""
+        for partition in range(PARTITIONS):
+            self.line(partition, ClockAdvanced(to_time=to_time))
+        progress = [
+            TierProgress(partition=partition, ledger_offset=self.head(partition), due_time=to_time)
+            for partition in range(PARTITIONS)
+        ]
+        self.told.append(TierNews(changes=(), progress=tuple(progress)))
+
+    def change(self, change: TierChange) -> None:
+        """Tiers makes a change."""
+        self.told.append(TierNews(changes=(change,), progress=()))
+
+    def line(self, partition: int, fact: Fact) -> None:
+        """The ledger records an entry."""
+        offset = self.head(partition) + 1
+        self.lines.append(LedgerEntry(partition=partition, offset=offset, fact=fact))
+        progress = TierProgress(partition=partition, ledger_offset=offset, due_time=None)
+        self.told.append(TierNews(changes=(), progress=(progress,)))
+
+    async def layout(self) -> LedgerLayout:
+        if self.away:
+            raise PeerError("the ledger does not answer")
+        return LedgerLayout(heads={p: self.head(p) for p in range(PARTITIONS)}, simulated=self.simulated)
+
+    async def versions(self) -> Versions:
+        return Versions.only(self.programme)
+
+    async def purchase_detail(self, member_id: str, purchase_id: str) -> tuple[str, frozenset[str]]:
+        return "", frozenset()
+
+    async def entries(
+        self, after: Mapping[int, int], *, follow: bool = True, members: bool = False
+    ) -> AsyncIterator[Sequence[LedgerEntry]]:
+        sent = 0
+        while True:
+            if not self.silent_ledger or not follow:
+                lines, sent = self.lines[sent:], len(self.lines)
+                if new := [line for line in lines if line.offset > after.get(line.partition, 0)]:
+                    yield new
+            if not follow:
+                return
+            await asyncio.sleep(0.002)
+
+    async def news(self, after: Mapping[int, int], *, follow: bool = True) -> AsyncIterator[TierNews]:
+        sent = 0
+        while True:
+            if not self.silent_tiers or not follow:
+                told, sent = self.told[sent:], len(self.told)
+                for one in told:
+                    changes = tuple(change for change in one.changes if change.offset > after.get(change.partition, 0))
+                    yield TierNews(changes=changes, progress=one.progress)
+            if not follow:
+                return
+            await asyncio.sleep(0.002)
+
+
+@dataclass
 class Desk:
-    """The notifier's campaigns, without its feeds."""
+    """The notifier's campaigns. What the feeds tell is handed over with `tell`; or it is in `feeds`, and `running`."""
 
     store: Store
     programme: Programme
-    ledger: LedgerClient
-    tiers: TiersClient
+    simulated: bool = True
     points: Points = field(default_factory=Points)
     losing: LosingTiers = field(default_factory=LosingTiers)
     business_now: datetime = START
@@ -145,6 +225,7 @@ class Desk:
         self.programme = programme
         self.programmes = Programmes(programme)
         self.programmes.learn(Versions.only(programme))
+        self.feeds = Feeds(programme=programme, simulated=self.simulated)
         self.progress = Progress(self.cursors)
         rewards = Rewards(
             programmes=self.programmes,
@@ -156,7 +237,7 @@ class Desk:
             programmes=self.programmes,
             vault=VAULT,
             partitions=PARTITIONS,
-            simulated=True,
+            simulated=self.simulated,
             machine_now=lambda: self.machine_now,
             messages_queued=lambda: None,
             points_owed=lambda: None,
@@ -165,26 +246,28 @@ class Desk:
             store=self.store, tiers=self.losing, birthday_key=VAULT.request_key, partitions=PARTITIONS
         )
         self.days = Days(
+            ledger=self.feeds,
+            tiers=self.feeds,
             store=self.store,
             engine=self.engine,
             candidates=candidates,
             programmes=self.programmes,
             progress=self.progress,
             partitions=PARTITIONS,
-            simulated=True,
+            simulated=self.simulated,
             machine_now=lambda: self.machine_now,
         )
         self.consumer = Consumer(
-            ledger=self.ledger,
-            tiers=self.tiers,
+            ledger=self.feeds,
+            tiers=self.feeds,
             store=self.store,
             rewards=rewards,
             engine=self.engine,
             programmes=self.programmes,
             partitions=PARTITIONS,
-            simulated=True,
+            simulated=self.simulated,
             progress=self.progress,
-            time_passed=lambda: None,
+            time_passed=self.days.wake,
         )
         self.consumer._asks = self.engine.asks
         self.awarding = Awarding(
@@ -197,11 +280,18 @@ class Desk:
             programmes=self.programmes,
             progress=self.progress,
             partitions=PARTITIONS,
-            request_key=VAULT.request_key,
-            member_exists=self._exists,
             machine_now=lambda: self.machine_now,
             business_now=lambda: self.business_now,
             resumed=lambda: None,
+        )
+        self.surveys = SurveyService(
+            store=self.store,
+            vault=VAULT,
+            programmes=self.programmes,
+            partitions=PARTITIONS,
+            member_exists=self._exists,
+            machine_now=lambda: self.machine_now,
+            business_now=lambda: self.business_now,
         )
         self.contacts = ContactService(
             store=self.store,
@@ -215,6 +305,29 @@ class Desk:
 
     async def _exists(self, member_id: str) -> bool:
         return member_id in self.members
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, days: bool = True) -> AsyncIterator[None]:
+        """The feeds are followed meanwhile, and days begin by themselves."""
+        works = [self.consumer.run(), *([self.days.run()] if days else [])]
+        tasks = [asyncio.create_task(work) for work in works]
+        try:
+            async with asyncio.timeout(20):
+                yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def caught_up(self) -> None:
+        """All that the ledger has recorded is handled, and all that days bring."""
+        heads = {partition: self.feeds.head(partition) for partition in range(PARTITIONS)}
+        await self.progress.reach(heads, within_seconds=10)
+
+    def bought(self, member_id: str, time: datetime, **more: Any) -> MemberEvent:
+        """A purchase, as the ledger tells it."""
+        values = {"happening": Happening.PURCHASE, "available": 0, "purchase_id": f"{member_id}:{time}", **more}
+        return MemberEvent(member_id=member_id, occurred_time=time, **values)
 
     async def tell(self, partition: int, *facts: Fact | TierChange) -> Batch:
         """Hands entries and changes of one partition over, in one batch."""
@@ -283,10 +396,12 @@ class Desk:
             **more,
         )
 
-    async def announce(self, version: str) -> None:
+    async def announce(self, programme: Programme, from_time: datetime) -> None:
         """A version of the programme is announced now."""
+        self.programmes.learn(Versions([*self.programmes.all, Version(programme=programme, from_time=from_time)]))
+        fact = ProgrammeApplied(version=programme.version, from_time=from_time, announced_time=self.business_now)
         for partition in range(PARTITIONS):
-            await self.tell(partition, ProgrammeApplied(version=version, announced_time=self.business_now))
+            await self.tell(partition, fact)
         await self.days.catch_up()
 
     async def advance(self, to_time: datetime) -> None:
@@ -322,7 +437,7 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def campaign_desk(database: Database, folder: Path, campaigns: Iterable[str]) -> AsyncIterator[Desk]:
+async def campaign_desk(database: Database, campaigns: Iterable[str], *, simulated: bool = True) -> AsyncIterator[Desk]:
     """A desk over an empty database, by a programme with these campaigns."""
     async with contextlib.AsyncExitStack() as stack:
         pool = await create_pool(database.dsn("loyalty_notifier"), service="test", size=6)
@@ -335,6 +450,4 @@ async def campaign_desk(database: Database, folder: Path, campaigns: Iterable[st
             await transaction.read_campaign_cursors(range(PARTITIONS))
 
         await store.transact(claim)
-        channel = open_channel(f"unix:{folder}/nobody.sock", principal="notifier", secret="none")
-        stack.push_async_callback(channel.close)
-        yield Desk(store=store, programme=shop(*campaigns), ledger=LedgerClient(channel), tiers=TiersClient(channel))
+        yield Desk(store=store, programme=shop(*campaigns), simulated=simulated)

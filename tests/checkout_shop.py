@@ -56,6 +56,7 @@ liability:
 tiers:
   base: goods_paid
   window: P365D
+  validity: {period: P2Y, warning: P30D}
   levels:
     - name: White
     - name: Green
@@ -181,14 +182,13 @@ class Shop:
 
         self.start(between)
 
-    async def customer(self, points: int = 1_000, spent: int = 95_000) -> str:
-        """Somebody who has bought for so much in the last year, and has so many points."""
+    async def customer(self, points: int = 1_000, spent: int = 95_000, joined: timedelta = timedelta(days=100)) -> str:
+        """Somebody who has bought for so much in the last year, and has so many points; suspended who joined longer ago
+        than an account is valid."""
         member_id = f"m-{uuid.uuid4().hex[:12]}"
         now = datetime.now(UTC)
         await self.ledger_stub.EnrollMember(
-            ledger_pb.EnrollMemberRequest(
-                request_id="join", member_id=member_id, occurred_time=stamp(now - timedelta(days=100))
-            ),
+            ledger_pb.EnrollMemberRequest(request_id="join", member_id=member_id, occurred_time=stamp(now - joined)),
             timeout=SECONDS,
         )
         bought = await self.ledger_stub.RecordPurchase(

@@ -23,6 +23,7 @@ from loyalty.type.v1.money_pb2 import Money
 from services.notifier.app import build
 from services.notifier.check import check
 from services.notifier.config import NotifierConfig
+from services.notifier.peers import acting_for
 from services.runtime.clock import ClockMode
 from services.tiers.app import build as build_tiers
 from services.tiers.config import Config as TiersConfig
@@ -31,6 +32,8 @@ from tests.conftest import PROGRAMMES, Database, StartLedger, serving
 SECONDS = 30
 NOW = datetime(2024, 6, 3, 12, tzinfo=UTC)
 JOINED = NOW - timedelta(days=2)
+# Accounts of JOINED are suspended from here on.
+SUSPENDED = JOINED + timedelta(days=60)
 REWARDS = """
 rewards:
   - id: mug
@@ -212,8 +215,9 @@ class Desk:
         values = {"request_id": self.next(), "code": code, "use_id": use_id}
         return await self.rewards.ReleaseCoupon(pb.ReleaseCouponRequest(**{**values, **fields}), timeout=SECONDS)
 
-    async def validate(self, code: str, **fields: Any) -> pb.ValidateCouponResponse:
-        return await self.rewards.ValidateCoupon(pb.ValidateCouponRequest(code=code, **fields), timeout=SECONDS)
+    async def validate(self, code: str, on_behalf_of: str = "", **fields: Any) -> pb.ValidateCouponResponse:
+        request = pb.ValidateCouponRequest(code=code, **fields)
+        return await self.rewards.ValidateCoupon(request, timeout=SECONDS, metadata=acting_for(on_behalf_of))
 
     async def void(self, code: str, **fields: Any) -> pb.VoidCouponResponse:
         values = {"request_id": self.next(), "code": code, "reason": "mistake"}
@@ -229,6 +233,10 @@ class Desk:
     async def get_reward(self, member_id: str, reward_id: str, **fields: Any) -> pb.RedeemRewardResponse:
         values = {"request_id": self.next(), "member_id": member_id, "reward_id": reward_id}
         return await self.rewards.RedeemReward(pb.RedeemRewardRequest(**{**values, **fields}), timeout=SECONDS)
+
+    async def take_back(self, member_id: str, **fields: Any) -> pb.ReverseRewardResponse:
+        values = {"request_id": self.next(), "member_id": member_id, "reason": "mistake"}
+        return await self.rewards.ReverseReward(pb.ReverseRewardRequest(**{**values, **fields}), timeout=SECONDS)
 
     async def catalogue(self, member_id: str, token: str = "", language: str = "") -> dict[str, reward_pb2.Reward]:
         request = pb.ListRewardsRequest(member_id=member_id, causal_token=token, language=language)
@@ -256,8 +264,11 @@ async def open_desk(
     (folder / "master-key").write_text(base64.b64encode(b"m" * 32).decode() + "\n")
     programme = folder / "programme.yaml"
     demo = (PROGRAMMES / "retail-demo.yaml").read_text(encoding="utf-8")
-    # All of the demo but its own rewards.
-    programme.write_text(re.sub(r"\nrewards:\n(?:[ #].*\n|\n)*", "\n", demo) + REWARDS, encoding="utf-8")
+    # All of the demo but its own rewards; accounts that nobody confirms are suspended after a while.
+    text = re.sub(r"\nrewards:\n(?:[ #].*\n|\n)*", "\n", demo) + REWARDS
+    programme.write_text(
+        text.replace("\ntiers:\n", "\ntiers:\n  validity: {period: P60D, warning: P5D}\n"), encoding="utf-8"
+    )
     channel = await start_ledger(programme=programme, partitions=4, clock=ClockMode.SIMULATED)
     async with contextlib.AsyncExitStack() as stack:
         desk = Desk(

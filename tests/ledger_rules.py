@@ -108,7 +108,7 @@ class Shop:
 
     def do(self, kind: Any, *, at: datetime | None = None, **fields: Any) -> Event:
         """Carries out a command; its own event, which is a refusal where it was refused."""
-        request_id = f"r{len(self.events)}"
+        request_id = fields.pop("request_id", f"r{len(self.events)}")
         command = kind(
             member_id="m",
             request_id=request_id,

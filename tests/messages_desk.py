@@ -176,7 +176,13 @@ class Desk:
             request_id=f"c-{self.made}", member_id=member_id, contact=Contact(**values)
         )  # fmt: skip
 
-    async def say(self, member_id: str, *said: tuple[str, str, bool], source: str = "web form") -> None:
+    async def say(
+        self,
+        member_id: str,
+        *said: tuple[str, str, bool],
+        source: str = "web form",
+        consent_time: datetime | None = None,
+    ) -> None:
         """What a member said: channel, topic, whether it is allowed."""
         self.members.add(member_id)
         self.made += 1
@@ -185,7 +191,7 @@ class Desk:
             member_id=member_id,
             hearings=[Hearing(channel=channel, topic=topic, allowed=allowed) for channel, topic, allowed in said],
             source=source,
-            consent_time=None,
+            consent_time=consent_time,
             principal="test",
         )
 

@@ -23,7 +23,8 @@ _SECONDS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """By member, in their order: entries, changes of tier, and coupons as they are now.
+    """By member, in their order: entries, changes of tier, coupons as they are now, and by which campaigns and when
+    there were messages without one.
 
     A change comes with the request that caused it, empty where time did. Of a coupon's code the prefix is left: codes
     are made with the installation's own key. The moves of the clock stand under the name of each partition.
@@ -32,6 +33,7 @@ class Outcome:
     entries: Mapping[str, Sequence[Any]]
     changes: Mapping[str, Sequence[tuple[str, Any]]]
     coupons: Mapping[str, Sequence[Any]]
+    messages: Mapping[str, Sequence[tuple[int, str]]]
 
 
 async def outcome_of(rewards: Any, services: Services) -> Outcome:
@@ -54,10 +56,14 @@ async def outcome_of(rewards: Any, services: Services) -> Outcome:
                 change.ClearField(name)
             changes[change.member_id].append((cause, change))
     coupons: dict[str, list[Any]] = defaultdict(list)
+    messages: dict[str, list[tuple[int, str]]] = defaultdict(list)
     request = notifier.ListDeliveriesRequest(page_size=1000, causal_token=format_token(heads))
     while True:
         page = await services.notifier.ListDeliveries(request, timeout=_SECONDS)
         for delivery in page.deliveries:
+            if not delivery.coupon_code:
+                messages[delivery.member_id].append((delivery.created_time.ToNanoseconds(), delivery.campaign_id))
+                continue
             asked = coupon_pb2.GetCouponRequest(code=delivery.coupon_code)
             coupon = (await rewards.GetCoupon(asked, timeout=_SECONDS)).coupon
             assert (coupon.member_id, coupon.campaign_id) == (delivery.member_id, delivery.campaign_id)
@@ -68,12 +74,14 @@ async def outcome_of(rewards: Any, services: Services) -> Outcome:
         request.page_token = page.next_page_token
     for given in coupons.values():
         given.sort(key=lambda coupon: (coupon.issued_time.ToNanoseconds(), coupon.campaign_id))
-    return Outcome(entries=entries, changes=changes, coupons=coupons)
+    for sent in messages.values():
+        sent.sort()
+    return Outcome(entries=entries, changes=changes, coupons=coupons, messages=messages)
 
 
 def assert_same(found: Outcome, expected: Outcome) -> None:
     """The same for every member, and says of the first one who is not."""
-    for name in ("entries", "changes", "coupons"):
+    for name in ("entries", "changes", "coupons", "messages"):
         of_found, of_expected = getattr(found, name), getattr(expected, name)
         assert of_found.keys() == of_expected.keys()
         for member_id in of_expected:

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final
@@ -16,6 +14,7 @@ from typing import Annotated, Any, BinaryIO, Final
 import typer
 
 from services.cli import installation
+from services.cli.accounts import Account
 from services.cli.commands import AsJson, Data, interruptible
 from services.cli.errors import CommandError, UsageError
 from services.cli.installation import DEFAULT_DIRECTORY, Connection
@@ -25,7 +24,6 @@ _PART: Final = 10_000
 _AT_ONCE: Final = 2
 # What is longer is no code, whatever follows.
 _LONGEST_LINE: Final = 256
-_SHOWN: Final = 20
 
 group = typer.Typer(help="Coupons and their codes.", no_args_is_help=True)
 
@@ -53,10 +51,11 @@ def import_codes(
     ):
         account = asyncio.run(_import(up, pool, file))
     if as_json:
-        print(json.dumps(account.as_json()))
+        print(json.dumps({"pool": pool, "imported": account.taken, **account.as_json()}))
     else:
-        account.show()
-    if account.codeless:
+        print(f"{account.taken:,} of {account.lines:,} lines are in the pool {pool}")
+        account.show_problems()
+    if account.nothing_but_malformed:
         raise UsageError(
             f"{file} has no codes: it needs one in each line, 6 to 64 letters and digits with single dashes"
         )
@@ -79,47 +78,6 @@ def qr(
                 _write(file, asyncio.run(_drawn(up, code, kind)))
 
 
-@dataclass(slots=True)
-class Account:
-    """What became of the lines of a file."""
-
-    pool: str
-    # Without those that are empty.
-    lines: int = 0
-    imported: int = 0
-    # The line, what is wrong with it, and the line that it repeats or looks like (0: none of the file).
-    problems: list[tuple[int, str, int]] = field(default_factory=list)
-
-    def counts(self) -> Counter[str]:
-        """How many lines are left out, by what is wrong with them."""
-        return Counter(what for _, what, _ in self.problems)
-
-    @property
-    def codeless(self) -> bool:
-        """Whether no line is a code."""
-        return self.lines == self.counts()["malformed"]
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it, for a machine."""
-        return {
-            "pool": self.pool,
-            "lines": self.lines,
-            "imported": self.imported,
-            "left_out": dict(self.counts()),
-            "problems": [{"line": line, "what": what, "other_line": other} for line, what, other in self.problems],
-        }
-
-    def show(self) -> None:
-        """The counts, and the first of the lines that are left out."""
-        print(f"{self.imported:,} of {self.lines:,} lines are in the pool {self.pool}")
-        for what, count in sorted(self.counts().items()):
-            print(f"  {count:,} left out: {what}")
-        for line, what, other in self.problems[:_SHOWN]:
-            print(f"    line {line}: {what}" + (f" (line {other})" if other else ""))
-        if len(self.problems) > _SHOWN:
-            print(f"    and {len(self.problems) - _SHOWN:,} more; --json has them all")
-
-
 async def _import(up: Connection, pool: str, file: Path) -> Account:
     from loyalty.notifier.v1 import coupon_pb2
 
@@ -130,7 +88,7 @@ async def _import(up: Connection, pool: str, file: Path) -> Account:
         coupon_pb2.CODE_PROBLEM_KIND_DUPLICATE: "duplicate",
         coupon_pb2.CODE_PROBLEM_KIND_LOOK_ALIKE: "looks like another",
     }
-    account = Account(pool=pool)
+    account = Account()
     async with _rewards(up) as stub:
 
         async def send(first_line: int, codes: list[str]) -> Any:
@@ -151,7 +109,7 @@ async def _import(up: Connection, pool: str, file: Path) -> Account:
                 while some := list(islice(parts, _AT_ONCE)):
                     # In this order, so that of two lines that are alike in two parts the first one mostly stays.
                     for answer in await remote.together(send(first, codes) for first, codes in some):
-                        account.imported += answer.imported
+                        account.taken += answer.imported
                         account.problems += [(one.line, words[one.kind], one.other_line) for one in answer.problems]
                     account.lines += sum(bool(code) for _, codes in some for code in codes)
         except OSError as error:

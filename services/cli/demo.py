@@ -9,7 +9,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -90,9 +90,9 @@ def run(data: Path) -> None:
         ):
             reports = checking.collect(up)
         checking.show(console, reports)
-        messages = count_messages(up)
+        messages, campaigns = count_messages(up), count_campaigns(up, rules)
     mark(there, "done")
-    _sum_up(console, data, lived, outcome, reports, messages, time.monotonic() - began)
+    _sum_up(console, data, lived, outcome, reports, messages, campaigns, time.monotonic() - began)
     _insist(reports, messages, there)
 
 
@@ -257,7 +257,7 @@ class _Messages:
 
     @property
     def total(self) -> int:
-        """Messages in all: one for each coupon."""
+        """Messages in all."""
         return sum(self.by_state.values())
 
 
@@ -272,6 +272,38 @@ def count_messages(up: Connection) -> _Messages:
             for state in states
         }
     return _Messages(by_state=by_state, mails=sum(1 for _ in (up.installation.mailbox / "new").iterdir()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a campaign came to: how many times it was given, how many of them with a coupon, and how many times to
+    somebody of its control group, who got nothing."""
+
+    campaign_id: str
+    given: int
+    coupons: int
+    in_control: int
+
+
+def count_campaigns(up: Connection, rules: Programme) -> list[Given]:
+    """What campaigns came to, through the gateway, in the order of the programme."""
+    with gateway(up, principal="demo") as http:
+        campaigns = http.call("GET", "/v1/campaigns")["campaigns"]
+    return [given_of(campaign, rules) for campaign in campaigns]
+
+
+def given_of(answer: Mapping[str, Any], rules: Programme) -> Given:
+    """What one campaign came to, from its part of the answer to ListCampaigns."""
+    campaign = rules.campaign(answer["campaign_id"])
+    assert campaign is not None
+    times = [(group, int(group["given"]["count"])) for group in answer["groups"]]
+    given = [(campaign.variant(group["variant"]), count) for group, count in times if not group["in_control"]]
+    return Given(
+        campaign_id=campaign.id,
+        given=sum(count for _, count in given),
+        coupons=sum(count for variant, count in given if variant.actions.coupon is not None),
+        in_control=sum(count for group, count in times if group["in_control"]),
+    )
 
 
 def _insist(reports: list[checking.Report], messages: _Messages, there: Installation) -> None:
@@ -362,6 +394,14 @@ def _month_ends(first: date, last: date) -> Iterator[date]:
         yield day - timedelta(days=1)
 
 
+def told_of(campaigns: Iterable[Given]) -> str:
+    """Who got what: how many times each campaign was given, and who was left out to compare."""
+    return "; ".join(
+        f"{one.campaign_id} {one.given:,}" + (f", and {one.in_control:,} left out to compare" if one.in_control else "")
+        for one in campaigns
+    )
+
+
 def _sum_up(
     console: Console,
     data: Path,
@@ -369,6 +409,7 @@ def _sum_up(
     outcome: Outcome,
     reports: list[checking.Report],
     messages: _Messages,
+    campaigns: Sequence[Given],
     seconds: float,
 ) -> None:
     console.print()
@@ -394,7 +435,8 @@ def _sum_up(
                 f"{totals.points:,} given; {lived.owed.points:,} are out, worth "
                 f"{money}; what is older than a year lapsed",
             ),
-            ("coupons", f"{messages.total:,} issued, Ada's among them"),
+            ("campaigns", told_of(campaigns)),
+            ("coupons", f"{sum(one.coupons for one in campaigns):,} issued, Ada's among them"),
             (
                 "messages",
                 f"{messages.by_state['delivered']:,} delivered; "

@@ -7,6 +7,7 @@ memory, and says of every line what becomes of it; where all of that is kept unt
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -29,6 +30,7 @@ MOST_PIECES: Final = 10**9
 MOST_LINES: Final = 1000
 LONGEST_SKU: Final = 64
 LONGEST_NAME: Final = 200
+MEMBER_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}")
 
 # Numbers as long as a source may write them, and products of two of them, are not rounded on their way.
 LONGEST_NUMBER: Final = 40

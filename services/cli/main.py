@@ -8,7 +8,7 @@ import sys
 import structlog
 import typer
 
-from services.cli import commands, coupons, master_keys, previewing, programmes, stack, tokens
+from services.cli import commands, coupons, master_keys, previewing, programmes, segments, stack, tokens
 from services.cli.errors import CommandError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ master_keys.register(app)
 commands.register(app)
 programmes.register(app)
 coupons.register(app)
+segments.register(app)
 previewing.register(app)
 
 

@@ -56,7 +56,7 @@ def preview(
             tier = held or tier
     if found.tiers and (level := programme.tiers.find_level(found.tiers[0])) is not None:
         tier = level.name
-    message = _filled(programme, actions, member, contact, tier, language)
+    message = _filled(programme, found, actions, member, contact, tier, language)
     print(f"Subject: {message.subject}\n\n{message.text}", end="" if message.text.endswith("\n") else "\n")
     if output is not None:
         _write(output, message)
@@ -102,7 +102,15 @@ def _told_of(up: Connection, member_id: str) -> tuple[Any, str]:
     return uvloop.run(ask())
 
 
-def _filled(programme: Programme, actions: Actions, member_id: str, contact: Any, tier: str, language: str) -> Message:
+def _filled(
+    programme: Programme,
+    campaign: Campaign,
+    actions: Actions,
+    member_id: str,
+    contact: Any,
+    tier: str,
+    language: str,
+) -> Message:
     if actions.message is None:
         raise UsageError("the campaign sends no message")
     values = dict.fromkeys(VARIABLES, "")
@@ -113,11 +121,15 @@ def _filled(programme: Programme, actions: Actions, member_id: str, contact: Any
         "previous_tier": programme.tiers.levels[0].name,
         "balance": programme.format_money(0),
         "points": str(actions.points or 0),
-        "points_balance": "0",
+        "points_balance": str(campaign.trigger.points),
+        "days": str(campaign.trigger.days or ""),
+        "badge": actions.badge,
         "currency": programme.currency,
         "programme": programme.name,
         "unsubscribe_url": "https://example.com/unsubscribe",
     }
+    if (survey := programme.survey(actions.survey)) is not None:
+        values["survey_link"] = survey.address
     if actions.coupon is not None:
         values |= {
             "code": f"{actions.coupon.prefix or 'CODE'}-0000-0000-0000",

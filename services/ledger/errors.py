@@ -267,7 +267,7 @@ REFUSAL_MESSAGES = {
         "these points paid for a purchase: they come back when that is returned or voided"
     ),
     Refusal.REDEMPTION_OF_REWARD: (
-        "these points went into a reward or a checkout: they come back when that is taken back, and not by themselves"
+        "these points are of a reward or a checkout: they come back when that is taken back, and not by themselves"
     ),
     Refusal.IDENTIFIER_TAKEN: "another member has this identifier",
     Refusal.IDENTIFIER_UNKNOWN: "the member has no such identifier",

@@ -21,7 +21,7 @@ from services.notifier.days import Days
 from services.notifier.domain.campaigns import Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.feeds import LedgerLayout
-from services.notifier.domain.guesses import Guesses
+from services.notifier.domain.issuing import Limits
 from services.notifier.domain.messages import IMPERSONAL
 from services.notifier.domain.programmes import Programmes
 from services.notifier.domain.suppressions import AddressHashes
@@ -45,6 +45,7 @@ from services.notifier.service import (
     PrivacyService,
     RewardService,
     Sales,
+    SurveyService,
     UseCases,
     WebhookService,
 )
@@ -63,6 +64,7 @@ from services.runtime.audit import AuditTrail
 from services.runtime.clock import MachineClock, machine_now
 from services.runtime.command import own_identity
 from services.runtime.database import create_pool, keep_going
+from services.runtime.guesses import Guesses
 from services.runtime.server import Service
 
 log = structlog.get_logger()
@@ -126,6 +128,8 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         store=store, tiers=tiers, birthday_key=vault.request_key, partitions=installation.partitions
     )
     days = Days(
+        ledger=ledger,
+        tiers=tiers,
         store=store,
         engine=engine,
         candidates=candidates,
@@ -200,8 +204,6 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         programmes=programmes,
         progress=progress,
         partitions=installation.partitions,
-        request_key=vault.request_key,
-        member_exists=ledger.has_member,
         machine_now=clock,
         business_now=business_now,
         resumed=partial(_wake_both, worker, awarding),
@@ -219,12 +221,21 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         money=programmes.configured.format_money,
         machine_now=clock,
         business_now=business_now,
-        most_by_hand=lambda: programmes.at(business_now()).coupon_amount,
+        limits=lambda: Limits.of(programmes.at(business_now())),
     )
     till = TillClient(ledger=ledger_channel, tiers=tiers_channel)
     sales = Sales(store=store, coupons=coupons, till=till, machine_now=clock)
     do = UseCases(
         campaigns=campaigns,
+        surveys=SurveyService(
+            store=store,
+            vault=vault,
+            programmes=programmes,
+            partitions=installation.partitions,
+            member_exists=ledger.has_member,
+            machine_now=clock,
+            business_now=business_now,
+        ),
         members=members,
         privacy=privacy,
         contacts=ContactService(
@@ -277,7 +288,8 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
             business_now=business_now,
         ),
         rewards=rewards,
-        guesses=Guesses(time.monotonic),
+        wrong_codes=Guesses(time.monotonic),
+        unknown_identifiers=Guesses(time.monotonic),
     )
     audit = AuditTrail("notifier", pool, clock)
     return Service(

@@ -1,8 +1,8 @@
 """The notifier's own check: what must exist is derived anew from the two logs, and compared with what does.
 
 Members come from the ledger's entries, coupons and messages from the changes of tier, both up to our cursors. Of other
-coupons the count of uses is compared with the uses. Contacts are only opened: whether they are right nobody but the
-member can say.
+coupons the count of uses is compared with the uses. Rewards and checkouts stand beside what the ledger has of them.
+Contacts are only opened: whether they are right nobody but the member can say.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from services.notifier.check_bookings import Bookings
 from services.notifier.config import NotifierConfig, read_programme
+from services.notifier.domain.bookings import Booked
 from services.notifier.domain.campaigns import Letter, Reward, Rewards
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import Coupon, MemberKey, RewardKey, is_change
-from services.notifier.domain.feeds import ClockAdvanced, Cursor, MemberJoined, TierChange
+from services.notifier.domain.feeds import ClockAdvanced, Cursor, LedgerEntry, MemberJoined, TierChange
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import ContactError, FeedError, InstallationError, PeerError, SealError
 from services.notifier.ledger_client import LedgerClient
@@ -32,6 +34,9 @@ from services.runtime.config import ConfigurationError
 from services.runtime.database import create_pool
 
 Difference = Mapping[str, Any]
+
+# Partitions are read in so many parts, so that what each tells of rewards and checkouts fits into memory.
+_PARTS = 16
 
 
 async def check(settings: NotifierConfig) -> CheckReport:
@@ -65,7 +70,8 @@ async def _check(settings: NotifierConfig) -> CheckReport:
         if not programmes.knows(programme.version):
             raise InstallationError(f"the ledger has never gone by the programme {programme.version}")
         rewards = Rewards(programmes=programmes, codes=codes, delivery_key=vault.delivery_key)
-        logs = _Logs(cursors=kept.cursors, rewards=rewards)
+        bookings = Bookings(store=Store(pool), programmes=programmes, request_key=vault.request_key)
+        logs = _Logs(cursors=kept.cursors, rewards=rewards, bookings=bookings)
         await logs.read(ledger, tiers)
     differences = [
         *_cursor_differences(kept.cursors, logs),
@@ -74,6 +80,7 @@ async def _check(settings: NotifierConfig) -> CheckReport:
         *_campaign_differences(kept),
         *_use_differences(kept.uses),
         *_contact_differences(kept.contacts, vault, len(kept.cursors)),
+        *bookings.differences,
     ]
     checked = {
         "cursors": len(kept.cursors),
@@ -81,6 +88,7 @@ async def _check(settings: NotifierConfig) -> CheckReport:
         "changes": logs.changes,
         "coupons": len(kept.rewards),
         "deliveries": sum(letter is not None for _, letter, _ in kept.rewards.values()),
+        **bookings.checked,
         "contacts": len(kept.contacts),
         "keys_of_older_master_keys": kept.keys_of_older,
     }
@@ -126,9 +134,10 @@ class _Kept:
 class _Logs:
     """What the two logs say, up to our cursors; and where they end."""
 
-    def __init__(self, *, cursors: Mapping[int, Cursor], rewards: Rewards) -> None:
+    def __init__(self, *, cursors: Mapping[int, Cursor], rewards: Rewards, bookings: Bookings) -> None:
         self._cursors = cursors
         self._rewards = rewards
+        self._bookings = bookings
         self.heads: Mapping[int, int] = {}
         self.change_heads: dict[int, int] = {}
         self.business_times: dict[int, datetime] = {}
@@ -139,18 +148,16 @@ class _Logs:
 
     async def read(self, ledger: LedgerClient, tiers: TiersClient) -> None:
         self.heads = (await ledger.layout()).heads
-        # A log is read from its start whatever our cursor says; a cursor ahead of it would be refused.
-        async for entries in ledger.entries({}, follow=False):
-            for entry in entries:
-                cursor = self._cursors.get(entry.partition)
-                if cursor is None or entry.offset > cursor.ledger_offset:
-                    continue
-                match entry.fact:
-                    case MemberJoined(member_id=member_id, joined_time=joined_time):
-                        self.members[entry.partition, member_id] = joined_time
-                    case ClockAdvanced(to_time=to_time):
-                        earlier = self.business_times.get(entry.partition, to_time)
-                        self.business_times[entry.partition] = max(earlier, to_time)
+        for part in range(min(_PARTS, len(self.heads))):
+            partitions = sorted(self.heads)[part::_PARTS]
+            await self._bookings.begin(partitions)
+            # A log is read from its start whatever our cursor says; a cursor ahead of it would be refused.
+            others = {other: head for other, head in self.heads.items() if other not in partitions}
+            async for entries in ledger.entries(others, follow=False, bookings=True):
+                for entry in entries:
+                    if entry.partition not in others:
+                        self._take(entry)
+            await self._bookings.compare()
         async for news in tiers.news({}, follow=False):
             for change in news.changes:
                 self.change_heads[change.partition] = change.offset
@@ -158,6 +165,21 @@ class _Logs:
                 if cursor is not None and change.offset <= cursor.change_offset:
                     self.changes += 1
                     self._follow(change)
+
+    def _take(self, entry: LedgerEntry) -> None:
+        if isinstance(entry.fact, Booked):
+            # Whatever our cursor says: the ledger has it before we hear of it.
+            self._bookings.add(entry.fact)
+            return
+        cursor = self._cursors.get(entry.partition)
+        if cursor is None or entry.offset > cursor.ledger_offset:
+            return
+        match entry.fact:
+            case MemberJoined(member_id=member_id, joined_time=joined_time):
+                self.members[entry.partition, member_id] = joined_time
+            case ClockAdvanced(to_time=to_time):
+                earlier = self.business_times.get(entry.partition, to_time)
+                self.business_times[entry.partition] = max(earlier, to_time)
 
     def _follow(self, change: TierChange) -> None:
         for reward in self._rewards.decide([change]):

@@ -38,6 +38,7 @@ from services.notifier.progress import Progress
 from services.notifier.service.campaign_engine import CampaignEngine, Given
 from services.notifier.store import Store, Transaction
 from services.programme.versions import Versions
+from services.runtime.clock import SIMULATED_START
 from services.runtime.database import Connection
 from services.runtime.inlet import reading
 
@@ -134,7 +135,11 @@ class Consumer:
         ended = PeerError("the stream ended")
         if self._asks:
             await self._read_up(cursors)
+            if self._simulated and self._progress.days is None:
+                # A version has come that asks for days, too: they come first.
+                self._progress.begin_days(SIMULATED_START)
         self._time_passed()
+        self._progress.follow_days(arrived.set)
         lines = self._ledger.entries(_ledger_offsets(cursors), members=self._asks)
         changes = self._tiers.news(_change_offsets(cursors))
         async with (
@@ -146,10 +151,12 @@ class Consumer:
             while True:
                 await arrived.wait()
                 arrived.clear()
+                sequencer.begin_days(self._progress.days if self._engine.has_days else None)
                 for response in news.take():
                     await self._learn_of((change.programme_version, None) for change in response.changes)
                     sequencer.add_news(response)
-                if sequencer.held_entries < MAX_HELD_ENTRIES:
+                # What a day waits for may lie behind any number of entries that wait for the day.
+                if sequencer.held_entries < MAX_HELD_ENTRIES or sequencer.awaits_clock:
                     for part in entries.take():
                         self._check_homes(part)
                         facts = [entry.fact for entry in part]
@@ -195,7 +202,10 @@ class Consumer:
         self._passed = None
         self._progress.stand(batch.after)
         self._engine.told(given)
-        moved = any(whole.before[partition].due_time != cursor.due_time for partition, cursor in whole.after.items())
+        times = [(whole.before[partition], cursor) for partition, cursor in whole.after.items()]
+        moved = any(
+            (before.business_time, before.due_time) != (after.business_time, after.due_time) for before, after in times
+        )
         if moved or any(isinstance(entry.fact, ProgrammeApplied) for entry in whole.entries):
             self._time_passed()
         if voided:
@@ -214,21 +224,13 @@ class Consumer:
         it."""
 
         async def begin(transaction: Transaction) -> dict[int, Cursor]:
-            kept = await transaction.read_campaign_cursors(cursors)
-            return {
-                partition: Cursor(ledger_offset=cursor.ledger_offset, change_offset=cursor.change_offset)
-                for partition, cursor in kept.items()
-            }
+            return {**await transaction.read_campaign_cursors(cursors)}
 
         at = await self._store.transact(begin)
-        behind = [
-            partition
-            for partition, cursor in cursors.items()
-            if (at[partition].ledger_offset, at[partition].change_offset) < (cursor.ledger_offset, cursor.change_offset)
-        ]
+        behind = sum(at[partition].is_behind(cursor) for partition, cursor in cursors.items())
         if not behind:
             return
-        log.info("profiles_read_up", partitions=len(behind))
+        log.info("profiles_read_up", partitions=behind)
         async for news in self._tiers.news(_change_offsets(at), follow=False):
             changes = [one for one in news.changes if one.offset <= cursors[one.partition].change_offset]
             for change in changes:

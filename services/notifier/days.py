@@ -3,6 +3,9 @@
 Each partition has the last day that was begun. A day is gone through by pages, each a transaction of its own; if the
 process dies in between, the day is gone through again, and what was given before is not given twice. Two notifiers may
 do so at once. A day that was missed is made up for, up to a month; in a simulated installation all of them are.
+
+No day is judged before all is handled that the feeds held when it began: in real time they are asked how far they go;
+in a simulated installation its time comes with them, and what comes after it waits (`Sequencer`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from typing import Final
 
 import structlog
 
+from services.notifier.consumer import Ledger, Tiers
 from services.notifier.domain.assignments import Claim
+from services.notifier.domain.feeds import Cursor
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import PeerError
 from services.notifier.progress import Progress
@@ -43,6 +48,8 @@ class Days:
     def __init__(
         self,
         *,
+        ledger: Ledger,
+        tiers: Tiers,
         store: Store,
         engine: CampaignEngine,
         candidates: Candidates,
@@ -52,6 +59,8 @@ class Days:
         simulated: bool,
         machine_now: MachineClock,
     ) -> None:
+        self._ledger = ledger
+        self._tiers = tiers
         self._store = store
         self._engine = engine
         self._candidates = candidates
@@ -91,17 +100,38 @@ class Days:
             self._progress.begin_days(None)
             return
 
-        async def read(transaction: Transaction) -> dict[int, CampaignCursor]:
-            return await transaction.read_campaign_cursors(range(self._partitions))
+        async def read(transaction: Transaction) -> tuple[dict[int, Cursor], dict[int, CampaignCursor]]:
+            at = await transaction.read_cursors()
+            return at, await transaction.read_campaign_cursors(at)
 
-        cursors = await self._store.transact(read)
+        at, cursors = await self._store.transact(read)
+        if any(cursors[partition].is_behind(cursor) for partition, cursor in at.items()):
+            # Profiles are being read up: whoever does so wakes us.
+            return
         today = self._programmes.at(now).local_day(now)
         for partition in sorted(cursors):
             await self._announce(partition)
+        if not self._simulated and self._engine.has_days:
+            begun = {self._asked_day, *(cursor.begun_day for cursor in cursors.values())}
+            if begun != {today}:
+                await self._come_to_ends()
+        for partition in sorted(cursors):
             await self._begin(partition, cursors[partition], today)
         await self._give_losing(today)
         if self._simulated and not self._unanswered:
             self._progress.begin_days(now)
+
+    async def _come_to_ends(self) -> None:
+        """Returns when all is handled that both feeds hold now, however long that takes.
+
+        Of a member who bought while this service was down, or one of the others could not be reached, a day would say
+        what is not so. Raises PeerError.
+        """
+        entries = (await self._ledger.layout()).heads
+        changes = self._progress.change_offsets()
+        async for news in self._tiers.news(dict(changes), follow=False):
+            changes.update((change.partition, change.offset) for change in news.changes)
+        await self._progress.reach_ends(entries, changes)
 
     async def _begin(self, partition: int, cursor: CampaignCursor, today: date) -> None:
         begun, before = cursor.begun_day, cursor.begun_day
@@ -109,7 +139,7 @@ class Days:
             begun = today - _ONE_DAY
         if not self._simulated:
             begun = max(begun, today - timedelta(days=MOST_DAYS))
-        if not any(campaign.trigger.kind in DAILY for campaign in self._engine.campaigns()):
+        if not self._engine.has_days:
             begun = max(begun, today - _ONE_DAY)
         while begun < today:
             begun += _ONE_DAY
@@ -170,15 +200,20 @@ class Days:
         self._engine.told(await self._store.transact(work))
 
     async def _announce(self, partition: int) -> None:
-        """Tells the members of a partition of versions that were announced, each by the campaigns of its moment."""
+        """Tells the members of a partition of versions that were announced, each by the campaigns of its moment.
+
+        What is in force by then is news no more. A simulated installation lives through its history: there the moment
+        is that of the announcement, whenever it is read.
+        """
 
         async def waiting(transaction: Transaction) -> list[tuple[str, datetime]]:
             return await transaction.list_announcements(partition)
 
         for version, announced in await self._store.read(waiting):
             programme = self._programmes.at(announced)
+            ahead = self._programmes.begins_after(version, announced if self._simulated else self._machine_now())
             for campaign in programme.campaigns:
-                if campaign.trigger.kind is not TriggerKind.PROGRAMME_CHANGE:
+                if campaign.trigger.kind is not TriggerKind.PROGRAMME_CHANGE or not ahead:
                     continue
                 async for page in self._candidates.everybody(partition):
                     claims = [

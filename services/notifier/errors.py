@@ -20,6 +20,7 @@ NotifierError
 │   └── BasketError
 │   ├── DeliveryUnknownError
 │   ├── DeliveryNotRetryableError
+│   ├── EndpointUnknownError
 │   ├── EndpointDisabledError
 │   ├── TooManyEndpointsError
 │   ├── TopicUnknownError
@@ -171,8 +172,12 @@ class DeliveryNotRetryableError(RejectedError):
     """only a message that is dead or was withheld can be tried again, and not one whose coupon was taken back"""
 
 
+class EndpointUnknownError(RejectedError):
+    """there is no webhook endpoint of this id, or it was deleted"""
+
+
 class EndpointDisabledError(RejectedError):
-    """the webhook endpoint is disabled or gone; make one, and events go there from then on"""
+    """the webhook endpoint is disabled or gone; enable it first, or make one, and events go there from then on"""
 
 
 class TooManyEndpointsError(RejectedError):

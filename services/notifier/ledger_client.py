@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import grpc
@@ -10,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2, ledger_service_pb2_grpc
 from loyalty.type.v1 import log_pb2
 
+from services.notifier.domain.bookings import Booked, Booking, name_in
 from services.notifier.domain.feeds import (
     ClockAdvanced,
     Fact,
@@ -45,6 +48,17 @@ _HAPPENINGS = {
     entry_pb2.ENTRY_KIND_MEMBER_RESIGNED: Happening.LEFT,
     entry_pb2.ENTRY_KIND_MEMBER_REJOINED: Happening.CAME_BACK,
 }
+# By these rewards and checkouts have points and purchases.
+_BOOKING = (
+    entry_pb2.ENTRY_KIND_PURCHASE_RECORDED,
+    entry_pb2.ENTRY_KIND_POINTS_HELD,
+    entry_pb2.ENTRY_KIND_HOLD_CAPTURED,
+    entry_pb2.ENTRY_KIND_HOLD_RELEASED,
+    entry_pb2.ENTRY_KIND_HOLD_EXPIRED,
+    entry_pb2.ENTRY_KIND_POINTS_AWARDED,
+    entry_pb2.ENTRY_KIND_REDEMPTION_REVERSED,
+)
+_OURSELVES = "notifier"
 # Nothing about the member is other after them.
 _IDLE = (
     entry_pb2.ENTRY_KIND_RETURN_WAITING,
@@ -123,11 +137,12 @@ class LedgerClient:
         return found.store_id, frozenset(one.line.department for one in found.lines if one.line.department)
 
     async def entries(
-        self, after: Mapping[int, int], *, follow: bool = True, members: bool = False
+        self, after: Mapping[int, int], *, follow: bool = True, members: bool = False, bookings: bool = False
     ) -> AsyncIterator[Sequence[LedgerEntry]]:
         """The entries after these offsets, each partition in order; ends only where `follow` is off.
 
-        `members`: with all that campaigns may ask of members, and not their joining alone.
+        `members`: with all that campaigns may ask of members, and not their joining alone; `bookings`: with what was
+        booked for rewards and checkouts instead.
         """
         request = ledger_service_pb2.StreamEntriesRequest(
             after=[
@@ -140,22 +155,23 @@ class LedgerClient:
         try:
             with closing_told():
                 async for response in stream:
-                    yield lines_of(response.entries, members=members)
+                    yield lines_of(response.entries, members=members, bookings=bookings)
         except grpc.aio.AioRpcError as error:
             raise _peer_error(error) from None
         finally:
             stream.cancel()
 
 
-def lines_of(entries: Iterable[entry_pb2.Entry], *, members: bool = False) -> list[LedgerEntry]:
-    """The entries, with all that campaigns ask of `members` or without it.
+def lines_of(entries: Iterable[entry_pb2.Entry], *, members: bool = False, bookings: bool = False) -> list[LedgerEntry]:
+    """The entries, with all that campaigns ask of `members`, or with `bookings`, or without either.
 
     Those without a fact that follow each other are one line, so that they cost next to nothing.
     """
     lines: list[LedgerEntry] = []
     partition, offset, count = 0, 0, 0
+    of_members = _booked if bookings else _event if members else _undone
     for entry in entries:
-        fact = _fact(entry) if entry.kind in _FACTS else _event(entry) if members else _undone(entry)
+        fact = _fact(entry) if entry.kind in _FACTS else of_members(entry)
         if count:
             if fact is None and entry.offset == offset + 1 and entry.partition == partition:
                 offset, count = entry.offset, count + 1
@@ -193,6 +209,36 @@ def _undone(entry: entry_pb2.Entry) -> PurchaseUndone | None:
     if entry.kind not in _UNDOING or not entry.purchase_id:
         return None
     return PurchaseUndone(member_id=entry.member_id, purchase_id=entry.purchase_id)
+
+
+def _booked(entry: entry_pb2.Entry) -> Booked | None:
+    if entry.kind not in _BOOKING:
+        return None
+    own = name_in(entry.request_id) if entry.principal == _OURSELVES else ""
+    # A hold that runs out is asked for by nobody.
+    name = own or name_in(entry.reference, hold=True)
+    if not name:
+        return None
+    moved: Counter[int] = Counter()
+    for posting in entry.postings:
+        moved[posting.account] += posting.points
+    booking = Booking(held=moved[entry_pb2.ACCOUNT_HELD])
+    if own:
+        booking = replace(
+            booking,
+            redeemed=moved[entry_pb2.ACCOUNT_REDEEMED],
+            given=moved[entry_pb2.ACCOUNT_ISSUED] if entry.kind == entry_pb2.ENTRY_KIND_POINTS_AWARDED else 0,
+        )
+    if own and entry.kind == entry_pb2.ENTRY_KIND_PURCHASE_RECORDED:
+        booking = replace(
+            booking,
+            purchase_id=entry.purchase_id,
+            currency=entry.amount.currency_code,
+            amount=entry.amount.minor_units,
+            points_paid=entry.points_payment.points,
+            amount_paid=entry.points_payment.amount.minor_units,
+        )
+    return Booked(partition=entry.partition, name=name, member_id=entry.member_id, booking=booking)
 
 
 def _event(entry: entry_pb2.Entry) -> MemberEvent | None:

@@ -5,8 +5,8 @@ What the other services answer is handed on as it is: nothing here looks into it
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToJson
@@ -17,7 +17,7 @@ from loyalty.tiers.v1 import tier_service_pb2 as tiers
 from loyalty.tiers.v1 import tier_service_pb2_grpc
 
 from services.notifier.errors import MemberUnknownError, PeerRefusedError
-from services.notifier.peers import acting_for, answered
+from services.notifier.peers import acting_for, known
 
 _TIMEOUT_SECONDS = 5.0
 # What a member has none of who has left, or is not known to tiers yet.
@@ -25,8 +25,6 @@ _NO_STANDING = ("NOT_ENROLLED", "MEMBER_RESIGNED", "MEMBER_ERASED")
 # Lines read to find the newest; who has more is shown without.
 _LINES = 1000
 _MOST_PAGES = 5
-
-T = TypeVar("T")
 
 
 class MemberClient:
@@ -38,16 +36,18 @@ class MemberClient:
 
     async def member(self, member_id: str) -> Any:
         """The ledger's Member; raises MemberUnknownError."""
-        answer = await _known(
+        answer = await known(
             self._ledger.GetMember(ledger.GetMemberRequest(member_id=member_id), timeout=_TIMEOUT_SECONDS)
         )
         return answer.member
 
-    async def look_up(self, kind: int, value: str) -> Any:
+    async def look_up(self, kind: int, value: str, on_behalf_of: str) -> Any:
         """The ledger's Member that an identifier leads to; raises PeerRefusedError, also where it leads to nobody."""
         identifier = member_pb2.Identifier(kind=kind, value=value)  # type: ignore[arg-type]  # a number of the enum
         request = ledger.LookupMemberRequest(identifier=identifier)
-        answer = await _known(self._ledger.LookupMember(request, timeout=_TIMEOUT_SECONDS))
+        answer = await known(
+            self._ledger.LookupMember(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of))
+        )
         return answer.member
 
     async def standing(self, member_id: str, causal_token: str) -> tuple[Any, Sequence[Any]] | None:
@@ -55,12 +55,12 @@ class MemberClient:
         than 5,000 lines none is told. Raises PeerRefusedError for a causal token that is none."""
         request = tiers.ExplainStandingRequest(member_id=member_id, page_size=_LINES, causal_token=causal_token)
         try:
-            answer = await _known(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
+            answer = await known(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
             pages = 1
             lines = list(answer.lines)
             while answer.next_page_token and pages < _MOST_PAGES:
                 request.page_token = answer.next_page_token
-                answer = await _known(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
+                answer = await known(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
                 lines, pages = list(answer.lines), pages + 1
         except MemberUnknownError:
             return None
@@ -73,14 +73,14 @@ class MemberClient:
     async def purchases(self, member_id: str, most: int) -> Sequence[Any]:
         """The ledger's newest Purchases."""
         request = ledger.ListPurchasesRequest(member_id=member_id, page_size=most)
-        return list((await _known(self._ledger.ListPurchases(request, timeout=_TIMEOUT_SECONDS))).purchases)
+        return list((await known(self._ledger.ListPurchases(request, timeout=_TIMEOUT_SECONDS))).purchases)
 
     async def award(self, *, request_id: str, member_id: str, points: int, on_behalf_of: str) -> str:
         """Gives points as goodwill and returns the causal token; raises PeerRefusedError, MemberUnknownError."""
         request = ledger.AwardPointsRequest(
             request_id=request_id, member_id=member_id, points=points, reason="goodwill"
         )
-        answer = await _known(
+        answer = await known(
             self._ledger.AwardPoints(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of))
         )
         return str(answer.causal_token)
@@ -89,7 +89,7 @@ class MemberClient:
         """Has the ledger forget a member; one that it does not know is forgotten already."""
         request = ledger.EraseMemberRequest(request_id=request_id, member_id=member_id, reason=reason)
         try:
-            await _known(self._ledger.EraseMember(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of)))
+            await known(self._ledger.EraseMember(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of)))
         except MemberUnknownError:
             return
 
@@ -100,11 +100,11 @@ class MemberClient:
                 return [_json(await self.member(member_id))], ""
             case "entries":
                 entries = ledger.ListEntriesRequest(member_id=member_id, page_size=size, page_token=page_token)
-                listed = await _known(self._ledger.ListEntries(entries, timeout=_TIMEOUT_SECONDS))
+                listed = await known(self._ledger.ListEntries(entries, timeout=_TIMEOUT_SECONDS))
                 return [_json(entry) for entry in listed.entries], listed.next_page_token
             case "purchases":
                 bought = ledger.ListPurchasesRequest(member_id=member_id, page_size=size, page_token=page_token)
-                found = await _known(self._ledger.ListPurchases(bought, timeout=_TIMEOUT_SECONDS))
+                found = await known(self._ledger.ListPurchases(bought, timeout=_TIMEOUT_SECONDS))
                 return [_json(purchase) for purchase in found.purchases], found.next_page_token
             case "standing":
                 return await self._standing_records(member_id, page_token, size)
@@ -113,7 +113,7 @@ class MemberClient:
     async def _standing_records(self, member_id: str, page_token: str, size: int) -> tuple[list[str], str]:
         request = tiers.ExplainStandingRequest(member_id=member_id, page_size=size, page_token=page_token)
         try:
-            answer = await _known(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
+            answer = await known(self._tiers.ExplainStanding(request, timeout=_TIMEOUT_SECONDS))
         except MemberUnknownError:
             return [], ""
         except PeerRefusedError as error:
@@ -122,16 +122,6 @@ class MemberClient:
             raise
         first = [] if page_token else [_json(answer.standing)]
         return [*first, *(_json(line) for line in answer.lines)], answer.next_page_token
-
-
-async def _known(call: Awaitable[T]) -> T:
-    """The answer of another service about a member; raises MemberUnknownError where it knows none of this id."""
-    try:
-        return await answered(call)
-    except PeerRefusedError as error:
-        if error.reason == "MEMBER_UNKNOWN":
-            raise MemberUnknownError from None
-        raise
 
 
 def _json(message: Message) -> str:

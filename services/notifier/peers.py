@@ -6,10 +6,11 @@ from collections.abc import Awaitable
 from typing import Final, TypeVar
 
 import grpc
+from google.rpc import status_pb2
 
-from services.notifier.errors import PeerError, PeerRefusedError
+from services.notifier.errors import MemberUnknownError, PeerError, PeerRefusedError
 from services.runtime.identity import ON_BEHALF_OF
-from services.runtime.status import refusal_of
+from services.runtime.status import NotCaughtUpError, info_of, status_of
 
 T = TypeVar("T")
 
@@ -24,16 +25,39 @@ _DECIDED: Final = frozenset(
         grpc.StatusCode.OUT_OF_RANGE,
     }
 )
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 async def answered(call: Awaitable[T]) -> T:
-    """The answer of another service; raises PeerRefusedError where it refuses, PeerError where it does not answer."""
+    """The answer of another service; raises what `error_of` says."""
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        if error.code() in _DECIDED:
-            raise PeerRefusedError(error.code().name, refusal_of(error), error.details() or "") from None
-        raise PeerError(f"another service does not answer: {error.code().name}") from None
+        raise error_of(status_of(error)) from None
+
+
+async def known(call: Awaitable[T]) -> T:
+    """The answer of another service about a member; raises MemberUnknownError, too, where it knows none of this id."""
+    try:
+        return await answered(call)
+    except PeerRefusedError as error:
+        if error.reason == "MEMBER_UNKNOWN":
+            raise MemberUnknownError from None
+        raise
+
+
+def error_of(status: status_pb2.Status) -> PeerRefusedError | NotCaughtUpError | PeerError:
+    """What another service says by a status: PeerRefusedError where it refuses, which it does with a reason;
+    NotCaughtUpError where it has yet to take in the writes of a causal token; PeerError where it does not answer."""
+    info = info_of(status)
+    if info.reason == "NOT_CAUGHT_UP":
+        return NotCaughtUpError()
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    if code not in _DECIDED or not info.reason:
+        return PeerError(f"another service does not answer: {code.name}")
+    # Whether it was asked before is no matter of who asks here.
+    metadata = {key: value for key, value in info.metadata.items() if key != "replayed"}
+    return PeerRefusedError(code.name, info.reason, status.message, metadata)
 
 
 def acting_for(principal: str) -> tuple[tuple[str, str], ...]:

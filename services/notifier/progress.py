@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from services.notifier.domain.feeds import Cursor
@@ -18,8 +18,9 @@ class Progress:
     def __init__(self, cursors: Mapping[int, Cursor]) -> None:
         self._cursors = dict(cursors)
         self._waiting: set[_Wait] = set()
-        # In a simulated installation: up to when all that days bring was given.
+        # In a simulated installation: up to when all that days bring was given, and who follows that.
         self._days: datetime | None = None
+        self._days_followed: Callable[[], None] = _nobody
 
     def stand(self, cursors: Mapping[int, Cursor]) -> None:
         """Takes note of committed cursors, and wakes whoever waited for them."""
@@ -31,15 +32,31 @@ class Progress:
         and nobody waits."""
         self._days = until
         self._tell()
+        self._days_followed()
+
+    def follow_days(self, told: Callable[[], None]) -> None:
+        """Tells this one, in place of whoever it was before, that days have begun."""
+        self._days_followed = told
+
+    @property
+    def days(self) -> datetime | None:
+        """Up to when all that days bring was given, as `begin_days` said."""
+        return self._days
 
     def handled_time(self) -> datetime:
-        """Up to when all that happened, and all that time alone made tiers change, is handled."""
-        return min(cursor.due_time or SIMULATED_START for cursor in self._cursors.values())
+        """In a simulated installation: up to when all that the ledger recorded, and all that time alone made tiers
+        change, is handled. Either feed may be ahead of the other."""
+        due = min(cursor.due_time or SIMULATED_START for cursor in self._cursors.values())
+        return min(due, self.business_time())
+
+    def change_offsets(self) -> dict[int, int]:
+        """Up to which change of tier each partition is handled."""
+        return {partition: cursor.change_offset for partition, cursor in self._cursors.items()}
 
     def _tell(self) -> None:
-        for wait in [wait for wait in self._waiting if self._reached(wait.offsets)]:
+        for wait in [wait for wait in self._waiting if wait.is_over()]:
             self._waiting.discard(wait)
-            wait.reached.set()
+            wait.over.set()
 
     async def reach(self, offsets: Mapping[int, int], *, within_seconds: float) -> None:
         """Returns when every entry up to these offsets is handled, with all that tiers made of them, and all that fell
@@ -49,15 +66,28 @@ class Progress:
         """
         if not offsets.keys() <= self._cursors.keys():
             raise CausalTokenAheadError
-        if self._reached(offsets):
-            return
-        wait = _Wait(offsets)
-        self._waiting.add(wait)
         try:
             async with asyncio.timeout(within_seconds):
-                await wait.reached.wait()
+                await self._wait(lambda: self._reached(offsets))
         except TimeoutError:
             raise NotCaughtUpError from None
+
+    async def reach_ends(self, entries: Mapping[int, int], changes: Mapping[int, int]) -> None:
+        """Returns when the entries and the changes of tier up to these offsets are handled, however long it takes."""
+        await self._wait(
+            lambda: all(
+                cursor.ledger_offset >= entries.get(partition, 0) and cursor.change_offset >= changes.get(partition, 0)
+                for partition, cursor in self._cursors.items()
+            )
+        )
+
+    async def _wait(self, is_over: Callable[[], bool]) -> None:
+        if is_over():
+            return
+        wait = _Wait(is_over)
+        self._waiting.add(wait)
+        try:
+            await wait.over.wait()
         finally:
             self._waiting.discard(wait)
 
@@ -74,6 +104,10 @@ class Progress:
 
 
 class _Wait:
-    def __init__(self, offsets: Mapping[int, int]) -> None:
-        self.offsets = offsets
-        self.reached = asyncio.Event()
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self.is_over = is_over
+        self.over = asyncio.Event()
+
+
+def _nobody() -> None:
+    """Follows no days."""

@@ -10,7 +10,6 @@ from typing import Any, Final
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2, status_pb2
 from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2, ledger_service_pb2_grpc, member_pb2
 from loyalty.tiers.v1 import tier_service_pb2, tier_service_pb2_grpc
 from loyalty.type.v1.money_pb2 import Money
@@ -28,31 +27,13 @@ from services.notifier.domain.sales import (
     SaleContent,
     SoldLine,
 )
-from services.notifier.errors import MemberUnknownError, PeerError, PeerRefusedError
-from services.runtime.identity import ON_BEHALF_OF
-from services.runtime.status import DETAILS_KEY, NotCaughtUpError
+from services.notifier.errors import MemberUnknownError, PeerRefusedError
+from services.notifier.peers import acting_for, error_of, known
+from services.runtime.status import reason_of
 
 # A lease outlasts them all, with those that are sent again.
 _READ_SECONDS: Final = 5.0
 _WRITE_SECONDS: Final = 6.0
-
-# What says nothing about the request: it is sent again.
-_PASSING = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.UNIMPLEMENTED,
-        # What services may ask of each other is the installation's to set right, not the caller's.
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
-    }
-)
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _LINE_KINDS = {
     LineKind.GOODS: ledger_service_pb2.LINE_KIND_GOODS,
@@ -95,7 +76,9 @@ class TillClient:
         if at_time is not None:
             request.at_time.CopyFrom(_stamp(at_time))
         try:
-            answer = await _ask(self._tiers.GetStanding, request, on_behalf_of, seconds if causal_token else None)
+            answer = await _ask(
+                self._tiers.GetStanding, request, on_behalf_of, seconds if causal_token else _READ_SECONDS
+            )
         except PeerRefusedError as error:
             if error.reason == "NOT_ENROLLED":
                 return None
@@ -197,44 +180,15 @@ class TillClient:
         return purchase.voided or purchase.returned_amount.minor_units >= purchase.amount.minor_units
 
 
-async def _ask(method: Any, request: Any, on_behalf_of: str, seconds: float | None = None) -> Any:
-    metadata = ((ON_BEHALF_OF, on_behalf_of),) if on_behalf_of else ()
-    try:
-        return await method(request, metadata=metadata, timeout=_READ_SECONDS if seconds is None else seconds)
-    except grpc.aio.AioRpcError as error:
-        raise _error_of(error.code(), error.details() or "", _info(error)) from None
-
-
-def _info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
-    for key, value in error.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            return _error_info(status_pb2.Status.FromString(value))
-    return error_details_pb2.ErrorInfo()
-
-
-def _error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
-    info = error_details_pb2.ErrorInfo()
-    any(detail.Unpack(info) for detail in status.details)
-    return info
-
-
-def _error_of(code: grpc.StatusCode, message: str, info: error_details_pb2.ErrorInfo) -> Exception:
-    if info.reason == "MEMBER_UNKNOWN":
-        return MemberUnknownError()
-    if info.reason == "NOT_CAUGHT_UP":
-        return NotCaughtUpError()
-    if code in _PASSING or not info.reason:
-        return PeerError(f"a service does not answer: {code.name}")
-    metadata = {key: value for key, value in info.metadata.items() if key != "replayed"}
-    return PeerRefusedError(code.name, info.reason, message, metadata)
+async def _ask(method: Any, request: Any, on_behalf_of: str, seconds: float = _READ_SECONDS) -> Any:
+    return await known(method(request, metadata=acting_for(on_behalf_of), timeout=seconds))
 
 
 def _check(outcomes: Sequence[ledger_service_pb2.Outcome]) -> None:
     """Raises what made an all-or-none batch fail; the writes that only shared its fate are passed over."""
     failed = [outcome.error for outcome in outcomes if outcome.HasField("error")]
-    told = [(status, _error_info(status)) for status in failed]
-    for status, info in sorted(told, key=lambda one: one[1].reason == "BATCH_ABORTED"):
-        raise _error_of(_CODES[status.code], status.message, info)
+    for status in sorted(failed, key=lambda one: reason_of(one) == "BATCH_ABORTED"):
+        raise error_of(status)
 
 
 def _buyer(member: member_pb2.Member) -> Buyer:

@@ -41,6 +41,7 @@ _DERIVED_KEYS = "derived_keys"
 _NAME = "name"
 _EMAIL = "email"
 _DETAILS = "details"
+_COMMENT = "comment"
 
 
 def read_master_keys(path: Path) -> tuple[MasterKey, ...]:
@@ -208,6 +209,18 @@ class Vault:
             email=opened(_EMAIL, contact.email),
             details=opened(_DETAILS, contact.details),
         )
+
+    def seal_comment(self, member_id: str, wrapped: bytes, request_id: str, comment: str) -> bytes:
+        """What a member wrote beside an answer, as it is kept with the answer's request; raises SealError."""
+        cipher = AESGCM(self.unwrap(member_id, wrapped))
+        return _seal(cipher, member_id, f"{_COMMENT} {request_id}", comment.encode())
+
+    def open_comment(self, member_id: str, wrapped: bytes | None, request_id: str, sealed: bytes) -> str:
+        """What a member wrote; raises SealError, also where its key was destroyed."""
+        if wrapped is None:
+            raise SealError(f"the key of member {member_id} was destroyed")
+        cipher = AESGCM(self.unwrap(member_id, wrapped))
+        return _open(cipher, member_id, f"{_COMMENT} {request_id}", sealed).decode()
 
 
 def _seal(cipher: AESGCM, member_id: str, field: str, content: bytes) -> bytes:

@@ -4,9 +4,10 @@ Each way that messages go (a channel, or one endpoint of it) has a loop of its o
 no other; what a loop holds is one lease.
 
 A message is leased before it is sent and settled after it. If the process dies in between, the lease runs out and the
-message is sent again, under the same id: at least once, and once unless the process dies in that moment. While a
-channel is closed - the mail server cannot be reached, say - nothing is tried and nothing counted; the worker knocks
-with growing pauses.
+message is sent again, under the same id: at least once, and once unless the process dies in that moment. While the
+database is away a loop keeps what it has sent, takes nothing more, and writes it down when it can. While a channel is
+closed - the mail server cannot be reached, say - nothing is tried and nothing counted; the worker knocks with growing
+pauses.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from services.notifier.domain.deliveries import (
     Random,
     Settlement,
     Verdict,
+    knock_delay,
     release,
-    retry_delay,
     settle,
 )
-from services.notifier.domain.messages import webhook_route
+from services.notifier.domain.messages import endpoint_of, webhook_route
 from services.notifier.domain.suppressions import AddressKey
-from services.notifier.domain.webhooks import DISABLED_AFTER, FAILING, GONE, Endpoint
+from services.notifier.domain.webhooks import FAILING, GONE, Endpoint
 from services.notifier.errors import ChannelClosedError, ContactError, SealError, VersionsAwaitedError
 from services.notifier.gate import Gate, Ruling
-from services.notifier.store import Store, Transaction
+from services.notifier.store import Due, Store, Transaction
 from services.programme.messages import WEBHOOK
 from services.runtime.clock import MachineClock
 from services.runtime.database import CONNECTION_ERRORS, PASSING_ERRORS
@@ -55,7 +56,8 @@ FRESH_SECONDS: Final = 1.0
 # So many may be sent again at most where the process dies, and those that were just being sent.
 _WRITTEN_AT_ONCE: Final = 20
 _LONGEST_WAIT_SECONDS: Final = 30.0
-_MOST_KNOCKS: Final = 4
+# Of what was held, so many of a partition are queued in one transaction.
+_RELEASED_AT_ONCE: Final = 1000
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 _AFTER_FAULT: Final = timedelta(seconds=2)
@@ -93,7 +95,12 @@ class Worker:
         try:
             while True:
                 self._woken.clear()
-                next_time = await self._begin(self._guarded)
+                try:
+                    next_time = await self._begin(self._guarded)
+                except (*CONNECTION_ERRORS, *PASSING_ERRORS) as error:
+                    # What is under way is not ended for that: it may know of messages that are sent already.
+                    log.warning("messages_delayed", error=type(error).__name__)
+                    next_time = self._now() + _AFTER_FAULT
                 wait = _LONGEST_WAIT_SECONDS
                 if next_time is not None:
                     wait = min(wait, max(0.0, (next_time - self._now()).total_seconds()))
@@ -111,7 +118,7 @@ class Worker:
         """Delivers all that is due, and says when the next will be: None where nothing waits."""
         while True:
             next_time = await self._begin(_Lane.drain)
-            if not self._running:
+            if not self._running and (next_time is None or next_time > self._now()):
                 return next_time
             await asyncio.gather(*self._running.values())
             # Those that are done say so after this.
@@ -119,20 +126,21 @@ class Worker:
 
     async def _begin(self, drain: Callable[[_Lane], Coroutine[None, None, None]]) -> datetime | None:
         """Begins to deliver every way on which something is due, and says when the next will be."""
-        await self._release_held()
+        more_held = await self._release_held()
         endpoints: dict[str, Endpoint] = {}
         if WEBHOOK in self._channels:
             found = await self._store.read(Transaction.list_endpoints)
             endpoints = {webhook_route(one.endpoint_id): one for one in found if one.disabled_time is None}
         routes = [name for name in self._channels if name != WEBHOOK] + list(endpoints)
 
-        async def read(transaction: Transaction) -> list[tuple[int, str, datetime]]:
+        async def read(transaction: Transaction) -> list[Due]:
             return await transaction.due_deliveries(routes, await transaction.paused_campaigns())
 
         due: dict[str, datetime] = {}
-        for _, route, not_before in await self._store.read(read):
-            due[route] = min(not_before, due.get(route, not_before))
-        now, times = self._now(), []
+        for one in await self._store.read(read):
+            due.setdefault(one.route, one.not_before)
+        now = self._now()
+        times = [now] if more_held else []
         for gone in self._lanes.keys() - set(routes) - self._running.keys():
             del self._lanes[gone]
         for route, not_before in due.items():
@@ -173,17 +181,21 @@ class Worker:
             log.error("way_failed", route=lane.route, exc_info=error)
             lane.closed_until = self._now() + _AFTER_FAULT
 
-    async def _release_held(self) -> None:
-        """Queues what was held until now."""
+    async def _release_held(self) -> bool:
+        """Queues some of what was held until now; whether there is more."""
         business_now = self._business_now()
         next_held = await self._store.read(Transaction.next_held)
-        if next_held is None or next_held > business_now:
-            return
+        ready = [partition for partition, held_until in next_held.items() if held_until <= business_now]
+        released = [await self._release(partition, business_now) for partition in ready]
+        if released:
+            log.info("messages_released", messages=sum(released))
+        return _RELEASED_AT_ONCE in released
 
+    async def _release(self, partition: int, business_now: datetime) -> int:
         async def work(transaction: Transaction) -> int:
-            return await transaction.release_held(business_now, self._now())
+            return await transaction.release_held(partition, business_now, self._now(), _RELEASED_AT_ONCE)
 
-        log.info("messages_released", messages=await self._store.transact(work))
+        return await self._store.transact(work)
 
 
 class _Lane:
@@ -206,31 +218,34 @@ class _Lane:
     async def drain(self) -> None:
         """Delivers until nothing is due, or the channel is closed."""
 
-        async def read(transaction: Transaction) -> list[tuple[int, str, datetime]]:
+        async def read(transaction: Transaction) -> list[Due]:
             return await transaction.due_deliveries([self.route], await transaction.paused_campaigns())
 
         while not self.stopping:
             now = self._now()
-            ready = [partition for partition, _, not_before in await self._store.read(read) if not_before <= now]
+            ready = [due for due in await self._store.read(read) if due.not_before <= now]
             if not ready:
                 return
-            for partition in ready:
-                if self.stopping or not await self._deliver(partition):
+            for due in ready:
+                if self.stopping or not await self._deliver(due.partition, due.campaign_id):
                     return
 
-    async def _deliver(self, partition: int) -> bool:
-        """Delivers one lease of a partition; False where the channel is closed."""
+    async def _deliver(self, partition: int, campaign_id: str) -> bool:
+        """Delivers one lease of a campaign's messages in a partition; False where nothing goes this way now."""
+        endpoint_id = endpoint_of(self.route)
         now = self._now()
         until = now + LEASE
 
-        async def lease(transaction: Transaction) -> tuple[tuple[DueDelivery, ...], dict[str, Ruling]]:
+        async def lease(transaction: Transaction) -> tuple[tuple[DueDelivery, ...], dict[str, Ruling]] | None:
+            if endpoint_id:
+                # It may have another secret by now.
+                self.endpoint = await transaction.find_open_endpoint(endpoint_id)
+                if self.endpoint is None:
+                    return None
+            if campaign_id in await transaction.paused_campaigns():
+                return (), {}
             batch = await transaction.lease_deliveries(
-                partition,
-                self.route,
-                now=now,
-                until=until,
-                limit=self._channel.leased,
-                paused=await transaction.paused_campaigns(),
+                partition, self.route, campaign_id, now=now, until=until, limit=self._channel.leased
             )
             if not batch:
                 return batch, {}
@@ -245,7 +260,10 @@ class _Lane:
             return batch, rulings
 
         ruled = asyncio.get_running_loop().time()
-        batch, rulings = await self._store.transact(lease)
+        leased = await self._store.transact(lease)
+        if leased is None:
+            return False
+        batch, rulings = leased
         if not batch:
             return True
         without = [due for due in batch if rulings[due.delivery_id].state is DeliveryState.NO_CONTACT]
@@ -268,8 +286,8 @@ class _Lane:
         return self.closed_until is None
 
     async def _write_down(self, sending: _Sending) -> None:
-        """Settles what is known of a lease by now. What was sent must not be sent again because the database was away
-        for a moment: so it is tried for as long as the lease holds."""
+        """Settles what is known of a lease by now. What was sent must not be sent again because the database was away:
+        so it is tried until it is written, also when the lease is long over, and nothing else is leased this way."""
         partition, leased_until = sending.partition, sending.leased_until
         known = sending.take()
         if not known.settlements and not known.aside:
@@ -292,7 +310,7 @@ class _Lane:
                     log.warning("webhook_endpoint_disabled", route=self.route)
                 return
             except (*CONNECTION_ERRORS, *PASSING_ERRORS) as error:
-                if self.stopping or self._now() > leased_until:
+                if self.stopping:
                     sending.put_back(known)
                     raise
                 log.warning("settling_delayed", messages=len(known.settlements), error=type(error).__name__)
@@ -301,19 +319,15 @@ class _Lane:
 
     async def _judge_endpoint(self, transaction: Transaction, known: _Known) -> bool:
         """Keeps how an endpoint does, and disables one that is gone or has failed for too long; whether it did."""
-        endpoint, now = self.endpoint, self._now()
+        endpoint = self.endpoint
         if endpoint is None or not known.tried:
             return False
         if any(settlement.state is DeliveryState.DELIVERED for settlement in known.settlements) and not known.gone:
             await transaction.endpoint_succeeded(endpoint.endpoint_id)
             return False
-        await transaction.endpoint_failed(endpoint.endpoint_id, now)
-        failing = endpoint.failing_since is not None and now - endpoint.failing_since >= DISABLED_AFTER
-        if not known.gone and not failing:
+        if not await transaction.endpoint_failed(endpoint.endpoint_id, self._now(), gone=known.gone):
             return False
         reason = GONE if known.gone else FAILING
-        if not await transaction.disable_endpoint(endpoint.endpoint_id, now, reason):
-            return False
         await transaction.drop_deliveries_of_way(self.route, f"the endpoint was disabled: {reason}")
         return True
 
@@ -381,7 +395,11 @@ class _Lane:
                 sending.suppressed[ruling.address] = outcome.suppress
             sending.gone = sending.gone or outcome.gone
             sending.tried = True
-            sending.settlements.append(settle(due, outcome, now=self._now(), random=self._random))
+            now = self._now()
+            sending.settlements.append(settle(due, outcome, now=now, random=self._random))
+            if outcome.pause:
+                # The receiver wants to be left alone, and not by this message only.
+                self.closed_until = max(self.closed_until or now, now + outcome.pause)
             if len(sending.settlements) >= _WRITTEN_AT_ONCE:
                 await self._write_down(sending)
 
@@ -424,9 +442,9 @@ class _Lane:
             return Outcome(verdict=Verdict.DEFERRED, error="a fault of the notifier; its log has it")
 
     def _close(self) -> None:
-        """Nothing is tried for a while: 5 seconds at first, two minutes when the channel has long been closed."""
-        self._knocks = min(self._knocks + 1, _MOST_KNOCKS)
-        self.closed_until = self._now() + retry_delay(self._knocks, self._random)
+        """Nothing is tried for a while."""
+        self._knocks += 1
+        self.closed_until = self._now() + knock_delay(self._knocks, self._random)
 
 
 @dataclass(slots=True, kw_only=True)

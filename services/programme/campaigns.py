@@ -242,15 +242,27 @@ class Survey:
     link: str = ""
     """Where it is answered; empty where messages lead nowhere."""
 
-    def takes(self, score: int | None, choice: str) -> bool:
-        """Whether that is an answer to it."""
+    @property
+    def address(self) -> str:
+        """The link, which is told what is answered; empty where there is none."""
+        return f"{self.link}{'&' if '?' in self.link else '?'}survey={self.id}" if self.link else ""
+
+    @property
+    def scores(self) -> range:
+        """What can be answered; of CHOICE empty."""
         match self.kind:
             case SurveyKind.NPS:
-                return score is not None and 0 <= score <= 10 and not choice
+                return range(11)
             case SurveyKind.STARS:
-                return score is not None and 1 <= score <= 5 and not choice
+                return range(1, 6)
             case SurveyKind.CHOICE:
-                return score is None and choice in self.choices
+                return range(0)
+
+    def takes(self, score: int | None, choice: str) -> bool:
+        """Whether that is an answer to it."""
+        if self.kind is SurveyKind.CHOICE:
+            return score is None and choice in self.choices
+        return score in self.scores and not choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

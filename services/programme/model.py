@@ -475,7 +475,9 @@ class Programme:
     goodwill_points: int = 0
     """What staff may give a member in a local month without anybody's approval."""
     coupon_amount: int | None = None
-    """What a coupon given by hand may be worth, all its uses together; None: no limit."""
+    """What a coupon given by hand may be worth, all its uses together; None: nothing of staff, no limit of systems."""
+    coupon_percent_bp: int = 0
+    """What percentage a coupon given by staff may take off, all its uses together."""
     back_dating: Window | None = None
     """How far back an event's own time may lie; None: no limit."""
     liability: Liability | None = None

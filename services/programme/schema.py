@@ -173,6 +173,7 @@ def _programme(file: ProgrammeFile, content: object) -> Programme:
         adjustments=Adjustments(per_call=file.adjustments.per_call, per_day=file.adjustments.per_day),
         goodwill_points=file.support.goodwill_points,
         coupon_amount=file.support.coupon_amount,
+        coupon_percent_bp=file.support.coupon_percent,
         back_dating=file.back_dating,
         liability=None if file.liability is None else _liability(file.liability),
         checkout=Checkout(automatic=tuple(_automatic(one) for one in file.checkout.automatic)),

@@ -711,6 +711,7 @@ class _BadgeFile(_File):
 class _SupportFile(_File):
     goodwill_points: _Points = 0
     coupon_amount: _Money | None = None
+    coupon_percent: _Percent = 0
 
 
 class ProgrammeFile(_File):

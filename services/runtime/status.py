@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services.runtime.causality import CausalTokenError
 from services.runtime.database import CONNECTION_ERRORS, PASSING_ERRORS, TRY_AGAIN
+from services.runtime.guesses import UnknownIdentifiersError
 from services.runtime.identity import PermissionDeniedError, TokenInvalidError, TokenMissingError, TokenUncheckedError
 
 DOMAIN = "loyalty"
@@ -54,22 +55,30 @@ class ErrorStatus:
         status.details.append(packed)
 
 
-def reason_of(status: status_pb2.Status) -> str:
-    """The reason in a status that a service of the platform gave; empty where it has none."""
+def info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    """The reason in a status that a service of the platform gave, and what a machine may want to know; empty where it
+    has none."""
     info = error_details_pb2.ErrorInfo()
-    for detail in status.details:
-        if detail.Is(info.DESCRIPTOR):
-            detail.Unpack(info)
-            return str(info.reason)
-    return ""
+    any(detail.Unpack(info) for detail in status.details)
+    return info
+
+
+def reason_of(status: status_pb2.Status) -> str:
+    """The reason alone."""
+    return str(info_of(status).reason)
+
+
+def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    """The status that a failed call was told; no more than its code and sentence where it came without details."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return status_pb2.Status(code=error.code().value[0], message=error.details() or "")
 
 
 def refusal_of(error: grpc.aio.AioRpcError) -> str:
     """The reason that a failed call was told; empty where it was told none."""
-    for key, value in error.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            return reason_of(status_pb2.Status.FromString(value))
-    return ""
+    return reason_of(status_of(error))
 
 
 class InvalidFieldError(Exception):
@@ -120,6 +129,13 @@ def describe(error: BaseException) -> ErrorStatus | None:
             )
         case CausalTokenError():
             return ErrorStatus(code=grpc.StatusCode.INVALID_ARGUMENT, reason="CAUSAL_TOKEN_INVALID", message=str(error))
+        case UnknownIdentifiersError():
+            return ErrorStatus(
+                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+                reason="TOO_MANY_UNKNOWN_IDENTIFIERS",
+                message=str(error),
+                retry_after_seconds=error.wait_seconds,
+            )
         case OverloadedError():
             return ErrorStatus(
                 code=grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -310,5 +310,11 @@ def test_a_sale_whose_till_dies_with_the_notifier_ends_by_itself(stack: Connecti
             assert (points(till, member), coupon_state(till, code)) == NOTHING
 
 
+def test_after_all_of_this_every_sale_stands_at_the_ledger_as_it_was_answered(stack: Connection) -> None:
+    checked = loyalty("check", "--data", str(stack.installation.directory))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "checkout requests" in checked.stdout
+
+
 def coupon_state(till: httpx.Client, code: str) -> str:
     return str(read(till, f"/v1/coupons/{code}")["coupon"]["state"])

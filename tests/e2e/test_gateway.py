@@ -289,7 +289,10 @@ def test_preferences_webhooks_and_dead_letters_have_their_paths(http: httpx.Clie
     assert made["secret"].startswith("whsec_")
     listed = http.get("/v1/webhookEndpoints").json()["endpoints"]
     assert made["endpoint"]["endpoint_id"] in {endpoint["endpoint_id"] for endpoint in listed}
-    assert http.delete(f"/v1/webhookEndpoints/{made['endpoint']['endpoint_id']}").json() == {}
+    endpoint = f"/v1/webhookEndpoints/{made['endpoint']['endpoint_id']}"
+    assert http.post(f"{endpoint}:enable", json={"request_id": f"{member}-on"}).json()["replayed"] is False
+    assert http.post(f"{endpoint}:rotateSecret", json={"request_id": f"{member}-s"}).json()["secret"] != made["secret"]
+    assert http.delete(endpoint).json() == {}
     assert http.get("/v1/deadLetters").json()["deliveries"] == []
     wrong = http.post("/v1/unsubscribe", json={"request_id": "u", "token": "x"})
     assert (wrong.status_code, wrong.json()["details"][0]["reason"]) == (400, "UNSUBSCRIBE_TOKEN_INVALID")

@@ -28,6 +28,8 @@ def member(live: Connection) -> str:
         amount = {"currency_code": "USD", "minor_units": 35_000}
         bought = http.post(f"/v1/members/{member_id}/purchases", json={"request_id": "buy", "amount": amount})
         bought.raise_for_status()
+        said = {"request_id": "said", "survey_id": "recommend", "score": 9, "source": "app", "comment": "Ola was here"}
+        http.post(f"/v1/members/{member_id}/feedback", json=said).raise_for_status()
     return member_id
 
 
@@ -62,6 +64,15 @@ def test_staff_see_a_member_whole_and_a_till_a_masked_name(live: Connection, mem
         masked = viewed(till, member)
         assert (masked["name"], masked["email"], masked["phone"]) == ("O** N****", "", "")
         assert masked["messages"] == []
+        # That there is an answer is no secret, what somebody wrote is.
+        assert [(one["score"], one["comment"]) for one in view["answers"]] == [(9, "Ola was here")]
+        assert [(one["score"], one["comment"]) for one in masked["answers"]] == [(9, "")]
+        assert [one["name"] for one in masked["badges"]] == ["First basket"]
+        assert till.get("/v1/surveys/recommend/results").status_code == 403
+    with caller(live, "analyst") as analyst:
+        periods = analyst.get("/v1/surveys/recommend/results?by=SURVEY_PERIODS_MONTH").json()["periods"]
+        assert sum(int(one["members"]) for one in periods) >= 1
+        assert "Ola" not in json.dumps(periods)
 
 
 def test_who_may_not_is_told_so(live: Connection, member: str) -> None:

@@ -34,7 +34,9 @@ NAME, EMAIL = "Zxqvname", "zxqvaddress@example.com"
 # Digits that nothing else has; a date of birth that no run of the test falls on.
 PHONE, BORN, CITY = "+48739184625", "1903-07-29", "Zxqvcity"
 CONTACT = {"name": NAME, "email": EMAIL, "phone": PHONE, "birth_date": BORN, "demographics": {"city": CITY}}
+COMMENT = "Zxqvcomment"
 CARD = "zxqvcard4006381333931"
+FEEDBACK = {"request_id": "said", "survey_id": "recommend", "score": 9, "source": "app", "comment": COMMENT}
 TIERS = {"green": 30_000}
 
 
@@ -84,7 +86,9 @@ def planted(up: Connection, tokens: list[str], codes: list[str]) -> dict[str, se
         | {there.identifier_key_file.read_bytes().strip()},
         "identifier": {CARD.encode(), *written(CARD.encode())},
         "contact": {
-            form for told in (NAME, EMAIL, PHONE, BORN, CITY) for form in (told.encode(), *written(told.encode()))
+            form
+            for told in (NAME, EMAIL, PHONE, BORN, CITY, COMMENT)
+            for form in (told.encode(), *written(told.encode()))
         },
         "coupon": {code.encode() for code in codes} | {code.replace("-", "").encode() for code in codes},
         # The signature is what makes a token one.
@@ -143,6 +147,7 @@ class Caller:
         self.http.post("/v1/members", json={"request_id": "join", "member_id": member}).raise_for_status()
         contact = {"request_id": "contact", "contact": CONTACT}
         self.http.put(f"/v1/members/{member}/contact", json=contact).raise_for_status()
+        self.http.post(f"/v1/members/{member}/feedback", json=FEEDBACK).raise_for_status()
         link = {"request_id": "link", "identifier": card(f"{CARD}-{member}")}
         self.http.post(f"/v1/members/{member}/identifiers", json=link).raise_for_status()
         found = self.http.post("/v1/members:lookup", json={"identifier": card(f"{CARD}-{member}")})
@@ -203,6 +208,8 @@ def misuse(caller: Caller, tokens: list[str], code: str) -> None:
         NAME,
     ):
         caller.refuse("PUT", "/v1/members/planted-1/contact", json={"request_id": "bad", "contact": contact})
+    for feedback in ({"score": 11}, {"survey_id": "none"}, {"source": COMMENT}, {"comment": f"{COMMENT}, too"}):
+        caller.refuse("POST", "/v1/members/planted-1/feedback", json={**FEEDBACK, **feedback})
     other = {"request_id": "contact", "contact": {"name": f"{NAME} the second", "email": EMAIL}}
     caller.refuse("PUT", "/v1/members/planted-1/contact", json=other)
     for identifier in (card(CARD), {"kind": "IDENTIFIER_KIND_PHONE", "value": CARD}, card(f"{CARD} "), CARD):

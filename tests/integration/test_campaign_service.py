@@ -14,7 +14,7 @@ import grpc
 import pytest
 import pytest_asyncio
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
-from loyalty.notifier.v1 import campaign_pb2
+from loyalty.notifier.v1 import campaign_pb2, survey_pb2
 from loyalty.notifier.v1 import notifier_service_pb2 as pb
 from loyalty.type.v1.money_pb2 import Money
 
@@ -248,12 +248,19 @@ async def test_segments_and_answers_come_over_the_contract(installation: Install
     update.causal_token = await till.enroll("m-2", DAY)
     update.add_member_ids.extend(["m-2", "nobody"])
     answered = await notifier.stub.UpdateSegment(update, timeout=SECONDS)
-    assert (answered.added, answered.unknown) == (1, 1)
+    assert (answered.added, answered.unknown, list(answered.unknown_member_ids)) == (1, 1, ["nobody"])
     answer = campaign_pb2.RecordFeedbackRequest(
         request_id="f-1", member_id="m-1", survey_id="nps", score=9, source="app"
     )
     assert not (await notifier.stub.RecordFeedback(answer, timeout=SECONDS)).replayed
     assert (await notifier.stub.RecordFeedback(answer, timeout=SECONDS)).replayed
+    asked = survey_pb2.GetSurveyResultsRequest(survey_id="nps", by=survey_pb2.SURVEY_PERIODS_VERSION)
+    (period,) = (await notifier.stub.GetSurveyResults(asked, timeout=SECONDS)).periods
+    assert (period.members, period.net_promoter_basis_points) == (1, 10000)
+    assert not period.HasField("mean_star_hundredths")
+    assert [(one.score, one.share_basis_points) for one in period.answers if one.members] == [(9, 10000)]
+    assert (len(period.answers), period.HasField("from_time")) == (11, False)
+    assert period.programme_version.startswith("shop@")
     answer.choice = "tea"
     answer.request_id = "f-2"
     with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -6,24 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
 
 from services.notifier.domain.assignments import Claim, Spent
+from services.notifier.domain.awards import Award, AwardSettlement, AwardState
 from services.notifier.domain.contacts import Contact, partition_of
 from services.notifier.domain.feeds import Happening, MemberEvent
 from services.notifier.domain.profiles import Losing
-from services.notifier.errors import (
-    CampaignUnknownError,
-    FeedbackError,
-    MemberErasedError,
-    MemberUnknownError,
-    RequestIdReusedError,
-    SurveyUnknownError,
-)
+from services.notifier.errors import CampaignUnknownError
 from services.notifier.service.campaigns import Entered
 from services.notifier.store import Transaction
 from services.notifier.store.privacy import ErasureKept
@@ -33,15 +26,15 @@ from tests.conftest import Database
 
 
 class OpenDesk(Protocol):
-    async def __call__(self, *campaigns: str) -> Desk: ...
+    async def __call__(self, *campaigns: str, simulated: bool = True) -> Desk: ...
 
 
 @pytest_asyncio.fixture
-async def open_desk(database: Database, folder: Path) -> AsyncIterator[OpenDesk]:
+async def open_desk(database: Database) -> AsyncIterator[OpenDesk]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def opened(*campaigns: str) -> Desk:
-            return await stack.enter_async_context(campaign_desk(database, folder, campaigns))
+        async def opened(*campaigns: str, simulated: bool = True) -> Desk:
+            return await stack.enter_async_context(campaign_desk(database, campaigns, simulated=simulated))
 
         yield opened
 
@@ -117,6 +110,17 @@ async def test_points_that_cross_a_threshold_bring_it_once_a_year(open_desk: Ope
     for available in (20000, 30000):
         await desk.happen("m-1", Happening.OTHER, available=available)
     assert [trigger for _, _, trigger in await desk.given()] == ["points:2026", "points:2027"]
+
+
+async def test_points_for_joining_reach_a_threshold_as_any_others(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: shipping, trigger: points_reached, when: {points: 500}, badge: explorer}")
+    await desk.join("m-1", available=500)
+    await desk.join("m-2", available=499)
+    assert await desk.given() == [("shipping", "m-1", "points:2026")]
+    await desk.happen("m-1", Happening.OTHER, available=0)
+    for member in ("m-1", "m-2"):
+        await desk.happen(member, Happening.OTHER, available=600)
+    assert await desk.given() == [("shipping", "m-1", "points:2026"), ("shipping", "m-2", "points:2026")]
 
 
 async def test_a_level_that_is_lost_sets_off_what_is_for_that_level(open_desk: OpenDesk) -> None:
@@ -268,9 +272,36 @@ async def test_everybody_hears_of_a_version_that_is_announced(open_desk: OpenDes
     await desk.join("m-1", "m-2")
     await desk.advance(START + timedelta(hours=1))
     await desk.happen("m-2", Happening.LEFT)
-    await desk.announce("shop@2")
-    assert await desk.given() == [("news", "m-1", "version:shop@2")]
+    later = shop("{id: news, trigger: programme_change, message: {subject: More, text: There is more}}")
+    await desk.announce(later, desk.business_now + timedelta(days=30))
+    assert await desk.given() == [("news", "m-1", f"version:{later.version}")]
     assert await desk.rows("announcements", "version", "1") == []
+
+
+async def test_nobody_hears_of_a_version_that_is_in_force_by_then(open_desk: OpenDesk) -> None:
+    news = "{id: news, trigger: programme_change, points: %d}"
+    desk = await open_desk(news % 1, simulated=False)
+    await desk.join("m-1")
+    old, new = shop(news % 2), shop(news % 3)
+    # The log is read years later.
+    await desk.announce(old, desk.business_now + timedelta(days=30))
+    desk.business_now = desk.machine_now - timedelta(days=60)
+    await desk.announce(new, desk.machine_now + timedelta(days=1))
+    assert await desk.given() == [("news", "m-1", f"version:{new.version}")]
+    assert await desk.rows("announcements", "version", "1") == []
+
+
+async def test_a_simulated_history_is_told_its_versions_as_they_came(open_desk: OpenDesk) -> None:
+    news = "{id: news, trigger: programme_change, points: %d}"
+    desk = await open_desk(news % 1)
+    await desk.join("m-1")
+    await desk.advance(START + timedelta(days=400))
+    desk.business_now = START
+    later, at_once = shop(news % 2), shop(news % 3)
+    await desk.announce(later, START + timedelta(days=30))
+    desk.business_now = START + timedelta(days=60)
+    await desk.announce(at_once, desk.business_now)
+    assert await desk.given() == [("news", "m-1", f"version:{later.version}")]
 
 
 async def test_a_segment_brings_its_campaign_when_it_is_entered(open_desk: OpenDesk) -> None:
@@ -300,7 +331,7 @@ async def test_a_segment_takes_members_alone_and_waits_for_whom_it_was_told_of(o
     await desk.join("m-1", "gone")
     await erase(desk, "gone")
     ids = ["m-1", "m-2", "gone", "nobody"]
-    assert await desk.campaigns.enter_segment("vip", ids) == Entered(added=1, unknown=3)
+    assert await desk.campaigns.enter_segment("vip", ids) == Entered(added=1, unknown=["gone", "m-2", "nobody"])
     assert await desk.rows("segments", "member_id", "1") == [("m-1",)]
     home = partition_of("m-2", PARTITIONS)
     told_of = {home: desk.cursors[home].ledger_offset + 1}
@@ -316,7 +347,7 @@ async def test_a_segment_takes_members_alone_and_waits_for_whom_it_was_told_of(o
     updating = asyncio.create_task(update(30))
     await asyncio.sleep(0.05)
     await desk.join("m-2")
-    assert await updating == Entered(added=1, unknown=0)
+    assert await updating == Entered(added=1, unknown=[])
     assert await desk.rows("segments", "member_id", "1") == [("m-2",)]
     assert [member for _, member, _ in await desk.given()] == ["m-1", "m-2"]
 
@@ -406,6 +437,49 @@ async def test_a_budget_counts_what_was_given_before_a_pause_and_before_there_wa
     await desk.buy("m-1")
     assert len(await desk.given()) == 3
     assert await desk.rows("campaign_states", "given, points, minor_units") == [(3, 30, 30)]
+
+
+async def test_a_budget_has_back_what_the_ledger_refuses_once(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: few, trigger: segment_entered, when: {segment: s}, points: 10, budget: {count: 2, points: 20}}",
+        "{id: both, trigger: segment_entered, when: {segment: s}, points: 10, "
+        "coupon: {prefix: BOTH, gift_card: '5.00', valid: P30D}}",
+    )
+    await desk.join("m-1", "m-2", "m-3", "m-4")
+    desk.points.refuses = {"m-1"}
+    await desk.campaigns.enter_segment("s", ["m-1", "m-2", "m-3"])
+    assert {member for campaign, member, _ in await desk.given() if campaign == "few"} < {"m-1", "m-2", "m-3"}
+    awards = await desk.rows("awards", "partition, campaign_id, member_id, trigger, points, minor_units, alone")
+    refusals = [
+        AwardSettlement(
+            award=Award(**dict(zip(columns, row, strict=True))),
+            state=AwardState.REFUSED,
+            attempts=1,
+            not_before=desk.machine_now,
+        )
+        for columns in [
+            ("partition", "campaign_id", "member_id", "trigger", "points", "minor_units", "alone"),
+        ]
+        for row in awards
+        if row[2] == "m-1"
+    ]
+    await desk.awarding.ask_for_all()
+    # Another notifier that had asked, too, says the same.
+    await desk.store.transact(lambda transaction: transaction.settle_awards(refusals))
+    few, both = await desk.campaigns.list_campaigns()
+    assert (few.given, few.left) == (
+        Spent(count=1, points=10, minor_units=10),
+        Spent(count=1, points=10),
+    )
+    # A coupon was had; its points were not.
+    assert both.given == Spent(count=3, points=20, minor_units=1520)
+    for check in (Transaction.check_campaigns, Transaction.check_budgets):
+        assert await desk.store.read(check) == []
+    # What is left is given to others, and not again to whom it was refused.
+    await desk.campaigns.leave_segment("s", ["m-1"])
+    await desk.campaigns.enter_segment("s", ["m-1", "m-4"])
+    assert (await desk.campaigns.list_campaigns())[0].given == Spent(count=2, points=20, minor_units=20)
+    assert [member for (member,) in await desk.rows("awards", "member_id", "1")].count("m-1") == 2
 
 
 async def test_the_check_finds_a_budget_that_gave_more_than_is_counted(open_desk: OpenDesk) -> None:
@@ -533,22 +607,11 @@ async def test_messages_of_a_paused_campaign_wait(open_desk: OpenDesk) -> None:
     async def look(transaction: Transaction) -> list[Any]:
         return await transaction.due_deliveries(["email"], await transaction.paused_campaigns())
 
-    async def lease(transaction: Transaction) -> list[Any]:
-        now, paused = desk.machine_now, await transaction.paused_campaigns()
-        until = now + timedelta(seconds=60)
-        return [
-            due
-            for partition in range(PARTITIONS)
-            for due in await transaction.lease_deliveries(partition, now=now, until=until, limit=9, paused=paused)
-        ]
-
     await desk.campaigns.pause("one")
     assert await desk.store.read(look) == []
-    assert await desk.store.transact(lease) == []
     await desk.campaigns.resume("one")
-    assert len(await desk.store.read(look)) == 1
-    (due,) = await desk.store.transact(lease)
-    assert (due.message.campaign_id, due.message.member_id) == ("one", "m-1")
+    (due,) = await desk.store.read(look)
+    assert (due.campaign_id, due.route) == ("one", "email")
 
 
 async def test_points_are_asked_for_until_the_ledger_has_answered(open_desk: OpenDesk) -> None:
@@ -614,55 +677,6 @@ async def test_a_preview_says_who_would_get_what_and_changes_nothing(open_desk: 
     assert await desk.given() == []
     with pytest.raises(CampaignUnknownError):
         await desk.campaigns.preview("none", day=None, sample=0)
-
-
-async def test_what_a_member_answers_is_kept_with_its_time_and_once_for_its_request(open_desk: OpenDesk) -> None:
-    desk = await open_desk("{id: ask, trigger: first_purchase, survey: nps, message: {subject: Hi, text: There}}")
-    await desk.join("m-1")
-    await desk.buy("m-1")
-    ((facts,),) = await desk.rows("deliveries", "facts", "1")
-    assert '"survey_link": "https://shop.example/nps?survey=nps"' in facts
-    asked: dict[str, Any] = {
-        "request_id": "f-1", "member_id": "m-1", "survey_id": "nps", "score": 9, "choice": "", "source": "email",
-        "answered_time": None,
-    }  # fmt: skip
-    assert await desk.campaigns.record_feedback(**asked) is False
-    assert await desk.campaigns.record_feedback(**asked) is True
-    with pytest.raises(RequestIdReusedError):
-        await desk.campaigns.record_feedback(**{**asked, "score": 8})
-    # Asked again after a change, a member answers again.
-    desk.business_now += timedelta(days=90)
-    assert (
-        await desk.campaigns.record_feedback(**{**asked, "request_id": "f-2", "score": 10, "source": "till"}) is False
-    )
-    rows = await desk.rows("feedback", "score, source, answered_time", "3")
-    assert [(score, source) for score, source, _ in rows] == [(9, "email"), (10, "till")]
-    wrong: list[tuple[dict[str, Any], type[Exception]]] = [
-        ({"score": 11}, FeedbackError),
-        ({"score": None, "choice": "tea"}, FeedbackError),
-        ({"survey_id": "none"}, SurveyUnknownError),
-        ({"member_id": "m-9"}, MemberUnknownError),
-    ]
-    for changed, error in wrong:
-        with pytest.raises(error):
-            await desk.campaigns.record_feedback(**{**asked, "request_id": "f-3", **changed})
-
-
-async def test_nothing_is_kept_of_what_an_erased_member_answers(open_desk: OpenDesk) -> None:
-    desk = await open_desk("{id: ask, trigger: first_purchase, survey: nps, message: {subject: Hi, text: There}}")
-    await desk.join("m-1")
-    await erase(desk, "m-1")
-    with pytest.raises(MemberErasedError):
-        await desk.campaigns.record_feedback(
-            request_id="f-1",
-            member_id="m-1",
-            survey_id="nps",
-            score=9,
-            choice="",
-            source="email",
-            answered_time=None,
-        )
-    assert await desk.rows("feedback", "score", "1") == []
 
 
 async def test_what_no_campaign_asks_for_is_not_kept_and_is_no_work(open_desk: OpenDesk) -> None:

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
 
 from services.notifier.domain.checkout import Line, LineKind
 from services.notifier.domain.coupons import CouponState
+from services.notifier.domain.sales import BuyerStanding
 from services.notifier.errors import (
     BasketError,
     CheckoutInProgressError,
@@ -43,13 +45,15 @@ async def shop(
 ) -> AsyncIterator[Shop]:
     programme = folder / "shop.yaml"
     programme.write_text(PROGRAMME)
-    ledger = await start_ledger(programme=programme, clock=ClockMode.REAL)
+    await start_ledger(programme=programme, clock=ClockMode.REAL)
     await start_tiers(programme=programme)
+    ledger = open_channel(f"unix:{folder}/ledger.sock", principal="notifier", secret=SECRET)
     tiers = open_channel(f"unix:{folder}/tiers.sock", principal="test", secret=SECRET)
     pool = await create_pool(database.dsn("loyalty_notifier"), service="notifier")
     try:
         yield Shop(ledger=ledger, tiers=tiers, store=Store(pool))
     finally:
+        await ledger.close()
         await tiers.close()
         await pool.close()
 
@@ -269,6 +273,25 @@ async def test_who_joined_a_moment_ago_and_who_left_have_no_discount_yet_or_any_
     quote = await shop.quote(joined, points=0)
     assert (quote.tier, quote.price.discounts, quote.price.pay) == ("White", (), 15_000)
 
+    await shop.resign(joined)
+    with pytest.raises(PeerRefusedError) as refused:
+        await shop.quote(joined, points=0)
+    assert refused.value.reason == "MEMBER_RESIGNED"
+
+
+@pytest.mark.parametrize("known_to_tiers", [False, True])
+async def test_who_has_left_buys_nothing_now_whatever_the_clocks_say(shop: Shop, known_to_tiers: bool) -> None:
+    joined = await shop.joined()
+    # Clocks that are behind the ledger's: by them it is before the member left.
+    before = (await shop.ledger_stub.GetMember(ledger_pb.GetMemberRequest(member_id=joined))).member.joined_time
+    at_time = before.ToDatetime(UTC) + timedelta(microseconds=1)
+    standing = BuyerStanding(tier_number=1, discount_bp=0, benefits=(), suspended=False, at_time=at_time)
+
+    async def told(*asked: object) -> BuyerStanding | None:
+        return standing if known_to_tiers else None
+
+    shop.till.standing = told
+    assert (await shop.quote(joined, points=0)).price.pay == 15_000
     await shop.resign(joined)
     with pytest.raises(PeerRefusedError) as refused:
         await shop.quote(joined, points=0)
@@ -728,6 +751,9 @@ async def test_a_sale_that_cost_nothing_can_be_cancelled_and_gives_its_coupon_ba
 
     assert await shop.coupon_state(code) is CouponState.ISSUED
     assert await shop.state(member_id) == "cancelled"
+    # The request that sold it has the same to say as any other.
+    again = {"points": 0, "pay": 0, "lines": BASKET[:2]}
+    assert await refusal_of(shop, member_id, code, **again) == "CHECKOUT_CANCELLED"
     assert await refusal_of(shop, member_id, request_id="c-2") == "CHECKOUT_CANCELLED"
     assert not await shop.cancel(member_id, request_id="x-2")
 
@@ -744,6 +770,23 @@ async def test_a_cancelling_of_what_cost_nothing_that_breaks_off_gives_the_coupo
 
     assert await shop.coupon_state(code) is CouponState.ISSUED
     assert await shop.cancel(member_id)
+
+
+async def test_a_suspended_account_buys_without_coupons_and_pays_with_a_gift_card_that_is_nobodys(shop: Shop) -> None:
+    member_id = await shop.customer(joined=timedelta(days=800))
+    own, anybodys = await shop.coupon(member_id), await shop.coupon()
+    card = await shop.coupon(offer=Offer(kind=OfferKind.GIFT_CARD, amount=5_000))
+
+    quote = await shop.quote(member_id, own, anybodys, card, points=0)
+    sold = await shop.commit(member_id, own, anybodys, card, points=0, pay=quote.price.pay)
+
+    assert {one.code: one.reason for one in quote.price.declined} == {
+        own: "ACCOUNT_SUSPENDED",
+        anybodys: "ACCOUNT_SUSPENDED",
+    }
+    assert (quote.price.pay, sold.quote.price.codes) == (10_000, (card,))
+    assert await shop.coupon_state(own) is CouponState.ISSUED
+    assert await shop.coupon_state(card) is CouponState.REDEEMED
 
 
 async def test_a_minimum_in_the_programmes_currency_is_not_compared_with_a_basket_in_another(shop: Shop) -> None:

@@ -27,7 +27,7 @@ from loyalty.type.v1.money_pb2 import Money
 from services.notifier.app import build
 from services.runtime.channels import open_channel
 from tests.conftest import SECRET, Database, StartLedger
-from tests.coupon_desk import NOW, SECONDS, Desk, details_of, info_of, open_desk, refused, stamp
+from tests.coupon_desk import NOW, SECONDS, SUSPENDED, Desk, details_of, info_of, open_desk, refused, stamp
 from tests.integration.test_audit import bearer, known
 
 REFUSED = grpc.StatusCode.FAILED_PRECONDITION
@@ -52,6 +52,14 @@ async def why(call: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return refused(caught.value)
+
+
+def violation_of(error: grpc.aio.AioRpcError) -> error_details_pb2.BadRequest.FieldViolation:
+    """What is wrong with the one field that a request was refused for."""
+    violations = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(violations) for detail in details_of(error))
+    (violation,) = violations.field_violations
+    return violation
 
 
 async def test_a_coupon_goes_from_issued_over_reserved_to_redeemed_and_says_so(desk: Desk) -> None:
@@ -155,9 +163,7 @@ async def test_money_given_by_hand_has_a_limit(desk: Desk) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await give(kind, cents, uses)
         assert refused(caught.value) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
-        violations = error_details_pb2.BadRequest()
-        assert any(detail.Unpack(violations) for detail in details_of(caught.value))
-        (violation,) = violations.field_violations
+        violation = violation_of(caught.value)
         return f"{violation.field} {violation.description}"
 
     before = await give(reward_pb2.OFFER_KIND_GIFT_CARD, 100_000_000, 1000, request_id="before")
@@ -180,6 +186,56 @@ async def test_money_given_by_hand_has_a_limit(desk: Desk) -> None:
     assert (await desk.issue(uses=100_000)).coupon.uses == 100_000, "a part of a price is not so much money"
     again = await give(reward_pb2.OFFER_KIND_GIFT_CARD, 100_000_000, 1000, request_id="before")
     assert (again.replayed, again.coupon.code) == (True, before.coupon.code)
+
+
+async def test_staff_give_members_coupons_within_what_the_programme_lets_them_and_none_where_it_does_not(
+    desk: Desk,
+) -> None:
+    await desk.enroll("m-1")
+    config = desk.config(listen=f"unix:{desk.folder}/known.sock")
+    service = await build(config, desk.stack, desk.clock)
+    channel = await desk.stack.enter_async_context(known(service, config.listen, desk.folder))
+    rewards = coupon_pb2_grpc.RewardServiceStub(channel)
+
+    async def give(role: str, uses: int = 1, member_id: str = "m-1", **offer: Any) -> str:
+        request = pb.IssueCouponRequest(
+            request_id=desk.next(), member_id=member_id, offer=reward_pb2.Offer(**offer), uses=uses, prefix="TEN",
+            valid_until_time=stamp(NOW + timedelta(days=30)), reason="late_parcel",
+        )  # fmt: skip
+        try:
+            given = await rewards.IssueCoupon(request, metadata=bearer(role), timeout=SECONDS)
+        except grpc.aio.AioRpcError as error:
+            return violation_of(error).field
+        return "" if given.coupon.code else "no coupon"
+
+    def offers(cents: int, basis_points: int) -> list[dict[str, Any]]:
+        return [
+            {"kind": reward_pb2.OFFER_KIND_DISCOUNT_AMOUNT, "amount": usd(cents)},
+            {"kind": reward_pb2.OFFER_KIND_GIFT_CARD, "amount": usd(cents)},
+            {"kind": reward_pb2.OFFER_KIND_FREE_SHIPPING, "amount": usd(cents)},
+            {"kind": reward_pb2.OFFER_KIND_DISCOUNT_PERCENT, "percent_basis_points": basis_points},
+        ]
+
+    article = {"kind": reward_pb2.OFFER_KIND_FREE_PRODUCT, "sku": "lamp"}
+    too_much = ["offer.amount", "offer.amount", "offer.amount", "offer.percent_basis_points"]
+    assert [await give("support", **offer) for offer in offers(1, 1)] == too_much
+    assert [await give("backend", **offer) for offer in [*offers(100_000, 10_000), article]] == [""] * 5
+
+    text = desk.programme.read_text(encoding="utf-8")
+    limited = f'{text}\nsupport: {{coupon_amount: "50.00", coupon_percent: "20"}}\n'
+    start = NOW + timedelta(hours=1)
+    apply = ledger_pb.ApplyProgrammeRequest(request_id="apply", document=limited, from_time=stamp(start))
+    await desk.ledger.ApplyProgramme(apply, timeout=SECONDS)
+    token = await desk.advance(start)
+    known_by = pb.ListCouponsRequest(member_id="m-1", causal_token=token)
+    await rewards.ListCoupons(known_by, metadata=bearer("support"), timeout=SECONDS)
+    assert [await give("support", **offer) for offer in offers(5_000, 2_000)] == [""] * 4
+    assert [await give("support", uses=2, **offer) for offer in offers(2_500, 1_000)] == [""] * 4
+    assert [await give("support", uses=2, **offer) for offer in offers(2_501, 1_001)] == too_much
+    assert await give("support", **article) == "offer.kind"
+    assert await give("support", kind=reward_pb2.OFFER_KIND_FREE_SHIPPING) == "offer.kind"
+    assert await give("support", member_id="", **offers(1, 1)[0]) == "member_id"
+    assert await give("backend", uses=1000, member_id="", **offers(1, 10_000)[3]) == ""
 
 
 async def test_who_was_erased_is_given_no_coupon_and_no_reward_and_is_told_so(desk: Desk) -> None:
@@ -290,6 +346,29 @@ async def test_what_was_given_offline_is_never_refused_and_noted(desk: Desk) -> 
     assert await desk.differences() == []
 
 
+async def test_a_suspended_account_uses_no_coupon_but_what_was_promised_and_what_was_given_offline(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    until = stamp(SUSPENDED + timedelta(days=10))
+    own, promised, public, offline = [
+        (await desk.issue(member_id=member_id, valid_until_time=until)).coupon.code
+        for member_id in ("m-1", "m-1", "", "m-1")
+    ]
+    shown = pb.CouponUseContext(member_id="m-1")
+    held = await desk.reserve(promised, context=shown)
+    await desk.coupons("m-1", await desk.advance(SUSPENDED))
+    answer = await desk.validate(own, context=shown)
+    assert (answer.usable, answer.reason) == (False, error_reason_pb2.ERROR_REASON_ACCOUNT_SUSPENDED)
+    assert answer.sentence == "the account is suspended: no coupon is taken with it until it is revived"
+    for code in (own, public):
+        assert await why(desk.reserve(code, context=shown)) == (REFUSED, "ACCOUNT_SUSPENDED")
+        assert await why(desk.redeem(code, context=shown)) == (REFUSED, "ACCOUNT_SUSPENDED")
+    assert (await desk.redeem(promised, use_id=held.use_id, context=shown)).coupon.uses_left == 0
+    late = await desk.redeem(offline, context=shown, offline=True)
+    assert late.overdrawn_reason == error_reason_pb2.ERROR_REASON_ACCOUNT_SUSPENDED
+    assert (await desk.redeem(public)).coupon.uses_left == 0, "nobody's card was shown"
+    assert await desk.differences() == []
+
+
 async def test_of_a_thousand_terminals_with_one_code_exactly_one_redeems_it(desk: Desk) -> None:
     code = (await desk.issue()).coupon.code
 
@@ -339,15 +418,18 @@ async def test_many_uses_are_counted_to_the_last_one(desk: Desk) -> None:
 async def test_wrong_codes_are_counted_and_then_not_even_a_right_one_is_answered(desk: Desk) -> None:
     code = (await desk.issue()).coupon.code
     for _ in range(30):
-        assert (await desk.validate(code)).usable
+        assert (await desk.validate(code, "till-1")).usable
     for number in range(20):
-        assert await why(desk.validate(f"GUESS{number}")) == UNKNOWN
+        assert await why(desk.validate(f"GUESS{number}", "till-1")) == UNKNOWN
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await desk.validate(code)
+        await desk.validate(code, "till-1")
     assert refused(caught.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WRONG_CODES")
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in details_of(caught.value))
     assert timedelta(0) < retry.retry_delay.ToTimedelta() <= timedelta(seconds=15)
+    # Others have tries of their own, and who names nobody those of many tills.
+    assert (await desk.validate(code, "till-2")).usable
+    assert (await desk.validate(code)).usable
 
 
 async def test_offers_are_taken_with_the_field_of_their_kind_alone(desk: Desk) -> None:

@@ -130,6 +130,33 @@ async def test_a_member_is_found_by_its_card_and_its_phone_number(ledger: Ledger
     assert linked.causal_token == f"{entries[0].partition}-{entries[0].offset}"
 
 
+async def test_who_tries_cards_that_nobody_has_must_wait_and_then_finds_not_even_a_right_one(ledger: Ledger) -> None:
+    await ledger.LinkIdentifier(link("l-1"))
+    tries = 0
+
+    async def guess() -> None:
+        nonlocal tries
+        while tries < 2_000:
+            # What is found costs nothing, until nothing is looked up.
+            await found(ledger)
+            with refused("IDENTIFIER_UNKNOWN", NOT_FOUND):
+                await found(ledger, card(f"wrong-{tries}"))
+            tries += 1
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await guess()
+    # Who says for nobody that it asks has the tries of many tills.
+    assert tries >= 500
+    told = details_of(caught.value)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert told["ErrorInfo"].reason == "TOO_MANY_UNKNOWN_IDENTIFIERS"
+    assert 0 < told["RetryInfo"].retry_delay.ToTimedelta().total_seconds() <= 15
+    # A service that acts for somebody counts that by itself.
+    request = pb.LookupMemberRequest(identifier=card())
+    answer = await ledger.LookupMember(request, metadata=(("x-on-behalf-of", "till-7"),))
+    assert answer.member.member_id == M
+
+
 async def test_the_same_request_links_once_and_another_one_of_the_same_card_changes_nothing(ledger: Ledger) -> None:
     first = await ledger.LinkIdentifier(link("1"))
     again = await ledger.LinkIdentifier(link("1"))

@@ -182,11 +182,28 @@ async def test_endpoints_are_made_listed_and_deleted_over_the_contract(installat
         assert await refused(stub.CreateWebhookEndpoint(request, timeout=SECONDS)) == (
             grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD",
         )  # fmt: skip
+        enable = message_pb2.EnableWebhookEndpointRequest(request_id="e-3", endpoint_id=listed.endpoint_id)
+        assert [(await stub.EnableWebhookEndpoint(enable, timeout=SECONDS)).replayed for _ in range(2)] == [False, True]
+        rotate = message_pb2.RotateWebhookEndpointSecretRequest(request_id="e-4", endpoint_id=listed.endpoint_id)
+        rotated = await stub.RotateWebhookEndpointSecret(rotate, timeout=SECONDS)
+        assert rotated.secret not in ("", made.secret)
+        assert rotated.endpoint.HasField("previous_secret_until_time")
+        again = await stub.RotateWebhookEndpointSecret(rotate, timeout=SECONDS)
+        assert (again.secret, again.replayed) == (rotated.secret, True)
+        enable.endpoint_id = f"we_{'0' * 24}"
+        enable.request_id = "e-5"
+        assert await refused(stub.EnableWebhookEndpoint(enable, timeout=SECONDS)) == (
+            grpc.StatusCode.NOT_FOUND, "WEBHOOK_ENDPOINT_UNKNOWN",
+        )  # fmt: skip
         gone = message_pb2.DeleteWebhookEndpointRequest(endpoint_id=listed.endpoint_id)
         for _ in range(2):
             await stub.DeleteWebhookEndpoint(gone, timeout=SECONDS)
         answer = await stub.ListWebhookEndpoints(message_pb2.ListWebhookEndpointsRequest(), timeout=SECONDS)
         assert list(answer.endpoints) == []
+    done = [method.rpartition("/")[2] for outcome, method, _ in await _audit_lines(installation) if outcome == "DONE"]
+    assert set(done) == {
+        "CreateWebhookEndpoint", "EnableWebhookEndpoint", "RotateWebhookEndpointSecret", "DeleteWebhookEndpoint"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

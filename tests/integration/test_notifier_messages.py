@@ -421,7 +421,9 @@ async def test_a_message_leased_by_a_worker_that_died_is_sent_when_the_lease_is_
     partition = partition_of("m-1", PARTITIONS)
 
     async def lease(transaction: Transaction) -> Any:
-        return await transaction.lease_deliveries(partition, now=desk.now, until=desk.now + LEASE, limit=10)
+        return await transaction.lease_deliveries(
+            partition, "email", "green-reached", now=desk.now, until=desk.now + LEASE, limit=10
+        )
 
     assert len(await desk.store.transact(lease)) == 1
     other = desk.new_worker()
@@ -532,7 +534,9 @@ async def test_what_was_on_its_way_when_its_coupon_was_taken_back_is_told_as_it_
     until = desk.now + LEASE
 
     async def lease(transaction: Transaction) -> Any:
-        return await transaction.lease_deliveries(partition, now=desk.now, until=until, limit=10)
+        return await transaction.lease_deliveries(
+            partition, "email", "green-reached", now=desk.now, until=until, limit=10
+        )
 
     (due,) = await desk.store.transact(lease)
     await desk.take_back("m-1")

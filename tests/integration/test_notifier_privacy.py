@@ -13,10 +13,11 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
 from loyalty.ledger.v1 import member_pb2
+from loyalty.notifier.v1 import campaign_pb2, checkout_service_pb2, privacy_pb2
 from loyalty.notifier.v1 import notifier_service_pb2 as pb
-from loyalty.notifier.v1 import privacy_pb2
 
 from services.notifier.domain.holdings import HOLDINGS, Erasure
+from services.notifier.peers import acting_for
 from services.notifier.service.members import masked
 from services.notifier.store import QUERIES
 from tests.conftest import PROGRAMMES, Database
@@ -42,7 +43,8 @@ CONTACT = pb.Contact(
     birth_date="1990-05-17",
     demographics={"city": "Łódź"},
 )
-PERSONAL = ("Zoë", "Kowalska", "zoe@example.com", "+48601234567", "1990-05-17", "Łódź")
+COMMENT = "My sister Basia is 40 today, and you had a cake."
+PERSONAL = ("Zoë", "Kowalska", "zoe@example.com", "+48601234567", "1990-05-17", "Łódź", "Basia")
 
 
 @pytest.fixture
@@ -65,6 +67,13 @@ async def opened(installation: Installation, **changed: Any) -> Notifier:
 async def tell(notifier: Notifier, member_id: str) -> None:
     request = pb.SetContactRequest(request_id=f"contact-{member_id}", member_id=member_id, contact=CONTACT)
     await notifier.stub.SetContact(request, timeout=SECONDS)
+
+
+async def comment(notifier: Notifier, member_id: str = "m-1") -> None:
+    request = campaign_pb2.RecordFeedbackRequest(
+        request_id="f-1", member_id=member_id, survey_id="recommend", score=10, source="till", comment=COMMENT
+    )
+    await notifier.stub.RecordFeedback(request, timeout=SECONDS)
 
 
 async def grant(notifier: Notifier, points: int, request_id: str = "g-1", member_id: str = "m-1") -> Any:
@@ -144,6 +153,7 @@ async def test_a_member_is_shown_whole(installation: Installation) -> None:
     await till.buy("m-1", 10000, DAY)
     token = await till.buy("m-1", 25000, DAY)
     await notifier.deliveries(token)
+    await comment(notifier)
     request = privacy_pb2.GetMemberViewRequest(member_id="m-1", causal_token=token)
     view = (await notifier.stub.GetMemberView(request, timeout=SECONDS)).view
     assert (view.member.member_id, view.name, view.email, view.phone) == (
@@ -157,6 +167,11 @@ async def test_a_member_is_shown_whole(installation: Installation) -> None:
     assert [purchase.amount.minor_units for purchase in view.purchases] == [25000, 10000]
     assert [coupon.campaign_id for coupon in view.coupons] == ["green-reached"]
     assert [message.campaign_id for message in view.messages] == ["green-reached"]
+    assert [(badge.badge_id, badge.name, badge.campaign_id) for badge in view.badges] == [
+        ("first-basket", "First basket", "first-basket")
+    ]
+    (said,) = view.answers
+    assert (said.survey_id, said.score, said.comment, said.source) == ("recommend", 10, COMMENT, "till")
     assert list(view.missing_parts) == []
 
 
@@ -183,6 +198,45 @@ async def test_a_member_is_found_by_a_card_and_who_is_unknown_is_said_so(install
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await notifier.stub.GetMemberView(request, timeout=SECONDS)
         assert reason_of(caught.value)[1] == reason
+
+
+async def test_who_tries_cards_that_nobody_has_must_wait_wherever_they_are_asked_for(
+    installation: Installation,
+) -> None:
+    notifier = await opened(installation)
+    await installation.till.enroll("m-1")
+    card = member_pb2.Identifier(kind=member_pb2.IDENTIFIER_KIND_CARD, value="4711")
+    await installation.till.stub.LinkIdentifier(
+        ledger_pb.LinkIdentifierRequest(request_id="l-1", member_id="m-1", identifier=card), timeout=SECONDS
+    )
+
+    def view(**whom: Any) -> Any:
+        request = privacy_pb2.GetMemberViewRequest(**whom)
+        return notifier.stub.GetMemberView(request, timeout=SECONDS, metadata=acting_for("till-6"))
+
+    def quote(till: str = "till-6", **whom: Any) -> Any:
+        basket = {"currency_code": "USD", "lines": [checkout_service_pb2.CheckoutLine(amount_minor_units=1_000)]}
+        request = checkout_service_pb2.QuoteCheckoutRequest(**basket, **whom)
+        return notifier.checkouts.QuoteCheckout(request, timeout=SECONDS, metadata=acting_for(till))
+
+    def cancel(**whom: Any) -> Any:
+        request = checkout_service_pb2.CancelCheckoutRequest(request_id="x-1", checkout_id="c-1", **whom)
+        return notifier.checkouts.CancelCheckout(request, timeout=SECONDS, metadata=acting_for("till-6"))
+
+    for number in range(10):
+        unknown = member_pb2.Identifier(kind=member_pb2.IDENTIFIER_KIND_CARD, value=f"wrong-{number}")
+        await quote(identifier=card)
+        for asked in (view(identifier=unknown), quote(identifier=unknown)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await asked
+            assert reason_of(caught.value)[1] == "IDENTIFIER_UNKNOWN"
+    for asked in (view(identifier=card), quote(identifier=card), cancel(identifier=card)):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asked
+        assert reason_of(caught.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_UNKNOWN_IDENTIFIERS")
+    # Whoever is known by id needs no card, and other tills have their own tries.
+    assert (await view(member_id="m-1")).view.member.member_id == "m-1"
+    assert (await quote("till-7", identifier=card)).quote.member_id == "m-1"
 
 
 async def test_while_tiers_are_away_the_rest_of_a_member_is_shown(installation: Installation) -> None:
@@ -253,6 +307,7 @@ async def test_an_export_hands_out_all_that_is_kept_whatever_its_pages(
     await till.enroll("m-1")
     await tell(notifier, "m-1")
     await notifier.deliveries(await till.buy("m-1", 35000, DAY))
+    await comment(notifier)
     await grant(notifier, 10)
     holdings, records = await exported(notifier, page_size=page_size)
     assert [holding.category for holding in holdings] == [holding.category for holding in HOLDINGS]
@@ -276,10 +331,35 @@ async def test_an_export_hands_out_all_that_is_kept_whatever_its_pages(
     assert [coupon["campaign_id"] for coupon in records["coupons"]] == ["green-reached"]
     assert [message["campaign_id"] for message in records["messages"]] == ["green-reached"]
     assert "address_hash" not in records["messages"][0]
+    assert [(one["score"], one["comment"]) for one in records["feedback"]] == [(10, COMMENT)]
+    assert "content_digest" not in records["feedback"][0]
     assert [grant["points"] for grant in records["goodwill"] if "request_id" in grant] == [10]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await exported(notifier, "nobody")
     assert reason_of(caught.value)[1] == "MEMBER_UNKNOWN"
+
+
+async def test_what_is_written_between_two_pages_of_an_export_moves_none_of_the_others(
+    installation: Installation,
+) -> None:
+    notifier = await opened(installation)
+    await installation.till.enroll("m-1")
+    for request_id in ("g-4", "g-5", "g-6"):
+        await grant(notifier, 10, request_id)
+    request = privacy_pb2.ExportMemberRequest(member_id="m-1", page_size=1)
+    given: list[str] = []
+    while True:
+        page = await notifier.stub.ExportMember(request, timeout=SECONDS)
+        kept = [json.loads(record.json) for record in page.records if record.category == "goodwill"]
+        given += [record["request_id"] for record in kept if "request_id" in record]
+        if given == ["g-4"]:
+            # One that comes before what was handed out already, and one that comes after.
+            await grant(notifier, 10, "g-1")
+            await grant(notifier, 10, "g-9")
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert given == ["g-4", "g-5", "g-6", "g-9"]
 
 
 async def test_an_erased_member_is_forgotten_everywhere_and_the_accounts_still_hold(
@@ -290,8 +370,12 @@ async def test_an_erased_member_is_forgotten_everywhere_and_the_accounts_still_h
     await till.enroll("m-1")
     await tell(notifier, "m-1")
     await notifier.deliveries(await till.buy("m-1", 35000, DAY))
+    await comment(notifier)
     await installation.mail.next_message()
-    assert '"address_hash": null' not in await rows_about(installation.database, "m-1")
+    before = await rows_about(installation.database, "m-1")
+    assert '"address_hash": null' not in before
+    assert '"comment": null' not in before
+    assert not [told for told in PERSONAL if told in before]
     answer = await erase(notifier)
     assert (answer.HasField("erased_time"), answer.replayed) == (True, False)
     again = await erase(notifier)
@@ -299,6 +383,7 @@ async def test_an_erased_member_is_forgotten_everywhere_and_the_accounts_still_h
     kept = await rows_about(installation.database, "m-1")
     assert not [table for table in ("contacts:", "member_keys:", "contact_requests:") if table in kept]
     assert '"address_hash": null' in kept
+    assert '"comment": null' in kept
     member = (await till.stub.GetMember(ledger_pb.GetMemberRequest(member_id="m-1"), timeout=SECONDS)).member
     assert member.status == member_pb2.MEMBER_STATUS_ERASED
     assert await installation.differences() == []

@@ -36,7 +36,7 @@ from services.programme import load
 from services.runtime.channels import open_channel
 from services.runtime.database import create_pool
 from tests.conftest import SECRET, Database, StartLedger
-from tests.coupon_desk import NOW, SECONDS, Desk, MovableClock, info_of, open_desk, refused
+from tests.coupon_desk import NOW, SECONDS, SUSPENDED, Desk, MovableClock, info_of, open_desk, refused
 
 REFUSED = grpc.StatusCode.FAILED_PRECONDITION
 
@@ -169,6 +169,20 @@ async def test_a_reward_is_refused_to_other_tiers_and_before_its_first_day(desk:
     assert await desk.points("m-1") == (2100, 0)
 
 
+async def test_a_suspended_member_has_no_reward_and_the_catalogue_says_so(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 2000)
+    rewards = await desk.catalogue("m-1", await desk.advance(SUSPENDED))
+    assert {reward.obstacles[0].reason for reward in rewards.values()} == {
+        error_reason_pb2.ERROR_REASON_ACCOUNT_SUSPENDED
+    }
+    paid = Money(currency_code="USD", minor_units=2000)
+    for reward_id, fields in (("mug", {}), ("bonus", {}), ("dinner", {"money_paid": paid})):
+        assert await why(desk.get_reward("m-1", reward_id, **fields)) == (REFUSED, "ACCOUNT_SUSPENDED")
+    assert await desk.points("m-1") == (2100, 0)
+    assert (await desk.catalogue("m-1"))["mug"].stock_left == 3
+
+
 async def test_many_at_once_never_take_more_than_the_stock_and_the_limit(desk: Desk) -> None:
     for number in range(4):
         await desk.enroll(f"m-{number}")
@@ -197,6 +211,88 @@ async def test_a_pool_without_codes_gives_the_points_back(desk: Desk) -> None:
     assert await desk.points("m-1") == (1000, 0)
     await desk.import_codes(["FILM-0001"])
     assert (await desk.get_reward("m-1", "code")).coupon.code == "FILM-0001"
+
+
+# --- taking back ---
+
+
+async def test_a_reward_that_is_taken_back_gives_all_back_that_it_took(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    got = await desk.get_reward("m-1", "mug", request_id="r-1")
+    code = got.coupon.code
+    back = await desk.take_back("m-1", request_id="b-1", coupon_code=code.lower().replace("-", ""))
+    assert (back.points, back.redemption_id, back.replayed) == (500, got.redemption_id, False)
+    assert (back.coupon.code, back.coupon.state, back.coupon.void_reason) == (code, pb.COUPON_STATE_VOID, "mistake")
+    assert await desk.points("m-1") == (1100, 0)
+    mug = (await desk.catalogue("m-1"))["mug"]
+    assert (mug.stock_left, mug.left_for_member) == (3, 2)
+    again = await desk.take_back("m-1", request_id="b-1", coupon_code=code.lower().replace("-", ""))
+    assert (again.points, again.replayed) == (500, True)
+    assert await why(desk.take_back("m-1", request_id="b-1", coupon_code=code)) == (
+        grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")  # fmt: skip
+    # Whoever else takes it back finds that it is.
+    assert (await desk.take_back("m-1", redemption_id=got.redemption_id)).points == 500
+    replayed = await desk.get_reward("m-1", "mug", request_id="r-1")
+    assert (replayed.coupon.code, replayed.coupon.state) == (code, pb.COUPON_STATE_VOID)
+    assert await desk.points("m-1") == (1100, 0)
+    assert (await desk.catalogue("m-1"))["mug"].stock_left == 3
+    context = pb.CouponUseContext(member_id="m-1")
+    assert await why(desk.redeem(code, context=context)) == (REFUSED, "COUPON_VOIDED")
+    entries = await desk.ledger.ListEntries(ledger_pb.ListEntriesRequest(member_id="m-1"), timeout=SECONDS)
+    reversals = [one for one in entries.entries if one.kind == entry_pb2.ENTRY_KIND_REDEMPTION_REVERSED]
+    assert [(one.principal, one.on_behalf_of, one.reference) for one in reversals] == [
+        ("notifier", "test", got.redemption_id)
+    ]
+    assert await desk.differences() == []
+
+
+async def test_what_was_paid_beside_the_points_of_a_reward_is_named_when_it_is_taken_back(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 2000)
+    await desk.coupons("m-1", await desk.buy("m-1", 50000))
+    got = await desk.get_reward("m-1", "dinner", money_paid=Money(currency_code="USD", minor_units=2000))
+    # Also when the coupon was taken back by itself before.
+    await desk.void(got.coupon.code)
+    back = await desk.take_back("m-1", redemption_id=got.redemption_id)
+    assert (back.points, back.money.minor_units, back.coupon.code) == (1000, 2000, got.coupon.code)
+
+
+async def test_a_reward_whose_coupon_was_used_or_is_in_a_checkout_is_not_taken_back(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    context = pb.CouponUseContext(member_id="m-1")
+    code = (await desk.get_reward("m-1", "tee")).coupon.code
+    held = await desk.reserve(code, context=context)
+    for _ in range(2):
+        assert await why(desk.take_back("m-1", request_id="b-1", coupon_code=code)) == (REFUSED, "COUPON_RESERVED")
+    await desk.redeem(code, use_id=held.use_id)
+    # One of two uses is as good as both.
+    assert await why(desk.take_back("m-1", coupon_code=code)) == (REFUSED, "COUPON_REDEEMED")
+    assert (await desk.coupon(code)).state == pb.COUPON_STATE_ISSUED
+    assert await desk.points("m-1") == (600, 0)
+    await desk.release(code, held.use_id, redeemed=True)
+    assert await why(desk.take_back("m-1", request_id="b-1", coupon_code=code)) == (REFUSED, "COUPON_RESERVED")
+    assert (await desk.take_back("m-1", coupon_code=code)).points == 500
+    assert await desk.points("m-1") == (1100, 0)
+
+
+async def test_only_a_reward_of_the_member_that_gave_a_coupon_is_taken_back(desk: Desk) -> None:
+    for member_id in ("m-1", "m-2"):
+        await desk.enroll(member_id)
+        await desk.award(member_id, 1000)
+    mug = await desk.get_reward("m-1", "mug")
+    bonus = await desk.get_reward("m-1", "bonus")
+    by_hand = (await desk.issue(member_id="m-1")).coupon.code
+    unknown = grpc.StatusCode.NOT_FOUND, "REDEMPTION_UNKNOWN"
+    assert await why(desk.take_back("m-2", coupon_code=mug.coupon.code)) == unknown
+    assert await why(desk.take_back("m-2", redemption_id=mug.redemption_id)) == unknown
+    assert await why(desk.take_back("m-1", coupon_code=by_hand)) == unknown
+    assert await why(desk.take_back("m-1", redemption_id=bonus.redemption_id)) == (REFUSED, "REWARD_OF_POINTS")
+    nobody = grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN"
+    assert await why(desk.take_back("nobody", coupon_code=by_hand)) == nobody
+    assert await desk.points("m-1") == (800, 0)
+    assert (await desk.coupon(mug.coupon.code)).state == pb.COUPON_STATE_ISSUED
 
 
 # --- whoever dies on the way ---
@@ -378,6 +474,111 @@ async def test_a_service_that_dies_after_any_step_leaves_a_reward_that_becomes_w
         await whole(desk, member_id, reward_id)
 
 
+async def take_back(service: RewardService, member_id: str, code: str) -> Any:
+    return await service.reverse_reward(
+        request_id="b-1", content=code.encode(), principal="clerk", member_id=member_id, coupon_code=code,
+        redemption_id="", reason="mistake",
+    )  # fmt: skip
+
+
+async def back_whole(desk: Desk, member_id: str, stock_left: int = 3) -> None:
+    """The coupon is void, and what it took is there again, once."""
+    assert await desk.points(member_id) == (1100, 0)
+    assert [coupon.state for coupon in await desk.coupons(member_id)] == [pb.COUPON_STATE_VOID]
+    mug = (await desk.catalogue(member_id))["mug"]
+    assert (mug.stock_left, mug.left_for_member) == (stock_left, 2)
+
+
+@pytest.mark.parametrize("recovered", [True, False], ids=["recovered", "asked again"])
+async def test_a_service_that_dies_while_it_takes_a_reward_back_leaves_what_becomes_whole(
+    desk: Desk, workshop: Workshop, recovered: bool
+) -> None:
+    steps = ["taken back", "given back", "reversed"]
+    for number, step in enumerate([*steps, ""]):
+        member_id = f"m-{number}"
+        await desk.enroll(member_id)
+        await desk.award(member_id, 1000)
+        code = (await desk.get_reward(member_id, "mug")).coupon.code
+        dying = workshop.service(kill_after=number)
+        with pytest.raises(KilledError, match=step) if step else contextlib.nullcontext():
+            await take_back(dying, member_id, code)
+        assert workshop.steps == steps[: number + 1]
+        assert (await desk.coupon(code)).state == pb.COUPON_STATE_VOID, "nobody uses it from the first step on"
+        other = workshop.service()
+        if recovered:
+            await other.recover()
+            assert len(workshop.steps) == 0, "whoever began it has it for a while"
+            workshop.clock.move(LEASE)
+            await other.recover()
+        redeemed, _, replayed = await take_back(other, member_id, code)
+        assert (redeemed.points, replayed) == (500, recovered or step in ("reversed", ""))
+        await back_whole(desk, member_id)
+
+
+async def test_those_who_take_one_reward_back_at_once_give_its_points_back_once(desk: Desk, workshop: Workshop) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    code = (await desk.get_reward("m-1", "mug")).coupon.code
+    await asyncio.gather(
+        *(take_back(workshop.service(), "m-1", code) for _ in range(4)),
+        *(desk.take_back("m-1", coupon_code=code) for _ in range(4)),
+    )
+    await back_whole(desk, "m-1")
+
+
+async def test_of_a_use_and_a_taking_back_at_once_one_alone_happens(desk: Desk) -> None:
+    for number in range(6):
+        member_id = f"m-{number}"
+        await desk.enroll(member_id)
+        await desk.award(member_id, 400)
+        code = (await desk.get_reward(member_id, "tee")).coupon.code
+        context = pb.CouponUseContext(member_id=member_id)
+        used, back = await asyncio.gather(
+            desk.redeem(code, context=context), desk.take_back(member_id, coupon_code=code), return_exceptions=True
+        )
+        assert isinstance(used, grpc.aio.AioRpcError) != isinstance(back, grpc.aio.AioRpcError)
+        assert (await desk.points(member_id))[0] == (500 if isinstance(used, grpc.aio.AioRpcError) else 0)
+
+
+async def test_while_the_ledger_is_away_a_reward_that_is_taken_back_waits_and_then_comes_back(
+    desk: Desk, workshop: Workshop
+) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    code = (await desk.get_reward("m-1", "mug")).coupon.code
+    gone = PointsClient(open_channel(f"unix:{desk.folder}/nobody.sock", principal="notifier", secret=SECRET))
+    for points in (gone, AnswerLost(workshop.points, "reverse")):
+        with pytest.raises(PeerError):
+            await take_back(workshop.service(points=points), "m-1", code)
+    workshop.clock.move(LEASE)
+    assert await workshop.service(points=gone).recover() == workshop.clock() + LEASE
+    workshop.clock.move(LEASE)
+    assert await workshop.service().recover() is None
+    await back_whole(desk, "m-1")
+
+
+async def test_what_the_ledger_will_not_give_back_is_refused_and_not_tried_for_ever(
+    desk: Desk, workshop: Workshop
+) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    code = (await desk.get_reward("m-1", "mug")).coupon.code
+
+    async def erase(step: str) -> None:
+        if step == "taken back":
+            request = ledger_pb.EraseMemberRequest(request_id="erase", member_id="m-1", reason="asked")
+            await desk.ledger.EraseMember(request, timeout=SECONDS)
+
+    with pytest.raises(KilledError):
+        await take_back(workshop.service(kill_after=0, meddle=erase), "m-1", code)
+    workshop.clock.move(LEASE)
+    assert await workshop.service().recover() is None
+    for _ in range(2):
+        with pytest.raises(RefusedError) as caught:
+            await take_back(workshop.service(), "m-1", code)
+        assert caught.value.reason == "MEMBER_ERASED"
+
+
 @pytest.mark.parametrize("name", ["hold", "capture", "award"])
 async def test_an_answer_of_the_ledger_that_is_lost_changes_nothing(desk: Desk, workshop: Workshop, name: str) -> None:
     await desk.enroll("m-1")
@@ -434,8 +635,8 @@ async def test_a_reward_whose_hold_is_gone_comes_to_nothing_wherever_the_service
         async def let_go(step: str, member_id: str = member_id) -> None:
             if step == "prepared":
                 hold_id = (await workshop.intent(member_id)).ledger_id(workshop.vault.request_key, "hold")
-                request = ledger_pb.ReleaseHoldRequest(request_id="let-go", member_id=member_id, hold_id=hold_id)
-                await desk.ledger.ReleaseHold(request, timeout=SECONDS)
+                gone = {"request_id": "let-go", "member_id": member_id, "hold_id": hold_id, "on_behalf_of": ""}
+                await workshop.points.release(**gone)
 
         with contextlib.suppress(KilledError, RefusedError):
             await ask(workshop.service(kill_after=kill_after, meddle=let_go), member_id, "mug")
@@ -447,6 +648,21 @@ async def test_a_reward_whose_hold_is_gone_comes_to_nothing_wherever_the_service
         await nothing(desk, member_id, 1100)
         mug = (await desk.catalogue(member_id))["mug"]
         assert (mug.stock_left, mug.left_for_member) == (3, 2), "what was taken of both is given back"
+
+
+async def test_no_till_moves_the_points_that_are_held_for_a_reward(desk: Desk, workshop: Workshop) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    with pytest.raises(KilledError):
+        await ask(workshop.service(kill_after=1), "m-1", "mug")
+    hold_id = (await workshop.intent("m-1")).ledger_id(workshop.vault.request_key, "hold")
+    of = {"member_id": "m-1", "hold_id": hold_id}
+    capture = ledger_pb.CaptureHoldRequest(request_id="c", **of)
+    release = ledger_pb.ReleaseHoldRequest(request_id="r", **of)
+    assert await why(desk.ledger.CaptureHold(capture, timeout=SECONDS)) == (REFUSED, "REDEMPTION_OF_REWARD")
+    assert await why(desk.ledger.ReleaseHold(release, timeout=SECONDS)) == (REFUSED, "REDEMPTION_OF_REWARD")
+    await ask(workshop.service(), "m-1", "mug")
+    await whole(desk, "m-1", "mug")
 
 
 async def test_two_services_that_go_on_with_one_reward_give_it_once(desk: Desk, workshop: Workshop) -> None:

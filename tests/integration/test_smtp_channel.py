@@ -36,9 +36,16 @@ class Taken:
     messages: list[tuple[bytes, bool]] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
     sessions: int = 0
+    sender_reply: str = ""
     data_reply: str = ""
     hangs: bool = False
     breaks: bool = False
+
+    async def handle_MAIL(self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]) -> str:
+        if self.sender_reply:
+            return self.sender_reply
+        envelope.mail_from = address
+        return "250 2.1.0 OK"
 
     async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:
         if self.hangs:
@@ -153,6 +160,28 @@ async def test_a_certificate_that_is_not_trusted_or_is_anothers_is_told_nothing(
             with pytest.raises(MailServerError, match="certificate is not one that we trust"):
                 await server.send(MAIL)
         assert taken.messages == []
+
+
+async def test_a_server_that_takes_nothing_from_our_sender_closes_the_channel_and_refuses_no_message(
+    tmp_path: Path,
+) -> None:
+    """A wrong setting of ours, or of the server, must not make dead letters of all that waits."""
+    tls, authority = localhost_certificate(tmp_path)
+    taken = Taken()
+    async with smtp_server(taken, login=True, starttls=tls) as port:
+        for settings in ({"security": Security.NONE}, {"security": Security.STARTTLS, "authority": authority}):
+            async with client(port, **settings) as server:
+                with pytest.raises(MailServerError, match="turned us away: 530"):
+                    await server.send(MAIL)
+    async with smtp_server(taken) as port, client(port) as server:
+        taken.sender_reply = "552 5.3.4 too long"
+        outcome = await server.send(MAIL)
+        assert (outcome.verdict, outcome.error) == (Verdict.REFUSED, "the sender was refused: 552 5.3.4")
+        taken.sender_reply = "550 5.7.1 not you"
+        with pytest.raises(MailServerError, match=r"turned us away: 550 5\.7\.1"):
+            await server.send(MAIL)
+        taken.sender_reply = ""
+        assert (await server.send(MAIL)).verdict is Verdict.TAKEN
 
 
 async def test_where_starttls_is_asked_for_a_server_without_it_is_told_nothing(tmp_path: Path) -> None:

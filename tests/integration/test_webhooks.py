@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from hypothesis import given
@@ -23,6 +24,7 @@ from services.notifier.domain.deliveries import DeliveryState
 from services.notifier.domain.webhooks import MAX_ENDPOINTS, Endpoint
 from services.notifier.errors import (
     EndpointDisabledError,
+    EndpointUnknownError,
     InstallationError,
     RequestIdReusedError,
     TooManyEndpointsError,
@@ -63,6 +65,10 @@ class Hooks:
         facts = {"tier": "Green", "previous_tier": "White"}
         message = self.desk.outgoing(member_id, channel=WEBHOOK, topic=event_type, **{"facts": facts, **more})
         return await self.desk.put(message)
+
+    async def enable(self, endpoint: Endpoint, request_id: str) -> tuple[Endpoint, bool]:
+        """Enables an endpoint; says how it is then, and whether that was answered before."""
+        return await self.desk.webhooks.enable(request_id=request_id, principal="ops", endpoint_id=endpoint.endpoint_id)
 
     async def found(self, endpoint: Endpoint) -> Endpoint:
         (one,) = [one for one in await self.desk.webhooks.list() if one.endpoint_id == endpoint.endpoint_id]
@@ -178,13 +184,18 @@ async def test_what_was_put_off_arrives_once_under_the_same_id(hooks: Hooks) -> 
 
 async def _due_now(hooks: Hooks) -> None:
     """Brings forward what waits for its next try, so that the receiver's clock and ours still agree."""
-    import asyncpg
+    await _execute(hooks, "UPDATE notifier.deliveries SET not_before = $1 WHERE state = 'queued'")
 
+
+async def _end_overlap(hooks: Hooks) -> None:
+    """The day of two secrets is over, by the receiver's clock, too."""
+    await _execute(hooks, "UPDATE notifier.webhook_endpoints SET previous_until = $1")
+
+
+async def _execute(hooks: Hooks, sql: str) -> None:
     connection = await asyncpg.connect(hooks.desk.database.dsn("loyalty_owner"))
     try:
-        await connection.execute(
-            "UPDATE notifier.deliveries SET not_before = $1 WHERE state = 'queued'", hooks.desk.now
-        )
+        await connection.execute(sql, hooks.desk.now)
     finally:
         await connection.close()
 
@@ -195,6 +206,23 @@ async def test_retry_after_is_heeded_where_it_asks_for_more_than_the_schedule(ho
         receiver.answer, receiver.extra = 429, {"retry-after": "90"}
         await hooks.tell()
         assert await hooks.desk.worker.deliver_due() == hooks.desk.now + timedelta(seconds=90)
+
+
+async def test_an_endpoint_that_asks_to_be_left_alone_is_sent_nothing_else_until_then(hooks: Hooks) -> None:
+    many = 30
+    with webhook_receiver() as receiver:
+        await hooks.endpoint(receiver)
+        receiver.answer, receiver.extra = 429, {"retry-after": "90"}
+        for number in range(many):
+            await hooks.tell(member_id=f"m-{number}")
+        until = hooks.desk.now + timedelta(seconds=90)
+        assert await hooks.desk.worker.deliver_due() == until
+        # Those that were on their way, and no more.
+        assert receiver.tries <= webhooks_module.SENDERS
+        receiver.answer, receiver.extra = 200, {}
+        hooks.desk.now = until
+        await hooks.desk.worker.deliver_due()
+        assert len(receiver.received) == many
 
 
 async def test_redirects_are_not_followed_and_long_answers_not_read(hooks: Hooks) -> None:
@@ -280,6 +308,151 @@ async def test_one_success_ends_the_time_of_failing(hooks: Hooks) -> None:
         await hooks.tell()
         await hooks.desk.worker.deliver_due()
         assert (await hooks.found(endpoint)).failing_since is None
+
+
+async def test_a_failure_that_crosses_a_success_does_not_count_the_time_before_it(hooks: Hooks) -> None:
+    """Two workers try at once: one read how long it has failed, and meanwhile the other succeeds."""
+    with webhook_receiver() as receiver:
+        endpoint = await hooks.endpoint(receiver)
+        receiver.answer = 500
+        await hooks.tell()
+        await hooks.desk.worker.deliver_due()
+        began = hooks.desk.now
+        hooks.desk.now += timedelta(days=6)
+        receiver.hang = threading.Event()
+        running = asyncio.create_task(hooks.desk.worker.deliver_due())
+        async with asyncio.timeout(10):
+            while receiver.tries < 2:  # noqa: ASYNC110  # it runs in a thread and tells nobody
+                await asyncio.sleep(0.01)
+        assert (await hooks.found(endpoint)).failing_since == began
+
+        async def succeed(transaction: Transaction) -> None:
+            await transaction.endpoint_succeeded(endpoint.endpoint_id)
+
+        await hooks.desk.store.transact(succeed)
+        receiver.hang.set()
+        await running
+        found = await hooks.found(endpoint)
+        assert (found.failing_since, found.disabled_time) == (hooks.desk.now, None)
+
+
+async def test_an_endpoint_that_was_disabled_is_enabled_and_what_died_can_be_retried(hooks: Hooks) -> None:
+    with webhook_receiver() as receiver:
+        endpoint = await hooks.endpoint(receiver)
+        receiver.answer = 410
+        await hooks.tell()
+        await hooks.desk.worker.deliver_due()
+        dead = await hooks.desk.delivery()
+        assert (await hooks.found(endpoint)).disabled_time is not None
+        receiver.answer = 200
+        enabled, replayed = await hooks.enable(endpoint, "r-1")
+        assert (enabled.disabled_time, enabled.disabled_reason, enabled.failing_since) == (None, "", None)
+        assert not replayed
+        await hooks.desk.messages.retry_delivery(request_id="r", delivery_id=dead.delivery_id)
+        assert await hooks.tell(member_id="m-2") == 1
+        await hooks.desk.worker.deliver_due()
+    # By the secret that the receiver has had all along.
+    assert len(receiver.received) == 2
+    assert dead.delivery_id in receiver.ids
+    assert receiver.forged == 0
+
+
+async def test_the_time_of_failing_begins_anew_when_an_endpoint_is_enabled(hooks: Hooks) -> None:
+    with webhook_receiver() as receiver:
+        endpoint = await hooks.endpoint(receiver)
+    for day in (0, 6):
+        hooks.desk.now += timedelta(days=day)
+        await hooks.tell(member_id=f"m-{day}")
+        await hooks.desk.worker.deliver_due()
+    assert (await hooks.found(endpoint)).disabled_reason == "nothing succeeded for 5 days"
+    await hooks.enable(endpoint, "r-1")
+    await hooks.tell(member_id="m-7")
+    await hooks.desk.worker.deliver_due()
+    found = await hooks.found(endpoint)
+    assert (found.failing_since, found.disabled_time) == (hooks.desk.now, None)
+
+
+async def test_a_request_to_enable_counts_once_and_changes_nothing_where_all_is_well(hooks: Hooks) -> None:
+    with webhook_receiver() as receiver:
+        other, endpoint = await hooks.endpoint(receiver, event_types=["other"]), await hooks.endpoint(receiver)
+        receiver.answer = 500
+        await hooks.tell()
+        await hooks.desk.worker.deliver_due()
+        failing = await hooks.found(endpoint)
+        assert failing.failing_since is not None
+        # One that is not disabled fails on as before.
+        assert await hooks.enable(endpoint, "r-1") == (failing, False)
+        receiver.answer = 410
+        await hooks.tell(member_id="m-2")
+        await hooks.desk.worker.deliver_due()
+        disabled = await hooks.found(endpoint)
+        assert disabled.disabled_time is not None
+        # The request of before, late on its way, enables nothing that was disabled since.
+        assert await hooks.enable(endpoint, "r-1") == (disabled, True)
+        with pytest.raises(RequestIdReusedError):
+            await hooks.enable(other, "r-1")
+        enabled, _ = await hooks.enable(endpoint, "r-2")
+        assert enabled.disabled_time is None
+        await hooks.desk.webhooks.delete(endpoint.endpoint_id)
+        with pytest.raises(EndpointUnknownError):
+            await hooks.enable(endpoint, "r-3")
+
+
+async def test_a_secret_that_is_rotated_signs_beside_the_one_before_for_a_day(hooks: Hooks) -> None:
+    with webhook_receiver() as receiver:
+        endpoint = await hooks.endpoint(receiver)
+        before = receiver.secret
+
+        async def arrives(secret: str) -> bool:
+            receiver.secret = secret
+            tried, got = receiver.tries, len(receiver.received)
+            await hooks.tell()
+            await hooks.desk.worker.deliver_due()
+            assert receiver.tries == tried + 1
+            return len(receiver.received) > got
+
+        async def rotate(request_id: str) -> tuple[Endpoint, str, bool]:
+            return await hooks.desk.webhooks.rotate_secret(
+                request_id=request_id, principal="ops", endpoint_id=endpoint.endpoint_id
+            )
+
+        rotated, after, replayed = await rotate("r-1")
+        assert (rotated.previous_until, replayed) == (hooks.desk.now + timedelta(days=1), False)
+        assert after != before
+        assert await arrives(before)
+        assert await arrives(after)
+        # An answer that got lost is asked for again: no third secret, and the first one still signs.
+        assert (await rotate("r-1"))[1:] == (after, True)
+        assert await arrives(before)
+        await _end_overlap(hooks)
+        assert not await arrives(before)
+        assert await arrives(after)
+        await hooks.desk.webhooks.delete(endpoint.endpoint_id)
+        with pytest.raises(EndpointUnknownError):
+            await rotate("r-2")
+
+
+async def test_a_secret_that_is_rotated_counts_for_what_is_sent_next_however_much_waits(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WebhookChannel, "leased", 1)
+    with webhook_receiver() as receiver:
+        endpoint = await hooks.endpoint(receiver)
+        receiver.hang = threading.Event()
+        for number in range(3):
+            await hooks.tell(member_id=f"m-{number}")
+        running = asyncio.create_task(hooks.desk.worker.deliver_due())
+        async with asyncio.timeout(10):
+            while not receiver.tries:  # noqa: ASYNC110  # it runs in a thread and tells nobody
+                await asyncio.sleep(0.01)
+        _, after, _ = await hooks.desk.webhooks.rotate_secret(
+            request_id="r", principal="ops", endpoint_id=endpoint.endpoint_id
+        )
+        receiver.hang.set()
+        await running
+        # The first was signed before; whoever has the new secret alone takes the others.
+        assert [len(one.headers["webhook-signature"].split()) for one in receiver.received] == [1, 2, 2]
+        assert after != receiver.secret
 
 
 async def test_tls_is_verified_for_the_name_and_not_for_the_address(hooks: Hooks, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.notifier.domain.coupons import Coupon, CouponState
-from services.notifier.domain.guesses import Guesses
 from services.notifier.domain.pools import CodeProblem, against_kept, folded, read_lines
 from services.notifier.domain.uses import (
     CouponUse,
@@ -29,6 +28,8 @@ from services.notifier.domain.uses import (
     why_not,
 )
 from services.programme.rewards import Offer, OfferKind
+from services.runtime.guesses import Guesses
+from services.runtime.identity import Caller
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MEMBERS = ("m-1", "m-2", "m-3")
@@ -201,12 +202,13 @@ def test_nobody_may_ask_for_more_wrong_codes_than_its_bucket_holds_and_time_refi
     wrong: list[tuple[float, str]] = []
     for pause, place, right in asked:
         now += pause
-        wait = guesses.wait("till", place)
+        till = Caller(principal="till", terminal=place)
+        wait = guesses.wait(till)
         if wait:
             now += wait + 0.001
-            assert guesses.wait("till", place) == 0, "who waited as long as told may ask"
+            assert guesses.wait(till) == 0, "who waited as long as told may ask"
         if not right:
-            guesses.wrong("till", place)
+            guesses.missed(till)
             wrong.append((now, place))
     for place in "abc":
         times = [time for time, where in wrong if where == place]

@@ -121,9 +121,13 @@ CHOICES = st.lists(
 
 def said(choices: list[tuple[str, str, bool]]) -> list[Choice]:
     return [
-        Choice(number=number, channel=channel, topic=topic, allowed=allowed, source="x", chosen_time=datetime.now(UTC))
+        # Two of them at a time: within one, the order in which they were written down counts.
+        Choice(
+            number=number, channel=channel, topic=topic, allowed=allowed, source="x",
+            chosen_time=datetime(2026, 1, 1, number // 2, tzinfo=UTC), recorded_time=datetime(2026, 2, 1, tzinfo=UTC),
+        )
         for number, (channel, topic, allowed) in enumerate(choices, 1)
-    ]
+    ]  # fmt: skip
 
 
 @given(CHOICES, st.sampled_from(list(Consent)), st.randoms())

@@ -236,6 +236,34 @@ def test_the_business_time_moves_with_the_entry_that_says_so_and_never_back() ->
     assert batch.after[0] == Cursor(ledger_offset=3, business_time=START + timedelta(days=5))
 
 
+def test_what_is_recorded_after_the_clock_moved_waits_for_the_days_up_to_then() -> None:
+    sequencer = Sequencer({0: Cursor(), 1: Cursor()})
+    sequencer.begin_days(START)
+    sequencer.add_entries([entry(0, 1), entry(0, 2, clock=5), entry(0, 3), entry(0, 4, clock=9), entry(0, 5)])
+    sequencer.add_news(news([], (0, 5), (1, 5)))
+
+    def taken() -> tuple[list[tuple[int, int]], bool]:
+        batch = sequencer.take(10)
+        return [] if batch is None else [
+            (line.partition, line.offset) for line in batch.entries
+        ], sequencer.awaits_clock
+
+    # The day cannot begin before the other partition has come to it.
+    assert taken() == ([(0, 1), (0, 2)], True)
+    sequencer.add_entries([entry(1, 1, clock=5)])
+    assert taken() == ([(1, 1)], False)
+    assert taken() == ([], False)
+    # Changes of tier wait for no day.
+    sequencer.add_news(news([change(1, 1, None)]))
+    batch = sequencer.take(10)
+    assert batch is not None
+    assert len(batch.changes) == 1
+    sequencer.begin_days(START + timedelta(days=5))
+    assert taken() == ([(0, 3), (0, 4)], True)
+    sequencer.begin_days(None)
+    assert taken() == ([(0, 5)], False)
+
+
 def test_entries_that_come_as_one_are_passed_as_far_as_tiers_have_come() -> None:
     sequencer = Sequencer({0: Cursor(ledger_offset=2)})
     # The first two were handled before; a ledger that is asked again cuts its responses in another way.

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from services.notifier.domain.coupons import Coupon, CouponState
-from services.notifier.domain.guesses import Guesses
 from services.notifier.domain.pools import folded, printed
 from services.notifier.domain.rewards import RewardFacts, obstacles, text_in, wrong_money
-from services.notifier.domain.uses import Goods, Now, UseContext, Uses, why_not, worth
+from services.notifier.domain.uses import (
+    CouponUse,
+    Goods,
+    Now,
+    Redeem,
+    Release,
+    UseCommand,
+    UseContext,
+    Uses,
+    UseState,
+    asks_tier,
+    why_not,
+    worth,
+)
 from services.programme import ProgrammeError, load, parse
 from services.programme.calendar import Window
 from services.programme.rewards import CouponAction, Offer, OfferKind, Reward, RewardText, Terms
@@ -53,6 +66,37 @@ def test_who_asks_for_the_benefits_of_a_suspended_account_is_told_so() -> None:
     assert reason(of_gold, tier="gold", member_id="m") == ""
     assert reason(of_gold, tier="suspended", member_id="m") == "ACCOUNT_SUSPENDED"
     assert reason(of_gold, tier="", member_id="m") == "COUPON_NOT_FOR_TIER"
+
+
+def test_a_suspended_account_uses_no_coupon_and_pays_with_a_gift_card_that_is_nobodys() -> None:
+    suspended = {"tier": "suspended", "member_id": "m"}
+    card = Offer(kind=OfferKind.GIFT_CARD, amount=5000)
+    for frozen in (coupon(), coupon(member_id="m"), coupon(offer=card, member_id="m")):
+        assert reason(frozen, tier="", member_id="m") == ""
+        assert reason(frozen, **suspended) == "ACCOUNT_SUSPENDED"
+    assert reason(coupon(offer=card), **suspended) == ""
+    assert reason(coupon()) == "", "where no card is shown it is whose it is"
+
+
+def test_the_tier_is_asked_of_members_alone_and_where_nothing_else_decides() -> None:
+    shown = UseContext(member_id="m")
+
+    def asked(of: Coupon, command: UseCommand, *uses: CouponUse) -> bool:
+        return asks_tier(of, Uses({use.use_id: use for use in uses}), command, NOW)
+
+    def redeem(context: UseContext = shown, **more: bool) -> Redeem:
+        return Redeem(use_id="u", context=context, occurred_time=START, **more)
+
+    later = START + timedelta(minutes=1)
+    promised = CouponUse(use_id="u", member_id="m", state=UseState.RESERVED, reserved_until=later)
+    assert asked(coupon(), redeem())
+    assert asked(coupon(), redeem(reserved=True), replace(promised, reserved_until=START)), "it ran out"
+    assert not asked(coupon(), redeem(UseContext()))
+    assert not asked(coupon(), redeem(UseContext(member_id="m", tier="")))
+    assert not asked(coupon(redeemed=1), redeem())
+    assert not asked(coupon(member_id="other"), redeem())
+    assert not asked(coupon(), redeem(reserved=True), promised)
+    assert not asked(coupon(), Release(use_id="u"), promised)
 
 
 def test_a_coupon_that_is_being_made_is_in_no_other_state_whatever_else_is_true() -> None:
@@ -129,24 +173,6 @@ def test_a_code_of_a_pool_is_letters_and_digits_with_single_dashes(line: str, co
 def test_codes_that_people_mix_up_are_known_by_the_same() -> None:
     assert folded("ko-i1-sz8") == folded("K0L15 28".replace(" ", "")) == folded("K01-15-2B")
     assert folded("KING1") != folded("KING2")
-
-
-def test_a_principal_that_names_other_places_all_the_time_gains_little() -> None:
-    guesses = Guesses(lambda: 0.0)
-    asked = 0
-    while not guesses.wait("backend", asked):
-        guesses.wrong("backend", asked)
-        asked += 1
-    assert asked == 500
-    assert guesses.wait("backend", "a place that never asked") > 0
-    assert guesses.wait("other", "till-1") == 0
-
-
-def test_only_as_many_who_ask_for_wrong_codes_are_remembered_as_there_is_room_for() -> None:
-    guesses = Guesses(lambda: 0.0)
-    for number in range(12_000):
-        guesses.wrong(f"p-{number}", "")
-    assert len(guesses._buckets) == 10_000
 
 
 # --- rewards ---

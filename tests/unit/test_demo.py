@@ -113,3 +113,17 @@ def test_the_demo_touches_no_folder_that_it_did_not_make(tmp_path: Path, rules: 
         with pytest.raises(CommandError, match="was not made by `loyalty demo`"):
             demo.prepare(folder, rules, console)
         assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_what_campaigns_came_to_names_the_control_group_and_counts_coupons_alone(rules: Programme) -> None:
+    def group(count: int, *, in_control: bool = False) -> dict[str, object]:
+        return {"variant": "", "in_control": in_control, "given": {"count": str(count)}}
+
+    answers = [
+        {"campaign_id": "come-back", "groups": [group(1_990), group(210, in_control=True)]},
+        {"campaign_id": "hundredth-visit", "groups": [group(458)]},
+        {"campaign_id": "free-shipping", "groups": []},
+    ]
+    given = [demo.given_of(answer, rules) for answer in answers]
+    assert [one.coupons for one in given] == [1_990, 0, 0]
+    assert demo.told_of(given) == ("come-back 1,990, and 210 left out to compare; hundredth-visit 458; free-shipping 0")

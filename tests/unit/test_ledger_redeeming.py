@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from services.ledger.domain.adjusting import MAX_AWAITED
-from services.ledger.domain.commands import CaptureHold, RedeemPoints, ReverseRedemption
+from services.ledger.domain.commands import CaptureHold, HoldPoints, RedeemPoints, ReleaseHold, ReverseRedemption
 from services.ledger.domain.events import LEDGER, Account, EntryKind, Flag
 from services.ledger.domain.redeeming import MAX_HOLDS
 from services.programme import Programme
@@ -165,6 +165,19 @@ def test_points_of_a_reward_or_a_checkout_are_given_back_by_the_notifier_alone()
             back = {"redemption_id": redemption.request_id, "points": 0, "reason": "", "note": ""}
             assert made.do(ReverseRedemption, **back, principal="notifier").kind is EntryKind.REDEMPTION_REVERSED
         assert made.balance == (0, 60, 0, 0)
+
+
+@pytest.mark.parametrize("of", ["reward", "checkout"])
+def test_points_held_for_a_reward_or_a_checkout_are_moved_by_the_notifier_alone(of: str) -> None:
+    made, hold_id = shop(10), f"{of}-{'0a' * 16}-hold"
+    fields = {"points": 7, "ttl": 15 * MINUTE, "reason": "", "purchase_id": ""}
+    hold = made.do(HoldPoints, request_id=hold_id, principal="notifier", **fields)
+    for refused in (made.capture(hold), made.release(hold), made.extend(hold, MINUTE)):
+        assert refused.reason == "REDEMPTION_OF_REWARD"
+    assert made.balance == (0, 3, 7, 0)
+    made.do(ReleaseHold, hold_id=hold_id, points=2, principal="notifier")
+    made.do(CaptureHold, hold_id=hold_id, points=0, reason="", purchase_id="", principal="notifier")
+    assert made.balance == (0, 5, 0, 0)
 
 
 def test_what_a_hold_captured_can_be_given_back_like_a_redemption() -> None:

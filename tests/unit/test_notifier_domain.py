@@ -29,6 +29,7 @@ from services.notifier.domain.deliveries import (
     DueDelivery,
     Outcome,
     Verdict,
+    knock_delay,
     release,
     retry_delay,
     settle,
@@ -341,11 +342,10 @@ def due(attempts: int = 0) -> DueDelivery:
     return carrying(reward, attempts)
 
 
-def test_pauses_grow_from_five_seconds_to_an_hour() -> None:
-    pauses = [retry_delay(attempts, lambda: 0.0).total_seconds() for attempts in range(1, 10)]
-    assert pauses == [5, 15, 45, 135, 405, 1215, 3600, 3600, 3600]
-    assert retry_delay(1, lambda: 1.0) == timedelta(seconds=6)
-    assert retry_delay(10**6, lambda: 0.0) == timedelta(hours=1)
+def test_a_channel_that_is_away_is_looked_for_after_five_seconds_and_later_every_two_minutes() -> None:
+    pauses = [knock_delay(knocks, lambda: 0.0).total_seconds() for knocks in range(1, 6)]
+    assert pauses == [5, 15, 45, 135, 135]
+    assert knock_delay(10**6, lambda: 1.0) == timedelta(seconds=162)
 
 
 def test_a_message_that_is_put_off_is_tried_ten_times_and_then_dead() -> None:
@@ -358,10 +358,10 @@ def test_a_message_that_is_put_off_is_tried_ten_times_and_then_dead() -> None:
     assert (attempts, state) == (MAX_ATTEMPTS, DeliveryState.DEAD)
 
 
-def test_webhooks_are_tried_by_a_schedule_of_their_own_over_three_days() -> None:
-    pauses = [retry_delay(attempts, lambda: 0.0, "webhook").total_seconds() for attempts in range(1, 10)]
+def test_messages_are_tried_by_the_schedule_of_standard_webhooks_over_three_days() -> None:
+    pauses = [retry_delay(attempts, lambda: 0.0).total_seconds() for attempts in range(1, 10)]
     assert pauses == [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
-    assert retry_delay(1, lambda: 1.0, "webhook") == timedelta(seconds=6)
+    assert retry_delay(1, lambda: 1.0) == timedelta(seconds=6)
 
 
 @given(st.integers(0, MAX_ATTEMPTS - 2), st.integers(0, 10**6), st.floats(0, 1))

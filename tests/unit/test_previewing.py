@@ -84,7 +84,7 @@ def test_a_browser_that_is_there_is_asked_for_the_picture(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["nothing"], "no campaign nothing; there are green-reached, silver-reached, golden-reached, thanks"),
+        (["nothing"], "no campaign nothing; there are green-reached, silver-reached, golden-reached, "),
         (["thanks", "--variant", "b"], "no variant b"),
     ],
 )
@@ -92,3 +92,10 @@ def test_what_does_not_exist_is_named_with_what_does(programme: Path, arguments:
     result = run(*arguments, "--programme", programme)
     assert isinstance(result.exception, UsageError)
     assert problem in str(result.exception)
+
+
+def test_a_preview_shows_the_link_of_a_survey_and_what_the_campaign_goes_by() -> None:
+    demo = PROGRAMMES / "retail-demo.yaml"
+    assert "https://shop.example.com/recommend?survey=recommend" in run("hundredth-visit", "--programme", demo).output
+    assert "25000 points" in run("free-shipping", "--programme", demo).output
+    assert "for 90 days" in run("come-back", "--programme", demo).output

@@ -38,6 +38,7 @@ from services.programme import (
     points_for,
     render,
 )
+from services.programme.campaigns import TriggerKind
 from services.programme.document import Document, KeyPath
 from services.programme.shape import MAX_MINOR_UNITS
 from services.programme.templates import check
@@ -524,10 +525,18 @@ def test_the_demo_says_all_it_means() -> None:
     assert (DEMO.earning.points, DEMO.earning.per_minor_units, DEMO.earning.sign_up_bonus) == (1, 1_00, 100)
     assert DEMO.earning.class_multipliers_bp == {"white": 10_000, "green": 12_500, "silver": 15_000, "golden": 20_000}
     assert [level.discount_bp for level in DEMO.tiers.levels] == [0, 500, 800, 1000]
-    assert [campaign.tiers for campaign in DEMO.campaigns] == [("green",), ("silver",), ("golden",)]
-    assert [(c.coupon.offer.percent_bp, c.coupon.offer.amount) for c in DEMO.campaigns] == [
+    reached = [campaign for campaign in DEMO.campaigns if campaign.trigger.kind is TriggerKind.TIER_REACHED]
+    assert [campaign.tiers for campaign in reached] == [("green",), ("silver",), ("golden",)]
+    assert [(c.coupon.offer.percent_bp, c.coupon.offer.amount) for c in reached] == [
         (500, None), (None, 10_00), (1500, None),
     ]  # fmt: skip
+    others = [campaign for campaign in DEMO.campaigns if campaign not in reached]
+    assert [(c.id, c.trigger.days, c.trigger.visits, c.trigger.points, c.control_bp) for c in others] == [
+        ("first-basket", 0, 0, 0, 0), ("come-back", 90, 0, 0, 1000), ("hundredth-visit", 0, 100, 0, 0),
+        ("free-shipping", 0, 0, 25_000, 0),
+    ]  # fmt: skip
+    # Points that the ledger is asked for would come at another instant in each load.
+    assert not any(variant.actions.points for campaign in DEMO.campaigns for variant in campaign.variants)
     assert DEMO.expiry == Expiry(policy=ExpiryPolicy.AFTER, period=Window(years=1))
     assert DEMO.redemption == Redemption(minimum=500, step=100)
     assert DEMO.liability == Liability(

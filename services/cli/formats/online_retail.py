@@ -22,6 +22,7 @@ from services.cli.history import (
     LONGEST_NAME,
     LONGEST_NUMBER,
     LONGEST_SKU,
+    MEMBER_ID,
     MOST_PIECES,
     YEARS,
     BadLineError,
@@ -39,7 +40,6 @@ COLUMNS: Final = ("Invoice", "StockCode", "Description", "Quantity", "InvoiceDat
 CANCELLED: Final = "C"
 
 _KEY: Final = re.compile(r"[!-~]{1,32}")
-_MEMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}")
 _NUMBERED: Final = re.compile(r"([0-9]{1,64})\.0*")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?")
@@ -112,7 +112,7 @@ def _part(row: _Row, zone: ZoneInfo) -> Part:
     """What counts of a row; raises BadLineError where it does not count."""
     if not _KEY.fullmatch(row.invoice):
         raise BadLineError("Invoice is no number of an invoice")
-    if not _MEMBER.fullmatch(row.customer):
+    if not MEMBER_ID.fullmatch(row.customer):
         raise BadLineError("Customer ID is no id of a member")
     if row.quantity is None or row.quantity != row.quantity.to_integral_value():
         raise BadLineError("Quantity is no whole number")

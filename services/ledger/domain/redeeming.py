@@ -147,9 +147,9 @@ def release(member: Member, command: ReleaseHold, now: datetime) -> Event:
 
 def extend(member: Member, command: ExtendHold, now: datetime) -> Event:
     """A hold lasts for its new time from now, longer or shorter than before."""
-    found = member.hold(command.hold_id)
-    if found is None:
-        return refuse(command, member, Refusal.HOLD_UNKNOWN, now)
+    found = _hold_for(member, command)
+    if isinstance(found, Refusal):
+        return refuse(command, member, found, now)
     return answer(
         command,
         EntryKind.HOLD_EXTENDED,
@@ -177,11 +177,18 @@ def _refusal(programme: Programme, member: Member, points: int, now: datetime) -
 
 def _of_hold(member: Member, command: CaptureHold | ReleaseHold) -> tuple[Hold, Parts] | Refusal:
     """The hold, and the parts of it that the command is for."""
+    found = _hold_for(member, command)
+    if isinstance(found, Refusal):
+        return found
+    points = command.points or found.lots.total
+    return (found, found.lots.drawn(points)) if points <= found.lots.total else Refusal.CAPTURE_EXCEEDS_HOLD
+
+
+def _hold_for(member: Member, command: CaptureHold | ReleaseHold | ExtendHold) -> Hold | Refusal:
     found = member.hold(command.hold_id)
     if found is None:
         return Refusal.HOLD_UNKNOWN
-    points = command.points or found.lots.total
-    return (found, found.lots.drawn(points)) if points <= found.lots.total else Refusal.CAPTURE_EXCEEDS_HOLD
+    return Refusal.REDEMPTION_OF_REWARD if found.others(command.principal) else found
 
 
 def _beyond(parts: Parts, points: int) -> Parts:

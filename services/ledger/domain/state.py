@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -26,6 +27,8 @@ from services.programme.model import SUSPENDED
 
 # The service that spends points for rewards and in checkouts, and gives them back with those alone.
 CARRIER: Final = "notifier"
+# What its holds for them are called.
+_OF_CARRIER: Final = re.compile(r"(?:reward|checkout)-[0-9a-f]{32}-hold", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,10 @@ class Hold(NamedTuple):
     hold_id: str
     expires: datetime
     lots: Lots
+
+    def others(self, principal: str) -> bool:
+        """Whether it is part of what the notifier carries, as of a redemption."""
+        return principal != CARRIER and _OF_CARRIER.fullmatch(self.hold_id) is not None
 
 
 class AwaitedAdjustment(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from loyalty.ledger.v1 import ledger_service_pb2_grpc
 from services.ledger.domain import commands
 from services.ledger.domain.events import Author, Entry
 from services.ledger.domain.state import Member
+from services.ledger.errors import IdentifierUnknownError
 from services.ledger.rpc.liability import get_liability
 from services.ledger.rpc.recording import Recorder
 from services.ledger.rpc.requests import (
@@ -29,6 +31,7 @@ from services.ledger.service import Answer, Ledger
 from services.ledger.store import EntryFilter
 from services.runtime.causality import format_token
 from services.runtime.clock import ClockMode, MachineClock
+from services.runtime.guesses import Guesses, UnknownIdentifiersError
 from services.runtime.identity import Refused, current_caller
 
 _DEFAULT_PAGE = 50
@@ -49,6 +52,7 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         self._clock = clock
         self._messages = Messages(ledger.rules)
         self._recorder = Recorder(ledger, self._messages, refused)
+        self._unknown_identifiers = Guesses(time.monotonic)
         self._feed_parts: dict[bytes, bytes] = {}
 
     async def EnrollMember(self, request: Any, context: Any) -> Any:
@@ -83,7 +87,17 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
 
     async def LookupMember(self, request: Any, context: Any) -> Any:
         """Finds the member that an identifier leads to."""
-        member = await self._ledger.lookup(digest_of(request.identifier, self._ledger.keys))
+        caller = current_caller.get()
+        # Whom a service of the platform acts for, that service counts: it knows from where the call came.
+        counted = caller.scopes is not None or not caller.on_behalf_of
+        if counted and (wait := self._unknown_identifiers.wait(caller)):
+            raise UnknownIdentifiersError(wait)
+        try:
+            member = await self._ledger.lookup(digest_of(request.identifier, self._ledger.keys))
+        except IdentifierUnknownError:
+            if counted:
+                self._unknown_identifiers.missed(caller)
+            raise
         response = pb.LookupMemberResponse()
         await self._fill_member(response.member, member)
         return response

@@ -7,13 +7,14 @@ it; consent, quiet hours, caps, retries and dead letters are the platform's busi
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from services.notifier.channels.words import Words
 from services.notifier.domain.contacts import Contact
-from services.notifier.domain.deliveries import DueDelivery, Outcome
+from services.notifier.domain.deliveries import DueDelivery, Outcome, Verdict
 from services.notifier.domain.webhooks import Endpoint
 from services.notifier.errors import ContactError, InstallationError
 from services.programme.messages import EMAIL, LOG, WEBHOOK, Message
@@ -21,6 +22,7 @@ from services.programme.messages import EMAIL, LOG, WEBHOOK, Message
 _OWN: Final = frozenset({EMAIL, LOG, WEBHOOK})
 _LEASED: Final = 100
 _SENDERS: Final = 8
+_SEND_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,12 @@ class AdaptedChannel:
         address = self._adapter.address(to.contact)
         if not address:
             raise ContactError("contact", "the contact has no address for this channel")
-        return await self._adapter.send(due.delivery_id, address, self._words.write(due, to.contact))
+        words = self._words.write(due, to.contact)
+        try:
+            async with asyncio.timeout(_SEND_SECONDS):
+                return await self._adapter.send(due.delivery_id, address, words)
+        except TimeoutError:
+            return Outcome(verdict=Verdict.DEFERRED, error="the channel did not answer in time")
 
 
 def load_adapters(setting: str) -> dict[str, Adapter]:

@@ -42,6 +42,9 @@ _IDLE_SECONDS: Final = 20.0
 _LEASED: Final = 200
 # No mailbox, no domain, no such address, moved, takes no mail at all, disabled (RFC 3463, RFC 7505).
 _NO_SUCH_ADDRESS: Final = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
+_TURNED_US_AWAY: Final = "the mail server turned us away"
+# What is said of the sender alone: that it must log in or use TLS (530, 535), or is none that may send (550, 553, 554).
+_TURNED_AWAY: Final = frozenset({530, 535, 550, 553, 554})
 _ENHANCED_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
 
 
@@ -172,13 +175,17 @@ class MailServer:
     async def send(self, mail: Mail) -> Outcome:
         """Hands one message over and says what came of it.
 
-        Raises MailServerError where no connection can be opened: then the server has seen nothing of the message.
+        Raises MailServerError where no connection can be opened, or the server takes nothing from our sender: then it
+        has seen nothing of the message.
         """
         async with self._connection() as connection:
             try:
                 async with asyncio.timeout(_SEND_SECONDS):
                     await connection.sendmail(mail.sender, [mail.recipient], mail.content)
             except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+                if isinstance(error, aiosmtplib.SMTPSenderRefused) and error.code in _TURNED_AWAY:
+                    # The next message would fare no better.
+                    raise MailServerError(_reply(_TURNED_US_AWAY, error).error) from None
                 if not _goes_on(error):
                     connection.close()
                 return _outcome(error)
@@ -231,7 +238,7 @@ class MailServer:
                     await connection.login(self._login.user, self._login.password)
         except aiosmtplib.SMTPResponseException as error:
             connection.close()
-            raise MailServerError(f"the mail server turned us away: {error.code}") from None
+            raise MailServerError(f"{_TURNED_US_AWAY}: {error.code}") from None
         except ssl.SSLError:
             connection.close()
             raise MailServerError("the mail server's certificate is not one that we trust") from None

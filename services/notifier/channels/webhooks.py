@@ -84,15 +84,15 @@ class WebhookChannel:
         """Posts one event; never raises what a receiver could cause."""
         endpoint = to.endpoint
         assert endpoint is not None
-        secret = self._secrets.open(endpoint.endpoint_id, endpoint.sealed_secret)
         content = body(due.message, endpoint)
         now = self._machine_now()
+        secrets = [self._secrets.open(endpoint.endpoint_id, sealed) for sealed in endpoint.secrets(now)]
         headers = {
             "content-type": "application/json",
             "user-agent": "loyalty-webhooks/1",
             "webhook-id": due.delivery_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": Webhook(secret).sign(due.delivery_id, now, content),
+            "webhook-signature": " ".join(Webhook(secret).sign(due.delivery_id, now, content) for secret in secrets),
         }
         async with self._place(endpoint.host) as client:
             try:

@@ -122,11 +122,13 @@ def cost_of(programme: Programme, actions: Actions, time: datetime) -> Cost:
     money, coupon = 0, actions.coupon
     if coupon is not None and coupon.offer.kind in _WORTH:
         money += (coupon.offer.amount or 0) * coupon.uses
-    if actions.points and programme.liability is not None:
-        value = programme.liability.value_at(programme.local_day(time))
-        if value is not None:
-            money += -(-actions.points * value.minor_units // value.points)
-    return Cost(points=actions.points, minor_units=money)
+    return Cost(points=actions.points, minor_units=money + worth_of_points(programme, actions.points, time))
+
+
+def worth_of_points(programme: Programme, points: int, time: datetime) -> int:
+    """The value of points in minor units, rounded up; 0 where the programme names none."""
+    value = None if programme.liability is None else programme.liability.value_at(programme.local_day(time))
+    return 0 if value is None else -(-points * value.minor_units // value.points)
 
 
 def trigger_of(campaign: Campaign, occasion: Occasion, programme: Programme) -> str | None:

@@ -27,13 +27,19 @@ class AwardState(enum.StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Award:
     """Points for a member. With a purchase they go where that is returned. `lasting`: how long they last (`P90D`);
-    empty: as the programme says."""
+    empty: as the programme says.
+
+    Where the ledger refuses them, the campaign's budget has them back, with their value in `minor_units`; and the time
+    itself where they are `alone`: the occasion brings neither coupon nor badge beside them.
+    """
 
     partition: int
     campaign_id: str
     member_id: str
     trigger: str
     points: int
+    minor_units: int
+    alone: bool
     purchase_id: str = ""
     lasting: str = ""
 

@@ -223,7 +223,7 @@ def _facts(assignment: Assignment) -> Mapping[str, str | int]:
         facts["survey"] = actions.survey
         survey = programme.survey(actions.survey)
         if survey is not None and survey.link:
-            facts["survey_link"] = f"{survey.link}{'&' if '?' in survey.link else '?'}survey={survey.id}"
+            facts["survey_link"] = survey.address
     return facts
 
 

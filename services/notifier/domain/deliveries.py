@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from services.notifier.domain.coupons import Coupon
 from services.notifier.domain.messages import Outgoing
-from services.programme.messages import WEBHOOK
 
 _JITTER: Final = 0.2
 _LONGEST_RETRY_AFTER: Final = timedelta(days=1)
-# Ten tries span about three and a half hours, those of webhooks three days and more.
-_GROWING: Final = tuple(timedelta(seconds=pause) for pause in (5, 15, 45, 135, 405, 1215, 3600, 3600, 3600))
-_OF_WEBHOOKS: Final = (
+# Of messages on all channels, over three days and more: the schedule of Standard Webhooks, and no mail server that
+# defers everything for a night makes them dead.
+_RETRIES: Final = (
     timedelta(seconds=5), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=2), timedelta(hours=5),
     timedelta(hours=10), timedelta(hours=14), timedelta(hours=20), timedelta(hours=24),
 )  # fmt: skip
-_PAUSES: Final[Mapping[str, tuple[timedelta, ...]]] = {WEBHOOK: _OF_WEBHOOKS}
-MAX_ATTEMPTS: Final = len(_GROWING) + 1
+MAX_ATTEMPTS: Final = len(_RETRIES) + 1
+# Of a channel that cannot be reached: whether it is back is worth knowing sooner.
+_KNOCKS: Final = tuple(timedelta(seconds=pause) for pause in (5, 15, 45, 135))
 # What is said of a message whose coupon was void before it was sent.
 TAKEN_BACK: Final = "the coupon was taken back with its tier"
 
@@ -102,6 +102,11 @@ class Outcome:
     gone: bool = False
     suppress: str = ""
 
+    @property
+    def pause(self) -> timedelta:
+        """How long the receiver is left alone: as it wants, but a day at most."""
+        return min(self.retry_after or timedelta(0), _LONGEST_RETRY_AFTER)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
@@ -134,9 +139,7 @@ def settle(due: DueDelivery, outcome: Outcome, *, now: datetime, random: Random)
     if outcome.verdict is Verdict.TAKEN:
         state = DeliveryState.DELIVERED
     elif outcome.verdict is Verdict.DEFERRED and attempts < MAX_ATTEMPTS:
-        pause = retry_delay(attempts, random, due.message.channel)
-        if outcome.retry_after is not None:
-            pause = max(pause, min(outcome.retry_after, _LONGEST_RETRY_AFTER))
+        pause = max(outcome.pause, retry_delay(attempts, random))
         state, not_before = DeliveryState.QUEUED, now + pause
     return Settlement(
         delivery_id=due.delivery_id,
@@ -160,8 +163,16 @@ def release(due: DueDelivery, *, not_before: datetime, error: str | None) -> Set
     )
 
 
-def retry_delay(attempts: int, random: Random, channel: str = "") -> timedelta:
-    """The pause after this many tries (from 1), up to a fifth more: 5 s, three times as long each, at most an hour;
-    webhooks have a schedule of their own, of three days."""
-    pauses = _PAUSES.get(channel, _GROWING)
-    return pauses[min(attempts, len(pauses)) - 1] * (1 + _JITTER * random())
+def retry_delay(attempts: int, random: Random) -> timedelta:
+    """The pause of a message after this many tries (from 1), up to a fifth more."""
+    return _pause(_RETRIES, attempts, random)
+
+
+def knock_delay(knocks: int, random: Random) -> timedelta:
+    """The pause of a closed channel after it was found so this many times (from 1), up to a fifth more: 5 s at first,
+    two minutes and a half where it has long been closed."""
+    return _pause(_KNOCKS, knocks, random)
+
+
+def _pause(pauses: Sequence[timedelta], number: int, random: Random) -> timedelta:
+    return pauses[min(number, len(pauses)) - 1] * (1 + _JITTER * random())

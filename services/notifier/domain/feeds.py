@@ -6,6 +6,9 @@ past all that tiers made of it. What time alone makes tiers change comes when al
 far that is handled is a cursor of its own.
 
 Changes never wait for entries: so the two streams can hold each other up in no way, however small the buffers.
+
+In a simulated installation entries may wait for days, too: what was recorded after CLOCK_ADVANCED comes when all that
+the days up to then bring is given. So a day sees what the ledger had recorded before it came, and no more.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from services.notifier.domain.bookings import Booked
 from services.notifier.errors import FeedError
 
 
@@ -88,7 +92,7 @@ class ProgrammeApplied:
     announced_time: datetime | None = None
 
 
-Fact = MemberJoined | ClockAdvanced | ProgrammeApplied | MemberEvent | PurchaseUndone
+Fact = MemberJoined | ClockAdvanced | ProgrammeApplied | MemberEvent | PurchaseUndone | Booked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +194,10 @@ class Cursor:
     business_time: datetime | None = None
     due_time: datetime | None = None
 
+    def is_behind(self, other: Cursor) -> bool:
+        """Whether less of the two feeds is handled than at another."""
+        return (self.ledger_offset, self.change_offset) < (other.ledger_offset, other.change_offset)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -245,11 +253,24 @@ class Sequencer:
         }
         self._stirred: set[int] = set()
         self._held = 0
+        self._begun: datetime | None = None
 
     @property
     def held_entries(self) -> int:
         """Entries taken in and not yet given out."""
         return self._held
+
+    @property
+    def awaits_clock(self) -> bool:
+        """Whether a partition waits for days that cannot begin before the ledger has sent more of another."""
+        times = {lane.cursor.business_time for lane in self._lanes.values()}
+        return len(times) > 1 and any(self._awaits_days(time) for time in times)
+
+    def begin_days(self, until: datetime | None) -> None:
+        """All that the days up to a business time bring is given; None: nothing waits for days."""
+        if until != self._begun:
+            self._begun = until
+            self._stirred.update(self._lanes)
 
     def add_entries(self, entries: Iterable[LedgerEntry]) -> None:
         """Takes entries of the ledger; those handled before are passed over. Raises FeedError at a gap."""
@@ -321,7 +342,7 @@ class Sequencer:
 
     def _take_entries(self, lane: _Lane, cursor: Cursor, entries: list[LedgerEntry], limit: int) -> Cursor:
         offset, time = cursor.ledger_offset, cursor.business_time
-        while lane.entry_ready and len(entries) < limit:
+        while lane.entry_ready and len(entries) < limit and not self._awaits_days(time):
             entry = lane.entries.popleft()
             if (ahead := entry.offset - lane.watermark) > 0:
                 lane.entries.appendleft(replace(entry, count=ahead))
@@ -332,6 +353,9 @@ class Sequencer:
             if isinstance(entry.fact, ClockAdvanced):
                 time = _later(time, entry.fact.to_time)
         return replace(cursor, ledger_offset=offset, business_time=time)
+
+    def _awaits_days(self, time: datetime | None) -> bool:
+        return self._begun is not None and time is not None and time > self._begun
 
     def _lane(self, partition: int) -> _Lane:
         lane = self._lanes.get(partition)

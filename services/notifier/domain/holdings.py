@@ -117,10 +117,10 @@ HOLDINGS: Final = (
     ),
     Holding(
         category="rewards",
-        description="rewards that were had for points",
+        description="rewards that were had for points, and those taken back",
         purpose="to hand them out, within their limits",
         retention=_ACCOUNTS,
-        tables=("reward_intents", "reward_counts"),
+        tables=("reward_intents", "reward_reversals", "reward_counts"),
         erasure=Erasure.KEPT,
     ),
     Holding(
@@ -141,11 +141,11 @@ HOLDINGS: Final = (
     ),
     Holding(
         category="feedback",
-        description="answers to surveys",
+        description="answers to surveys, and what was written beside them",
         purpose="to learn what members think of the programme",
-        retention=_ACCOUNTS,
+        retention="what was written until the member is erased, the answers as long as the accounts are kept",
         tables=("feedback",),
-        erasure=Erasure.KEPT,
+        erasure=Erasure.EMPTIED,
     ),
     Holding(
         category="goodwill",

@@ -23,8 +23,8 @@ SUPPRESSED = "the address is suppressed"
 class Choice:
     """What a member said: whether messages of a topic may come over a channel; empty stands for all of them.
 
-    `source`: how we know ("web form", "one-click"); `chosen_time`: when it was said. `number` counts what the member
-    has said, from 1.
+    `source`: how we know ("web form", "one-click"); `chosen_time`: when it was said; `recorded_time`: when we were
+    told, in machine time. `number` counts what the member has said, from 1.
     """
 
     number: int
@@ -33,6 +33,13 @@ class Choice:
     allowed: bool
     source: str
     chosen_time: datetime
+    recorded_time: datetime
+
+    @property
+    def place(self) -> tuple[datetime, int]:
+        """Where it stands among all that the member said: what becomes known late was still said before, and nothing is
+        said after it was told."""
+        return min(self.chosen_time, self.recorded_time), self.number
 
     def covers(self, channel: str, topic: str) -> bool:
         """Whether it says something of such messages."""
@@ -48,7 +55,7 @@ def why_not(choices: Iterable[Choice], channel: str, topic: Topic) -> str | None
     """Why a member does not hear of a topic over a channel; None where it does."""
     if topic.consent is Consent.ALWAYS:
         return None
-    said = max((one for one in choices if one.covers(channel, topic.id)), key=lambda one: one.number, default=None)
+    said = max((one for one in choices if one.covers(channel, topic.id)), key=lambda one: one.place, default=None)
     if said is not None:
         return None if said.allowed else OPTED_OUT
     return NOT_AGREED if topic.consent is Consent.OPT_IN else None

@@ -139,15 +139,16 @@ def changed(profile: Profile, change: TierChange, programme: Programme) -> Profi
     return replace(profile, tier=level_key(programme, number), suspended=number == 0)
 
 
-def joined(profile: Profile, fact: MemberJoined) -> Profile:
-    """The member after joining."""
-    return replace(
+def joined(profile: Profile, fact: MemberJoined, programme: Programme) -> tuple[Profile, list[Occasion]]:
+    """The member after joining, and what the points for it may set off."""
+    after = replace(
         profile,
         joined_time=fact.joined_time,
         market=fact.market,
         last_time=_latest(profile.last_time, fact.joined_time),
         available=fact.available,
     )
+    return after, _more_points(profile, after, fact.joined_time, programme)
 
 
 def met(profile: Profile, event: MemberEvent, offset: int, programme: Programme) -> tuple[Profile, list[Occasion]]:
@@ -166,7 +167,7 @@ def met(profile: Profile, event: MemberEvent, offset: int, programme: Programme)
                 store=event.store,
                 departments=event.departments,
             )
-            found.append(_occasion(profile, event, f"entry:{offset}", _BOUGHT, purchase=purchase))
+            found.append(_occasion(after, event.occurred_time, f"entry:{offset}", _BOUGHT, purchase=purchase))
         case Happening.VOID:
             after = replace(after, purchases=max(0, profile.purchases - 1))
         case Happening.LEFT:
@@ -177,16 +178,19 @@ def met(profile: Profile, event: MemberEvent, offset: int, programme: Programme)
             pass
     if event.happening in (Happening.PURCHASE, Happening.ACTIVITY, Happening.CAME_BACK):
         after = replace(after, last_time=_latest(profile.last_time, event.occurred_time))
-    if event.available > profile.available:
-        key = f"points:{programme.local_day(event.occurred_time).year}"
-        points = (profile.available, event.available)
-        found.append(_occasion(profile, event, key, _POINTS, points=points))
-    return after, found
+    return after, found + _more_points(profile, after, event.occurred_time, programme)
+
+
+def _more_points(before: Profile, after: Profile, time: datetime, programme: Programme) -> list[Occasion]:
+    if after.available <= before.available:
+        return []
+    key = f"points:{programme.local_day(time).year}"
+    return [_occasion(after, time, key, _POINTS, points=(before.available, after.available))]
 
 
 def _occasion(
     profile: Profile,
-    event: MemberEvent,
+    time: datetime,
     key: str,
     kinds: frozenset[TriggerKind],
     *,
@@ -197,11 +201,11 @@ def _occasion(
         kinds=kinds,
         partition=profile.partition,
         member_id=profile.member_id,
-        time=event.occurred_time,
+        time=time,
         key=key,
         purchase=purchase,
         points=points,
-        facts={"points_balance": event.available},
+        facts={"points_balance": profile.available},
     )
 
 

@@ -27,6 +27,10 @@ class Programmes:
             return self._versions.named(version) is not None
         return any(one.programme.version == version and one.from_time == from_time for one in self._versions)
 
+    def begins_after(self, version: str, time: datetime) -> bool:
+        """Whether a version of this name begins to hold after an instant."""
+        return any(one.programme.version == version and one.from_time > time for one in self._versions)
+
     @property
     def all(self) -> Versions:
         """All versions that are known."""

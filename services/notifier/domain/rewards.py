@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
+from services.notifier.domain.bookings import reward_name
 from services.notifier.domain.coupons import Coupon
-from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.uses import Refusal
+from services.programme.model import SUSPENDED
 from services.programme.rewards import Offer, OfferKind, Reward, RewardText
 
 _LANGUAGE_ENDS: Final = "-"
@@ -25,6 +26,30 @@ class IntentState(enum.StrEnum):
     """Its coupon is there, and nobody's yet; points are held."""
     ISSUED = "issued"
     REFUSED = "refused"
+
+
+class ReversalState(enum.StrEnum):
+    """How far the taking back of a reward has come."""
+
+    BEGUN = "begun"
+    """Its coupon is void; the ledger may have given the points back."""
+    DONE = "done"
+    REFUSED = "refused"
+    """The ledger will not give them back: the member was erased."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardReversal:
+    """The taking back of a reward that was issued. `request_id` is that of the reward; times as of RewardIntent."""
+
+    partition: int
+    member_id: str
+    request_id: str
+    principal: str
+    begun_time: datetime
+    state: ReversalState
+    not_before: datetime
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +85,13 @@ class RewardIntent:
 
     def ledger_id(self, key: bytes, step: str) -> str:
         """The id of a request to the ledger for it: the same at every try, and nobody else's."""
-        content = (self.partition, self.member_id, self.request_id)
-        return f"reward-{keyed_digest(key, 'reward', *content)[:16].hex()}-{step}"
+        return f"{reward_name(key, self.partition, self.member_id, self.request_id)}-{step}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardFacts:
-    """What decides whether a member can have a reward. `tier`: the key of the tier whose benefits the member has.
-    None: not known, or no limit."""
+    """What decides whether a member can have a reward. `tier`: the key of the tier whose benefits the member has,
+    SUSPENDED of an account that is. None: not known, or no limit."""
 
     tier: str
     segments: frozenset[str]
@@ -93,7 +117,8 @@ class OfferedReward:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedeemedReward:
-    """What a member got for points: a coupon or bonus points. `redemption_id`: at the ledger."""
+    """What a member got for points: a coupon or bonus points; the same of what was taken back. `redemption_id`: at the
+    ledger."""
 
     coupon: Coupon | None
     points: int
@@ -106,7 +131,9 @@ def obstacles(reward: Reward, facts: RewardFacts) -> Iterator[Refusal]:
     """Why a member cannot have a reward now, what cannot be helped first."""
     if not offered_on(reward, facts.day):
         yield Refusal(reason="REWARD_NOT_OFFERED_NOW", sentence="the reward cannot be had today")
-    if reward.tiers and facts.tier not in reward.tiers:
+    if facts.tier == SUSPENDED:
+        yield Refusal(reason="ACCOUNT_SUSPENDED", sentence="the account is suspended, and its points are frozen")
+    elif reward.tiers and facts.tier not in reward.tiers:
         yield Refusal(reason="REWARD_NOT_FOR_MEMBER", sentence="the reward is for members of other tiers")
     elif reward.segments and not reward.segments & facts.segments:
         yield Refusal(reason="REWARD_NOT_FOR_MEMBER", sentence="the reward is for other members")
@@ -138,6 +165,26 @@ def wrong_money(reward: Reward, paid: int, currency: str, money: Callable[[int],
         sentence=f"beside the points {asked} are to be paid, and the request says {money(paid)}",
         facts={"money_minor_units": str(reward.money_minor_units), "currency_code": currency},
     )
+
+
+def why_not_reversed(coupon: Coupon | None, reserved: int) -> Refusal | None:
+    """Why a reward that was issued cannot be taken back; None where it can. `coupon`: None of bonus points; `reserved`:
+    so many of its uses are set aside."""
+    if coupon is None:
+        return Refusal(
+            reason="REWARD_OF_POINTS",
+            sentence="the reward was bonus points: they are on the account, and an adjustment takes them",
+        )
+    if coupon.redeemed:
+        return Refusal(reason="COUPON_REDEEMED", sentence="the coupon of the reward was used")
+    if reserved:
+        return Refusal(
+            reason="COUPON_RESERVED", sentence="a checkout has the coupon of the reward now; try again in some minutes"
+        )
+    return None
+
+
+NO_SUCH_REWARD: Final = Refusal(reason="REDEMPTION_UNKNOWN", sentence="the member has had no such reward")
 
 
 def offered_on(reward: Reward, day: date) -> bool:

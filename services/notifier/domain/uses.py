@@ -136,6 +136,9 @@ _REDEEMED: Final = Refusal(reason="COUPON_REDEEMED", sentence="the coupon was us
 _RESERVED: Final = Refusal(
     reason="COUPON_RESERVED", sentence="another checkout has the coupon now; try again in some minutes"
 )
+_SUSPENDED: Final = Refusal(
+    reason="ACCOUNT_SUSPENDED", sentence="the account is suspended: no coupon is taken with it until it is revived"
+)
 _USE_REDEEMED: Final = Refusal(
     reason="COUPON_USE_REDEEMED", sentence="the use was redeemed; it comes back with what was bought alone"
 )
@@ -174,11 +177,25 @@ def why_not(
 ) -> Refusal | None:
     """Why a coupon cannot be used there and then; None where it can. `use_id`: the use that it would be."""
     return (
+        _why_not_at_all(coupon, uses, context, now, use_id)
+        or _why_not_here(coupon, context)
+        or _why_not_for_basket(coupon, context, money)
+    )
+
+
+def needs_tier(coupon: Coupon, uses: Uses, context: UseContext, now: Now, *, use_id: str = "") -> bool:
+    """Whether `why_not` has to know the member's tier, and was not told it: nothing before it speaks against the
+    coupon. The tier also says whether the account is suspended."""
+    if context.tier is not None or not context.member_id:
+        return False
+    return _why_not_at_all(coupon, uses, context, now, use_id) is None
+
+
+def _why_not_at_all(coupon: Coupon, uses: Uses, context: UseContext, now: Now, use_id: str) -> Refusal | None:
+    return (
         _why_never(coupon, now)
         or _why_not_by_whom(coupon, uses, context, now, use_id)
         or _why_not_left(coupon, uses, now, use_id)
-        or _why_not_here(coupon, context)
-        or _why_not_for_basket(coupon, context, money)
     )
 
 
@@ -214,8 +231,10 @@ def _why_not_left(coupon: Coupon, uses: Uses, now: Now, use_id: str) -> Refusal 
 
 def _why_not_here(coupon: Coupon, context: UseContext) -> Refusal | None:
     terms = coupon.terms
-    if terms.tiers and context.tier == SUSPENDED:
-        return Refusal(reason="ACCOUNT_SUSPENDED", sentence="the account is suspended, and its benefits with it")
+    # A gift card that is nobody's is money, and no benefit of the account.
+    is_money = coupon.offer.kind is OfferKind.GIFT_CARD and not coupon.member_id and not terms.tiers
+    if context.tier == SUSPENDED and not is_money:
+        return _SUSPENDED
     if terms.tiers and context.tier not in terms.tiers:
         return Refusal(reason="COUPON_NOT_FOR_TIER", sentence="the coupon is for members of other tiers")
     if terms.stores and context.store_id not in terms.stores:
@@ -278,11 +297,14 @@ def state_of(coupon: Coupon, uses: Uses, now: Now) -> CouponState:
     return coupon.state_at(now.business, uses.reserved(now.machine))
 
 
-def asks_tier(coupon: Coupon, command: UseCommand) -> bool:
-    """Whether a command cannot be decided before the member's tier was asked."""
-    if isinstance(command, Release) or not coupon.terms.tiers:
+def asks_tier(coupon: Coupon, uses: Uses, command: UseCommand, now: Now) -> bool:
+    """Whether a command cannot be decided before the member's tier was asked; what was promised needs no tier."""
+    if isinstance(command, Release):
         return False
-    return command.context.tier is None and bool(command.context.member_id)
+    kept = uses.get(command.use_id)
+    if kept is not None and (kept.state is UseState.REDEEMED or kept.live(now.machine)):
+        return False
+    return needs_tier(coupon, uses, command.context, now, use_id=command.use_id)
 
 
 def worth(offer: Offer, money: Money) -> str:

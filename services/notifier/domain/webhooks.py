@@ -15,6 +15,8 @@ from services.notifier.errors import WebhookUrlError
 
 DISABLED_AFTER: Final = timedelta(days=5)
 """An endpoint at which nothing has succeeded for so long is told nothing more."""
+SECRETS_OVERLAP: Final = timedelta(days=1)
+"""For so long after a change of its secret events are signed with both."""
 MAX_ENDPOINTS: Final = 100
 FIELDS: Final = (
     "badge", "balance", "campaign_id", "coupon_code", "day", "days", "member_id", "points", "points_balance",
@@ -35,6 +37,9 @@ class Endpoint:
     event_types: frozenset[str] = frozenset()
     fields: frozenset[str] = frozenset()
     sealed_secret: bytes = b""
+    previous_secret: bytes | None = None
+    """Sealed: the one before, with which events are signed, too, until `previous_until` (machine time)."""
+    previous_until: datetime | None = None
     created_time: datetime
     failing_since: datetime | None = None
     disabled_time: datetime | None = None
@@ -46,6 +51,12 @@ class Endpoint:
     def takes(self, event_type: str) -> bool:
         """Whether it is told of such events."""
         return self.disabled_time is None and (not self.event_types or event_type in self.event_types)
+
+    def secrets(self, now: datetime) -> tuple[bytes, ...]:
+        """With what events are signed, sealed, the newest first."""
+        if self.previous_secret is None or self.previous_until is None or now >= self.previous_until:
+            return (self.sealed_secret,)
+        return (self.sealed_secret, self.previous_secret)
 
     @property
     def host(self) -> str:

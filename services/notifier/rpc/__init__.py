@@ -13,6 +13,7 @@ from services.notifier.rpc.preferences import PreferenceMethods
 from services.notifier.rpc.privacy import PrivacyMethods
 from services.notifier.rpc.rewards import RewardServicer
 from services.notifier.rpc.statuses import describe
+from services.notifier.rpc.surveys import SurveyMethods
 from services.notifier.rpc.webhooks import WebhookMethods
 from services.notifier.service import UseCases
 from services.runtime.audit import AuditTrail
@@ -26,6 +27,7 @@ class NotifierServicer(
     MessageMethods,
     PrivacyMethods,
     PreferenceMethods,
+    SurveyMethods,
     WebhookMethods,
     notifier_service_pb2_grpc.NotifierServiceServicer,
 ):

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
+from loyalty.notifier.v1 import checkout_service_pb2, privacy_pb2
 
+from services.notifier.errors import PeerRefusedError
 from services.notifier.service import UseCases
 from services.runtime.audit import AuditTrail
+from services.runtime.guesses import UnknownIdentifiersError
 from services.runtime.identity import current_caller
 from services.runtime.interceptors import DEFAULT_DEADLINE_SECONDS
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+# Requests that may say by an identifier whom they are about.
+_Identifying: TypeAlias = (
+    checkout_service_pb2.QuoteCheckoutRequest
+    | checkout_service_pb2.CommitCheckoutRequest
+    | checkout_service_pb2.CancelCheckoutRequest
+    | privacy_pb2.GetMemberViewRequest
+)
 
 # What is kept of a deadline for the answer to travel.
 _DEADLINE_MARGIN_SECONDS = 0.3
@@ -26,6 +38,20 @@ class Methods:
         self._do = do
         self._audit = audit
         self._currency = currency
+
+    @contextlib.contextmanager
+    def _identifying(self, request: _Identifying) -> Iterator[None]:
+        """Counts an identifier that leads to nobody against who asks, for the ledger leaves that to us; raises
+        UnknownIdentifiersError, before it is looked up, where it was too often."""
+        caller = current_caller.get()
+        if request.HasField("identifier") and (wait := self._do.unknown_identifiers.wait(caller)):
+            raise UnknownIdentifiersError(wait)
+        try:
+            yield
+        except PeerRefusedError as error:
+            if error.reason == "IDENTIFIER_UNKNOWN":
+                self._do.unknown_identifiers.missed(caller)
+            raise
 
 
 def seconds_to_wait(context: Context) -> float:

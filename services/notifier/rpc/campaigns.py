@@ -1,8 +1,8 @@
-"""Campaigns, segments and answers: messages in and out."""
+"""Campaigns and segments: messages in and out."""
 
 from __future__ import annotations
 
-from datetime import UTC, date
+from datetime import date
 
 from loyalty.notifier.v1 import campaign_pb2
 from loyalty.type.v1 import money_pb2
@@ -53,21 +53,6 @@ class CampaignMethods(Methods):
         view = await self._do.campaigns.resume(request.campaign_id)
         return campaign_pb2.ResumeCampaignResponse(campaign=self._campaign(view))
 
-    async def RecordFeedback(  # the contract's name
-        self, request: campaign_pb2.RecordFeedbackRequest, context: Context
-    ) -> campaign_pb2.RecordFeedbackResponse:
-        """Keeps an answer to a survey."""
-        replayed = await self._do.campaigns.record_feedback(
-            request_id=request.request_id,
-            member_id=request.member_id,
-            survey_id=request.survey_id,
-            score=request.score if request.WhichOneof("answer") == "score" else None,
-            choice=request.choice,
-            source=request.source,
-            answered_time=request.occurred_time.ToDatetime(tzinfo=UTC) if request.HasField("occurred_time") else None,
-        )
-        return campaign_pb2.RecordFeedbackResponse(replayed=replayed)
-
     async def UpdateSegment(  # the contract's name
         self, request: campaign_pb2.UpdateSegmentRequest, context: Context
     ) -> campaign_pb2.UpdateSegmentResponse:
@@ -79,7 +64,9 @@ class CampaignMethods(Methods):
             after=parse_token(request.causal_token),
             wait_seconds=seconds_to_wait(context),
         )
-        return campaign_pb2.UpdateSegmentResponse(added=entered.added, unknown=entered.unknown)
+        return campaign_pb2.UpdateSegmentResponse(
+            added=entered.added, unknown=len(entered.unknown), unknown_member_ids=entered.unknown
+        )
 
     def _campaign(self, view: CampaignView) -> campaign_pb2.Campaign:
         campaign, budget = view.campaign, view.campaign.budget

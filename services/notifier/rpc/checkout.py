@@ -47,7 +47,9 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
         self, request: pb.QuoteCheckoutRequest, context: Context
     ) -> pb.QuoteCheckoutResponse:
         """Says what a basket costs."""
-        quote = await self._do.checkouts.quote(self._asked(request, context))
+        asked = self._asked(request, context)
+        with self._identifying(request):
+            quote = await self._do.checkouts.quote(asked)
         return pb.QuoteCheckoutResponse(quote=_quote(quote))
 
     async def CommitCheckout(  # the contract's name
@@ -63,7 +65,8 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
             receipt_number=request.receipt_number,
             content=request.SerializeToString(deterministic=True),
         )
-        sold, replayed = await self._do.checkouts.commit(commit)
+        with self._identifying(request):
+            sold, replayed = await self._do.checkouts.commit(commit)
         return pb.CommitCheckoutResponse(
             checkout_id=sold.checkout_id,
             quote=_quote(sold.quote),
@@ -78,23 +81,23 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
         self, request: pb.CancelCheckoutRequest, context: Context
     ) -> pb.CancelCheckoutResponse:
         """Lets a checkout go."""
-        replayed = await self._do.checkouts.cancel(
-            request_id=request.request_id,
-            checkout_id=request.checkout_id,
-            buyer=_buyer(request),
-            on_behalf_of=acting_principal(),
-            content=request.SerializeToString(deterministic=True),
-            wait_seconds=seconds_to_wait(context),
-        )
+        with self._identifying(request):
+            replayed = await self._do.checkouts.cancel(
+                request_id=request.request_id,
+                checkout_id=request.checkout_id,
+                buyer=_buyer(request),
+                on_behalf_of=acting_principal(),
+                content=request.SerializeToString(deterministic=True),
+                wait_seconds=seconds_to_wait(context),
+            )
         return pb.CancelCheckoutResponse(replayed=replayed)
 
     def _asked(self, request: _Basket, context: Context) -> Asked:
         """A basket as it was sent."""
         caller = current_caller.get()
-        guesses, place = self._do.guesses, (caller.store, caller.terminal, caller.on_behalf_of)
 
         def may_try_codes() -> None:
-            if wait := guesses.wait(caller.principal, place):
+            if wait := self._do.wrong_codes.wait(caller):
                 raise WrongCodesError(wait)
 
         occurred = request.occurred_time if request.HasField("occurred_time") else None
@@ -115,7 +118,7 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
             on_behalf_of=acting_principal(),
             wait_seconds=seconds_to_wait(context),
             may_try_codes=may_try_codes,
-            code_unknown=partial(guesses.wrong, caller.principal, place),
+            code_unknown=partial(self._do.wrong_codes.missed, caller),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loyalty.notifier.v1 import privacy_pb2
+from loyalty.notifier.v1 import privacy_pb2, survey_pb2
 
 from services.notifier.domain.deliveries import Delivery
 from services.notifier.rpc.calls import Context, Methods, acting_principal, seconds_to_wait, stamp
@@ -27,9 +27,11 @@ class PrivacyMethods(Methods):
         member_id = request.member_id
         if bool(member_id) == request.HasField("identifier"):
             raise InvalidFieldError("member_id", "either this or an identifier is given, and not both")
-        if not member_id:
-            member_id = await self._do.members.look_up(request.identifier.kind, request.identifier.value)
         caller = current_caller.get()
+        if not member_id:
+            sought = request.identifier
+            with self._identifying(request):
+                member_id = await self._do.members.look_up(sought.kind, sought.value, acting_principal())
         whole = caller.scopes is None or _READS_CONTACTS in caller.scopes
         shown = await self._do.members.view(
             member_id, request.causal_token, parse_token(request.causal_token), seconds_to_wait(context)
@@ -48,6 +50,26 @@ class PrivacyMethods(Methods):
                 coupons=[coupon_message(coupon, state, self._currency) for coupon, state in shown.coupons],
                 messages=[_line(message) for message in shown.messages] if whole else [],
                 consents=[consent_message(choice) for choice in shown.consents],
+                badges=[
+                    privacy_pb2.MemberBadge(
+                        badge_id=badge.badge_id,
+                        name=name,
+                        campaign_id=badge.campaign_id,
+                        given_time=stamp(badge.given_time),
+                    )
+                    for badge, name in shown.badges
+                ],
+                answers=[
+                    survey_pb2.SurveyAnswer(
+                        survey_id=answer.survey_id,
+                        score=answer.score,
+                        choice=answer.choice if answer.score is None else None,
+                        comment=comment if whole else "",
+                        source=answer.source,
+                        answered_time=stamp(answer.answered_time),
+                    )
+                    for answer, comment in shown.answers
+                ],
                 goodwill_points_this_month=shown.goodwill_this_month,
                 missing_parts=shown.missing,
             )

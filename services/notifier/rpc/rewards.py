@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 from loyalty.ledger.v1 import ledger_service_pb2
 from loyalty.notifier.v1 import coupon_pb2, coupon_pb2_grpc, reward_pb2
-from loyalty.type.v1 import error_reason_pb2
+from loyalty.type.v1 import error_reason_pb2, money_pb2
 
 from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.pools import CodeProblem
-from services.notifier.domain.rewards import OfferedReward
+from services.notifier.domain.rewards import OfferedReward, RedeemedReward
 from services.notifier.domain.uses import OF_CHECKOUT, Goods, UseContext
 from services.notifier.errors import CouponUnknownError, OfferError, RefusedError, WrongCodesError
-from services.notifier.rpc.calls import Context, Methods, seconds_to_wait, stamp
+from services.notifier.rpc.calls import Context, Methods, acting_principal, seconds_to_wait, stamp
 from services.notifier.rpc.offers import amount_of, money, offer_message, offer_of, terms_message, terms_of
 from services.notifier.rpc.pictures import qr
 from services.notifier.service.coupons import DEFAULT_RESERVATION
@@ -38,6 +38,8 @@ _PROBLEMS = {
 }
 # Whose bearer gives out coupons may also give a redeemed use back: it is a coupon once more.
 _ISSUES = "coupons.issue"
+# Who gives points without a limit is a system of the shop; others who give out coupons are staff.
+_AWARDS = "ledger.award"
 _PICTURES = {coupon_pb2.QR_FORMAT_PNG: "png", coupon_pb2.QR_FORMAT_SVG: "svg"}
 
 
@@ -72,15 +74,33 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
             reward_id=request.reward_id,
             money_paid=paid,
         )
-        coupon = None
-        if redeemed.coupon is not None and state is not None:
-            coupon = coupon_message(redeemed.coupon, state, self._currency)
         return coupon_pb2.RedeemRewardResponse(
-            coupon=coupon,
+            coupon=self._coupon_of(redeemed, state),
             points=redeemed.points,
-            money=money(redeemed.money_minor_units, self._currency) if redeemed.money_minor_units else None,
+            money=self._money_of(redeemed),
             redemption_id=redeemed.redemption_id,
             bonus_points=redeemed.bonus_points,
+            replayed=replayed,
+        )
+
+    async def ReverseReward(  # the contract's name
+        self, request: coupon_pb2.ReverseRewardRequest, context: Context
+    ) -> coupon_pb2.ReverseRewardResponse:
+        """Takes a reward back whole."""
+        redeemed, state, replayed = await self._do.rewards.reverse_reward(
+            request_id=request.request_id,
+            content=request.SerializeToString(deterministic=True),
+            principal=acting_principal(),
+            member_id=request.member_id,
+            coupon_code=request.coupon_code,
+            redemption_id=request.redemption_id,
+            reason=request.reason,
+        )
+        return coupon_pb2.ReverseRewardResponse(
+            coupon=self._coupon_of(redeemed, state),
+            points=redeemed.points,
+            money=self._money_of(redeemed),
+            redemption_id=redeemed.redemption_id,
             replayed=replayed,
         )
 
@@ -106,6 +126,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
             prefix=request.prefix,
             pool=request.pool,
             reason=request.reason,
+            by_staff=not _may(_AWARDS),
         )
         return coupon_pb2.IssueCouponResponse(coupon=coupon_message(coupon, state, self._currency), replayed=replayed)
 
@@ -221,11 +242,9 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
     ) -> coupon_pb2.ReleaseCouponResponse:
         """Gives a use back."""
         _refuse_use_of_checkout(request.use_id)
-        caller = current_caller.get()
-        if request.redeemed and caller.scopes is not None and _ISSUES not in caller.scopes:
-            raise PermissionDeniedError(
-                caller, "SCOPE_MISSING", f"a redeemed use is given back with the scope {_ISSUES} alone", scope=_ISSUES
-            )
+        if request.redeemed and not _may(_ISSUES):
+            message = f"a redeemed use is given back with the scope {_ISSUES} alone"
+            raise PermissionDeniedError(current_caller.get(), "SCOPE_MISSING", message, scope=_ISSUES)
         with self._guesses_counted():
             used = await self._do.coupons.release(
                 request_id=request.request_id,
@@ -251,19 +270,25 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
             )
         return coupon_pb2.VoidCouponResponse(coupon=coupon_message(coupon, state, self._currency), replayed=replayed)
 
+    def _coupon_of(self, redeemed: RedeemedReward, state: CouponState | None) -> coupon_pb2.Coupon | None:
+        if redeemed.coupon is None or state is None:
+            return None
+        return coupon_message(redeemed.coupon, state, self._currency)
+
+    def _money_of(self, redeemed: RedeemedReward) -> money_pb2.Money | None:
+        return money(redeemed.money_minor_units, self._currency) if redeemed.money_minor_units else None
+
     @contextlib.contextmanager
     def _guesses_counted(self) -> Iterator[None]:
         """Counts a code that no coupon has against who asks; raises WrongCodesError before it is looked up where that
         was too often."""
         caller = current_caller.get()
-        place = (caller.store, caller.terminal, caller.on_behalf_of)
-        wait = self._do.guesses.wait(caller.principal, place)
-        if wait:
+        if wait := self._do.wrong_codes.wait(caller):
             raise WrongCodesError(wait)
         try:
             yield
         except CouponUnknownError:
-            self._do.guesses.wrong(caller.principal, place)
+            self._do.wrong_codes.missed(caller)
             raise
 
     def _where(self, context: coupon_pb2.CouponUseContext, store_id: str) -> UseContext:
@@ -288,6 +313,11 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
 
 
 _GOODS = (ledger_service_pb2.LINE_KIND_UNSPECIFIED, ledger_service_pb2.LINE_KIND_GOODS)
+
+
+def _may(scope: str) -> bool:
+    scopes = current_caller.get().scopes
+    return scopes is None or scope in scopes
 
 
 def _refuse_use_of_checkout(use_id: str) -> None:

@@ -20,6 +20,7 @@ _STATUSES: dict[type[errors.NotifierError], tuple[grpc.StatusCode, str]] = {
     errors.CheckoutInProgressError: (grpc.StatusCode.UNAVAILABLE, "CHECKOUT_IN_PROGRESS"),
     errors.DeliveryUnknownError: (grpc.StatusCode.NOT_FOUND, "DELIVERY_UNKNOWN"),
     errors.DeliveryNotRetryableError: (grpc.StatusCode.FAILED_PRECONDITION, "DELIVERY_NOT_RETRYABLE"),
+    errors.EndpointUnknownError: (grpc.StatusCode.NOT_FOUND, "WEBHOOK_ENDPOINT_UNKNOWN"),
     errors.EndpointDisabledError: (grpc.StatusCode.FAILED_PRECONDITION, "WEBHOOK_ENDPOINT_DISABLED"),
     errors.TooManyEndpointsError: (grpc.StatusCode.FAILED_PRECONDITION, "TOO_MANY_WEBHOOK_ENDPOINTS"),
     errors.TopicUnknownError: (grpc.StatusCode.INVALID_ARGUMENT, "TOPIC_UNKNOWN"),

@@ -8,6 +8,8 @@ from services.notifier.domain.webhooks import Endpoint
 from services.notifier.rpc.calls import Context, Methods, stamp
 from services.runtime.identity import current_caller
 
+_SERVICE = "/loyalty.notifier.v1.NotifierService"
+
 
 class WebhookMethods(Methods):
     """What NotifierService does with endpoints."""
@@ -24,6 +26,7 @@ class WebhookMethods(Methods):
             event_types=request.event_types,
             fields=request.fields,
         )
+        await self._audit.acted(current_caller.get(), f"{_SERVICE}/CreateWebhookEndpoint", ())
         return message_pb2.CreateWebhookEndpointResponse(endpoint=_endpoint(endpoint), secret=secret, replayed=replayed)
 
     async def ListWebhookEndpoints(  # the contract's name
@@ -38,7 +41,34 @@ class WebhookMethods(Methods):
     ) -> message_pb2.DeleteWebhookEndpointResponse:
         """Deletes an endpoint."""
         await self._do.webhooks.delete(request.endpoint_id)
+        await self._audit.acted(current_caller.get(), f"{_SERVICE}/DeleteWebhookEndpoint", ())
         return message_pb2.DeleteWebhookEndpointResponse()
+
+    async def EnableWebhookEndpoint(  # the contract's name
+        self, request: message_pb2.EnableWebhookEndpointRequest, context: Context
+    ) -> message_pb2.EnableWebhookEndpointResponse:
+        """Sends events to an endpoint again."""
+        endpoint, replayed = await self._do.webhooks.enable(
+            request_id=request.request_id,
+            principal=current_caller.get().principal,
+            endpoint_id=request.endpoint_id,
+        )
+        await self._audit.acted(current_caller.get(), f"{_SERVICE}/EnableWebhookEndpoint", ())
+        return message_pb2.EnableWebhookEndpointResponse(endpoint=_endpoint(endpoint), replayed=replayed)
+
+    async def RotateWebhookEndpointSecret(  # the contract's name
+        self, request: message_pb2.RotateWebhookEndpointSecretRequest, context: Context
+    ) -> message_pb2.RotateWebhookEndpointSecretResponse:
+        """Gives an endpoint another secret."""
+        endpoint, secret, replayed = await self._do.webhooks.rotate_secret(
+            request_id=request.request_id,
+            principal=current_caller.get().principal,
+            endpoint_id=request.endpoint_id,
+        )
+        await self._audit.acted(current_caller.get(), f"{_SERVICE}/RotateWebhookEndpointSecret", ())
+        return message_pb2.RotateWebhookEndpointSecretResponse(
+            endpoint=_endpoint(endpoint), secret=secret, replayed=replayed
+        )
 
 
 def _endpoint(endpoint: Endpoint) -> message_pb2.WebhookEndpoint:
@@ -52,4 +82,5 @@ def _endpoint(endpoint: Endpoint) -> message_pb2.WebhookEndpoint:
         failing_since_time=stamp(endpoint.failing_since) if endpoint.failing_since else None,
         disabled_time=stamp(endpoint.disabled_time) if endpoint.disabled_time else None,
         disabled_reason=endpoint.disabled_reason,
+        previous_secret_until_time=stamp(endpoint.previous_until) if endpoint.previous_until else None,
     )

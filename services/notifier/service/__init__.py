@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.notifier.domain.guesses import Guesses
 from services.notifier.service.campaigns import CampaignService
 from services.notifier.service.checkout import CheckoutService
 from services.notifier.service.contacts import ContactService
@@ -15,7 +14,9 @@ from services.notifier.service.preferences import PreferenceService
 from services.notifier.service.privacy import PrivacyService
 from services.notifier.service.rewards import RewardService
 from services.notifier.service.sales import Sales
+from services.notifier.service.surveys import SurveyService
 from services.notifier.service.webhooks import WebhookService
+from services.runtime.guesses import Guesses
 
 __all__ = [
     "CheckoutService",
@@ -28,6 +29,7 @@ __all__ = [
     "PrivacyService",
     "RewardService",
     "Sales",
+    "SurveyService",
     "UseCases",
     "WebhookService",
 ]
@@ -38,6 +40,7 @@ class UseCases:
     """All that the RPCs can do."""
 
     campaigns: CampaignService
+    surveys: SurveyService
     contacts: ContactService
     members: MemberService
     messages: MessageService
@@ -46,5 +49,6 @@ class UseCases:
     privacy: PrivacyService
     coupons: CouponService
     rewards: RewardService
-    guesses: Guesses
+    wrong_codes: Guesses
+    unknown_identifiers: Guesses
     checkouts: CheckoutService

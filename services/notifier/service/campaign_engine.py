@@ -14,7 +14,16 @@ from typing import Final
 
 import structlog
 
-from services.notifier.domain.assignments import Assignment, Claim, Person, Spent, assign, belongs, cap_span
+from services.notifier.domain.assignments import (
+    Assignment,
+    Claim,
+    Person,
+    Spent,
+    assign,
+    belongs,
+    cap_span,
+    worth_of_points,
+)
 from services.notifier.domain.awards import Award
 from services.notifier.domain.campaigns import Gift, Rewards, plain
 from services.notifier.domain.coupons import MemberKey
@@ -25,7 +34,7 @@ from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import FeedError, SealError
 from services.notifier.store import SealedContact, Transaction
 from services.notifier.vault import Vault
-from services.programme.campaigns import Campaign
+from services.programme.campaigns import DAILY, Campaign
 from services.programme.messages import EMAIL
 from services.programme.model import Programme
 from services.runtime.clock import MachineClock
@@ -77,6 +86,11 @@ class CampaignEngine:
         return any(not plain(campaign) for campaign in self.campaigns())
 
     @property
+    def has_days(self) -> bool:
+        """Whether some campaign is set off by days."""
+        return any(campaign.trigger.kind in DAILY for campaign in self.campaigns())
+
+    @property
     def asks_detail(self) -> bool:
         """Whether some campaign needs to know what lies outside the entries of purchases."""
         return any(campaign.trigger.asks_detail for campaign in self.campaigns())
@@ -113,12 +127,13 @@ class CampaignEngine:
         for entry, fact in told:
             key = entry.partition, fact.member_id
             if isinstance(fact, MemberJoined):
-                profiles[key] = joined(profiles[key], fact)
+                time = fact.joined_time
+                profiles[key], more = joined(profiles[key], fact, self._programmes.at(time))
             else:
-                programme = self._programmes.at(fact.occurred_time)
-                profiles[key], more = met(profiles[key], fact, entry.offset, programme)
-                if not self._is_stale(fact.occurred_time):
-                    occasions += more
+                time = fact.occurred_time
+                profiles[key], more = met(profiles[key], fact, entry.offset, self._programmes.at(time))
+            if not self._is_stale(time):
+                occasions += more
             for day, points in fact.lapsing:
                 lapsing[entry.partition, fact.member_id, day] += points
         await transaction.put_profiles([self._dated(profiles[key]) for key in sorted(keys)])
@@ -348,13 +363,15 @@ def _by_partition(keys: Iterable[MemberKey]) -> dict[int, list[str]]:
 
 
 def _award(assignment: Assignment) -> Award:
-    claim = assignment.claim
+    claim, actions = assignment.claim, assignment.actions
     return Award(
         partition=claim.partition,
         campaign_id=claim.campaign.id,
         member_id=claim.member_id,
         trigger=claim.trigger,
-        points=assignment.actions.points,
+        points=actions.points,
+        minor_units=worth_of_points(claim.programme, actions.points, claim.time),
+        alone=actions.coupon is None and not actions.badge,
         purchase_id=claim.purchase_id,
-        lasting="" if assignment.actions.lasting is None else assignment.actions.lasting.text,
+        lasting="" if actions.lasting is None else actions.lasting.text,
     )

@@ -1,4 +1,4 @@
-"""What callers ask of campaigns: what they gave, what they would give, whether they run; segments and answers."""
+"""What callers ask of campaigns: what they gave, what they would give, whether they run; and segments."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ from typing import Final
 from services.notifier.domain.assignments import Claim, Person, Spent, assign, belongs
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import MemberKey
-from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.profiles import Occasion, Profile, placed
 from services.notifier.domain.programmes import Programmes
-from services.notifier.errors import (
-    CampaignUnknownError,
-    FeedbackError,
-    MemberErasedError,
-    MemberUnknownError,
-    SurveyUnknownError,
-)
+from services.notifier.errors import CampaignUnknownError
 from services.notifier.progress import Progress
 from services.notifier.service.campaign_engine import CampaignEngine, Given
 from services.notifier.service.candidates import PAGE, Candidates
-from services.notifier.service.requests import MemberExists, same_request
 from services.notifier.store import Store, Transaction
-from services.notifier.store.campaigns import Answer, CampaignCount, CampaignState, Candidate
+from services.notifier.store.campaigns import CampaignCount, CampaignState, Candidate
 from services.programme.campaigns import DAILY, Campaign, TriggerKind
 from services.programme.model import Programme
 from services.runtime.clock import MachineClock
@@ -91,14 +83,14 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entered:
-    """How many members came into a segment, and how many were none, or were erased."""
+    """How many members came into a segment, and which of those to come were none, or were erased."""
 
     added: int
-    unknown: int
+    unknown: Sequence[str] = ()
 
 
 class CampaignService:
-    """Shows campaigns, stops them and lets them go on; takes answers to surveys; keeps segments."""
+    """Shows campaigns, stops them and lets them go on; keeps segments."""
 
     def __init__(
         self,
@@ -109,8 +101,6 @@ class CampaignService:
         programmes: Programmes,
         progress: Progress,
         partitions: int,
-        request_key: bytes,
-        member_exists: MemberExists,
         machine_now: MachineClock,
         business_now: Callable[[], datetime],
         resumed: Callable[[], None],
@@ -121,8 +111,6 @@ class CampaignService:
         self._programmes = programmes
         self._progress = progress
         self._partitions = partitions
-        self._request_key = request_key
-        self._member_exists = member_exists
         self._machine_now = machine_now
         self._business_now = business_now
         self._resumed = resumed
@@ -198,62 +186,6 @@ class CampaignService:
                 break
         return seen
 
-    async def record_feedback(
-        self,
-        *,
-        request_id: str,
-        member_id: str,
-        survey_id: str,
-        score: int | None,
-        choice: str,
-        source: str,
-        answered_time: datetime | None,
-    ) -> bool:
-        """Keeps an answer to a survey, and says whether this request was answered before.
-
-        A member may answer again: each answer stands, with its time. Raises SurveyUnknownError, FeedbackError for what
-        is no answer to it, MemberUnknownError, MemberErasedError, RequestIdReusedError, PeerError.
-        """
-        partition = partition_of(member_id, self._partitions)
-        sent = "" if answered_time is None else answered_time.isoformat()
-        said = "" if score is None else score
-        digest = keyed_digest(self._request_key, "feedback", survey_id, said, choice, source, sent)
-
-        async def look(transaction: Transaction) -> bytes | None:
-            return await transaction.find_feedback_request(partition, member_id, request_id)
-
-        if (kept := await self._store.read(look)) is not None:
-            return same_request(kept, digest)
-        survey = self.programme.survey(survey_id)
-        if survey is None:
-            raise SurveyUnknownError
-        if not survey.takes(score, choice):
-            raise FeedbackError("score" if score is not None else "choice", "that is no answer to this survey")
-        if not await self._member_exists(member_id):
-            raise MemberUnknownError
-        answer = Answer(
-            partition=partition,
-            member_id=member_id,
-            survey_id=survey_id,
-            score=score,
-            choice=choice,
-            source=source,
-            answered_time=answered_time or self._business_now(),
-        )
-
-        async def work(transaction: Transaction) -> bool:
-            # Whoever erases the member is before this or after it.
-            await transaction.lock_partition(partition)
-            if await transaction.find_erasure(partition, member_id) is not None:
-                raise MemberErasedError
-            if await transaction.insert_feedback(request_id, digest, answer, self._machine_now()):
-                return False
-            kept = await transaction.find_feedback_request(partition, member_id, request_id)
-            assert kept is not None
-            return same_request(kept, digest)
-
-        return await self._store.transact(work)
-
     async def update_segment(
         self, segment: str, *, add: Iterable[str], remove: Iterable[str], after: Mapping[int, int], wait_seconds: float
     ) -> Entered:
@@ -268,28 +200,28 @@ class CampaignService:
     async def enter_segment(self, segment: str, member_ids: Iterable[str]) -> Entered:
         """Puts members into a segment, and gives what that sets off. Who is no member as far as the feed has told is
         not put into it: what entering sets off would be lost."""
-        now, added, unknown = self._business_now(), 0, 0
+        now, added, unknown = self._business_now(), 0, list[str]()
         for partition, ids in self._by_partition(member_ids).items():
 
             async def work(
                 transaction: Transaction, partition: int = partition, ids: Sequence[str] = ids
             ) -> tuple[Entered, Given]:
                 await transaction.lock_partition(partition)
-                known = await transaction.count_known(partition, ids)
+                known = await transaction.find_known(partition, ids)
                 new = await transaction.enter_segment(partition, segment, ids, now)
                 programme = self._programmes.at(now)
                 occasions = [_entered(partition, member_id, segment, now, programme) for member_id in new]
                 claims = [
                     claim for claim in self._engine.claims(occasions) if claim.campaign.trigger.segment == segment
                 ]
-                entered = Entered(added=len(new), unknown=len(ids) - known)
+                entered = Entered(added=len(new), unknown=[one for one in ids if one not in known])
                 return entered, await self._engine.give(transaction, claims)
 
             entered, given = await self._store.transact(work)
             self._engine.told(given)
             added += entered.added
             unknown += entered.unknown
-        return Entered(added=added, unknown=unknown)
+        return Entered(added=added, unknown=sorted(unknown))
 
     async def leave_segment(self, segment: str, member_ids: Iterable[str]) -> None:
         """Takes members out of a segment."""

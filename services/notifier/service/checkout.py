@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from services.notifier.domain import checkout, sales
+from services.notifier.domain.bookings import checkout_name
 from services.notifier.domain.checkout import Currency, Declined, FreeShipping, Line, LineKind, Order, PointsOffered
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import Coupon
@@ -46,13 +47,13 @@ from services.notifier.store import Store, Transaction
 from services.notifier.store.checkouts import CheckoutKey, CheckoutRequest
 from services.programme.checkout import FREE_SHIPPING, AutomaticDiscount
 from services.programme.currencies import MINOR_UNIT_DIGITS
-from services.programme.model import PointValue, Programme
+from services.programme.model import SUSPENDED, PointValue, Programme
 from services.runtime.clock import MachineClock
 
 # How often it is looked whether somebody else has carried a checkout to its end.
 _LOOK_SECONDS: Final = 0.05
 _LONGEST_LOOK_SECONDS: Final = 0.5
-_SALE_ID_BYTES: Final = 16
+_CANCELLED: Final = (SaleState.CANCELLING, SaleState.CANCELLED)
 # The least that times differ by.
 _LEAST: Final = timedelta(microseconds=1)
 
@@ -170,7 +171,11 @@ class CheckoutService:
         elif not await self._told_of_other(key, commit.request_id, digest):
             await self._begin(key, commit, digest, await self._priced(asked, buyer, commit.receipt_number))
         replayed = before is not None
-        return _told(await self._end(key, commit.request_id, asked.wait_seconds), replayed=replayed), replayed
+        answer = await self._end(key, commit.request_id, asked.wait_seconds)
+        # What cost nothing is the one sale that can be let go once it is told.
+        if answer.sold is not None and not answer.sold.purchase and await self._cancelled(key):
+            answer = Answer(rejection=sales.CANCELLED)
+        return _told(answer, replayed=replayed), replayed
 
     async def cancel(
         self, *, request_id: str, checkout_id: str, buyer: str | Identifier, on_behalf_of: str, content: bytes,
@@ -204,6 +209,10 @@ class CheckoutService:
         with contextlib.suppress(PeerError):
             await self._sales.take_up(key)
         return False
+
+    async def _cancelled(self, key: CheckoutKey) -> bool:
+        sale = await self._store.read(lambda transaction: transaction.find_checkout(key))
+        return sale is not None and sale.state in _CANCELLED
 
     async def _find(self, key: CheckoutKey, request_id: str) -> CheckoutRequest | None:
         partition, member_id, _ = key
@@ -245,13 +254,12 @@ class CheckoutService:
         if (content.quote.price.pay, commit.asked.currency_code) != (commit.expected_pay, commit.expected_currency):
             expected_in = _currency("expected_pay.currency_code", commit.expected_currency)
             rejection = sales.price_changed(content.quote, commit.expected_pay, expected_in)
-        number = keyed_digest(self._request_key, "sale", member_id, commit.request_id)[:_SALE_ID_BYTES].hex()
         sale = Sale(
             partition=partition,
             member_id=member_id,
             checkout_id=checkout_id,
             request_id=commit.request_id,
-            sale_id=f"checkout-{number}",
+            sale_id=checkout_name(self._request_key, member_id, commit.request_id),
             state=SaleState.STARTED,
             content=content,
             started_time=now,
@@ -455,9 +463,10 @@ class CheckoutService:
             on_behalf_of=asked.on_behalf_of,
             tier_key=key,
         )
-        # What costs nothing is no purchase, and earns nothing: the ledger is not asked whether it may be.
-        if not price.amount and (why_not := buyer.why_not(asked.occurred_time)) is not None:
+        # Who has left by now buys nothing now, though it may be before that by our clock or by that of tiers.
+        if (why_not := buyer.why_not(asked.occurred_time)) is not None:
             raise PeerRefusedError(why_not.code, why_not.reason, why_not.message)
+        # What costs nothing is no purchase, and earns nothing: the ledger is not asked.
         earned, rules = await self._desk.earned(buyer.member_id, content) if price.amount else (0, ())
         quote = replace(quote, earned=earned, rules=rules, summary=checkout.sentence(order, price, earned))
         return replace(content, quote=quote)
@@ -472,9 +481,10 @@ class CheckoutService:
 
 
 def _tier(programme: Programme, standing: BuyerStanding | None) -> tuple[int, str, str]:
-    """Number, key and name of the tier whose benefits are in force; the first of whom tiers know nothing yet."""
+    """Number, key and name of the tier whose benefits are in force; the first of whom tiers know nothing yet. The key
+    is SUSPENDED of an account that is."""
     if standing is not None and not 1 <= standing.tier_number <= len(programme.tiers.levels):
-        return 0, "", ""
+        return 0, SUSPENDED if standing.suspended else "", ""
     level = programme.tiers.level(1 if standing is None else standing.tier_number)
     return level.number, level.key, level.name
 
@@ -535,7 +545,7 @@ async def _in_the_way(transaction: Transaction, other: Sale | None) -> Rejection
     can. Raises CheckoutInProgressError where it is not known yet."""
     if other is None or other.state is SaleState.REFUSED:
         return None
-    if other.state in (SaleState.CANCELLING, SaleState.CANCELLED):
+    if other.state in _CANCELLED:
         return sales.CANCELLED
     if other.state is SaleState.DONE:
         return sales.exists(await _sold(transaction, other))

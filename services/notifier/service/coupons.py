@@ -14,6 +14,7 @@ from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.issuing import Limits, beyond
 from services.notifier.domain.pools import CodeProblem, PoolCode, ProblemLine, against_kept, folded, read_lines
 from services.notifier.domain.uses import (
     Money,
@@ -25,6 +26,7 @@ from services.notifier.domain.uses import (
     UseCommand,
     UseContext,
     Uses,
+    needs_tier,
     why_not,
     worth,
 )
@@ -35,16 +37,15 @@ from services.notifier.errors import (
     OfferError,
     PageTokenError,
     RefusedError,
-    RequestIdReusedError,
 )
 from services.notifier.progress import Progress
 from services.notifier.service.issuing import CodeTakenError, CouponMaker
-from services.notifier.service.requests import MemberExists, is_member
+from services.notifier.service.requests import MemberExists, is_member, same_request
 from services.notifier.service.uses import TierAskedError, UsedCoupon, UseDesk
 from services.notifier.store import Store, Transaction
 from services.notifier.store.coupons import CouponPlace
 from services.notifier.store.uses import CouponRequest
-from services.programme.rewards import Offer, OfferKind, Terms
+from services.programme.rewards import Offer, Terms
 from services.runtime.clock import MachineClock, microseconds, moment
 
 DEFAULT_PAGE: Final = 50
@@ -54,9 +55,6 @@ _FIRST = CouponPlace(issued_time=datetime.max.replace(tzinfo=UTC), code="~")
 _TAG_BYTES = 6
 # A coupon that another request makes at the same moment is found at the next try.
 _TRIES = 3
-# What is worth so much money, whatever it is used for.
-_MONEY = (OfferKind.DISCOUNT_AMOUNT, OfferKind.GIFT_CARD)
-_MOST_USES_OF_MONEY = 1000
 
 T = TypeVar("T")
 
@@ -101,9 +99,9 @@ class CouponService:
         money: Money,
         machine_now: MachineClock,
         business_now: Callable[[], datetime],
-        most_by_hand: Callable[[], int | None] = lambda: None,
+        limits: Callable[[], Limits] = Limits,
     ) -> None:
-        """`most_by_hand`: what a coupon that is issued may be worth in money now, None where nothing limits it."""
+        """`limits`: what a coupon that is issued may be worth now."""
         self._store = store
         self._codes = codes
         self._partitions = partitions
@@ -114,7 +112,7 @@ class CouponService:
         self._money = money
         self._machine_now = machine_now
         self._business_now = business_now
-        self._most_by_hand = most_by_hand
+        self._limits = limits
         self._maker = maker
         self._progress = progress
         self._desk = UseDesk(store=store, machine_now=machine_now, business_now=business_now, money=money)
@@ -175,9 +173,9 @@ class CouponService:
             return coupon, reserved, await self._store.read(read)
 
         coupon, reserved, uses = await self._found(code, look)
-        if coupon.terms.tiers and context.tier is None and context.member_id:
-            context = replace(context, tier=await self._tier_of(context.member_id))
         now = self._now()
+        if needs_tier(coupon, uses, context, now):
+            context = replace(context, tier=await self._tier_of(context.member_id))
         refusal = why_not(coupon, uses, context, now, self._money)
         return Verdict(
             coupon=coupon,
@@ -259,8 +257,10 @@ class CouponService:
         prefix: str,
         pool: str,
         reason: str,
+        by_staff: bool = False,
     ) -> tuple[Coupon, CouponState, bool]:
-        """A coupon given by hand or by another system, its state now, and whether it was given before.
+        """A coupon given by hand or by another system, its state now, and whether it was given before. `by_staff`:
+        whoever gives it is nobody who may give points without a limit.
 
         Raises MemberUnknownError, MemberErasedError, OfferError, RefusedError, RequestIdReusedError, PeerError,
         OverloadedError.
@@ -272,12 +272,12 @@ class CouponService:
         subject = f"issue:{member_id or principal}"
         over = valid_until_time <= self._business_now()
         unknown = bool(member_id) and not await is_member(self._store, self._member_exists, partition, member_id)
-        too_much = self._too_much(offer, uses)
+        too_much = beyond(self._limits(), offer, uses, self._money, member_id=member_id, by_staff=by_staff)
         # An answer that was given stays, whatever has changed since.
         if (over or unknown or too_much) and not await self._answered(partition, subject, request_id):
             if over:
                 raise OfferError("valid_until_time", "must be later than now")
-            raise too_much or MemberUnknownError
+            raise OfferError(*too_much) if too_much else MemberUnknownError
         coupon = Coupon(
             partition=partition,
             campaign_id="",
@@ -313,8 +313,7 @@ class CouponService:
             return new, made, False
 
         request, made, replayed = await self._settled(work)
-        if request.content_digest != digest:
-            raise RequestIdReusedError
+        same_request(request.content_digest, digest)
         if "reason" in request.answer:
             facts = request.answer["facts"]
             raise RefusedError(request.answer["reason"], request.answer["sentence"], facts, replayed=replayed)
@@ -351,8 +350,7 @@ class CouponService:
                 return new, False
 
             request, replayed = await self._store.transact(work)
-            if request.content_digest != digest:
-                raise RequestIdReusedError
+            same_request(request.content_digest, digest)
             if "reason" in request.answer:
                 raise RefusedError(request.answer["reason"], request.answer["sentence"], replayed=replayed)
             coupon, reserved = await self._read(partition, printed)
@@ -383,8 +381,8 @@ class CouponService:
             new = CouponRequest(subject=subject, request_id=request_id, content_digest=digest, answer={})
             if not kept and not await transaction.insert_coupon_requests(home, [new], self._machine_now()):
                 kept = await transaction.find_coupon_requests(home, asked)
-            if kept and kept[subject, request_id].content_digest != digest:
-                raise RequestIdReusedError
+            if kept:
+                same_request(kept[subject, request_id].content_digest, digest)
             coupons = await transaction.find_codes([place for place, _ in made]) if made else set()
             taken = {code.folded for place, code in made if place in coupons}
             free = [(partition, code) for partition, code in placed if code.folded not in taken]
@@ -403,23 +401,6 @@ class CouponService:
         return imported, sorted(problems + found, key=lambda problem: problem.line)
 
     # Inside
-
-    def _too_much(self, offer: Offer, uses: int) -> OfferError | None:
-        """What is wrong with so much money in one coupon."""
-        if offer.kind not in _MONEY:
-            return None
-        most = self._most_by_hand()
-        if most is None:
-            if uses <= _MOST_USES_OF_MONEY:
-                return None
-            return OfferError(
-                "uses", f"must be at most {_MOST_USES_OF_MONEY:,} where the programme has no support.coupon_amount"
-            )
-        if (offer.amount or 0) * uses <= most:
-            return None
-        return OfferError(
-            "offer.amount", f"must come to at most {self._money(most)}, all uses together: support.coupon_amount"
-        )
 
     def _now(self) -> Now:
         return Now(business=self._business_now(), machine=self._machine_now())

@@ -24,9 +24,12 @@ from services.notifier.errors import (
 )
 from services.notifier.progress import Progress
 from services.notifier.store import DeliveryFilter, Grant, Place, Store, Transaction
+from services.notifier.store.campaigns import GivenBadge
 from services.notifier.store.coupons import CouponPlace
+from services.notifier.store.surveys import Answer
 from services.notifier.vault import Vault
 from services.runtime.clock import MachineClock
+from services.runtime.status import NotCaughtUpError
 
 T = TypeVar("T")
 
@@ -34,6 +37,7 @@ STANDING_LINES: Final = 20
 PURCHASES: Final = 10
 COUPONS: Final = 20
 MESSAGES: Final = 10
+ANSWERS: Final = 10
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 # Goodwill whose caller is gone is told to the ledger after so long.
 _ABANDONED: Final = timedelta(seconds=30)
@@ -48,7 +52,7 @@ class Peers(Protocol):
     async def member(self, member_id: str) -> Any:
         """Raises MemberUnknownError."""
 
-    async def look_up(self, kind: int, value: str) -> Any:
+    async def look_up(self, kind: int, value: str, on_behalf_of: str) -> Any:
         """Raises PeerRefusedError."""
 
     async def standing(self, member_id: str, causal_token: str) -> tuple[Any, Sequence[Any]] | None:
@@ -63,7 +67,8 @@ class Peers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberView:
-    """A member on one page. `missing`: parts that could not be read now, by name."""
+    """A member on one page. `badges`: each with its name; `answers`: each with what was written beside it; `missing`:
+    parts that could not be read now, by name."""
 
     member: Any
     contact: Contact
@@ -73,6 +78,8 @@ class MemberView:
     purchases: Sequence[Any]
     coupons: Sequence[tuple[Coupon, CouponState]]
     messages: Sequence[Delivery]
+    badges: Sequence[tuple[GivenBadge, str]]
+    answers: Sequence[tuple[Answer, str]]
     goodwill_this_month: int
     missing: tuple[str, ...]
 
@@ -85,6 +92,8 @@ class _Own:
     consents: Sequence[Choice]
     coupons: Sequence[tuple[Coupon, CouponState]]
     messages: Sequence[Delivery]
+    badges: Sequence[tuple[GivenBadge, str]]
+    answers: Sequence[tuple[Answer, str]]
     goodwill: int
 
 
@@ -112,9 +121,9 @@ class MemberService:
         self._machine_now = machine_now
         self._business_now = business_now
 
-    async def look_up(self, kind: int, value: str) -> str:
+    async def look_up(self, kind: int, value: str, on_behalf_of: str) -> str:
         """The member whom an identifier leads to; raises PeerRefusedError, PeerError."""
-        return str((await self._peers.look_up(kind, value)).member_id)
+        return str((await self._peers.look_up(kind, value, on_behalf_of)).member_id)
 
     async def view(
         self, member_id: str, causal_token: str, after: Mapping[int, int], wait_seconds: float
@@ -131,7 +140,7 @@ class MemberService:
         async def part(name: str, work: Coroutine[Any, Any, T], otherwise: T) -> T:
             try:
                 return await work
-            except PeerError:
+            except (PeerError, NotCaughtUpError):
                 missing.append(name)
                 return otherwise
 
@@ -150,6 +159,8 @@ class MemberService:
             purchases=purchases,
             coupons=own.coupons,
             messages=own.messages,
+            badges=own.badges,
+            answers=own.answers,
             goodwill_this_month=own.goodwill,
             missing=tuple(sorted(missing)),
         )
@@ -279,15 +290,33 @@ class MemberService:
                 except SealError:
                     contact = Contact()
             consents = await transaction.find_consents(partition, [member_id])
+            badges = await transaction.list_badges(partition, member_id)
+            answers = await transaction.list_feedback(partition, member_id, ANSWERS)
+            wrapped = await transaction.find_member_key(partition, member_id)
             return _Own(
                 contact=contact,
                 consents=consents.get(member_id, ()),
                 coupons=[(coupon, coupon.state_at(now, reserved)) for coupon, reserved in coupons],
                 messages=messages,
+                badges=[(badge, self._badge_name(badge.badge_id, now)) for badge in badges],
+                answers=[(answer, self._comment(answer, wrapped)) for answer in answers],
                 goodwill=await transaction.goodwill_of(partition, member_id, month),
             )
 
         return await self._store.read(read)
+
+    def _badge_name(self, badge_id: str, now: datetime) -> str:
+        """What the programme calls a badge in its first language; empty where it has it no more."""
+        badge = next((badge for badge in self._programmes.at(now).badges if badge.id == badge_id), None)
+        return "" if badge is None else next(iter(badge.texts.values())).name
+
+    def _comment(self, answer: Answer, wrapped: bytes | None) -> str:
+        if answer.comment is None:
+            return ""
+        try:
+            return self._vault.open_comment(answer.member_id, wrapped, answer.request_id, answer.comment)
+        except SealError:
+            return ""
 
 
 def masked(name: str) -> str:

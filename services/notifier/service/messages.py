@@ -123,10 +123,8 @@ class MessageService:
                 raise MemberErasedError
             if delivery.last_error == TAKEN_BACK:
                 raise DeliveryNotRetryableError
-            if delivery.endpoint_id:
-                found = await transaction.find_endpoint(delivery.endpoint_id)
-                if found is None or found[2] or found[0].disabled_time is not None:
-                    raise EndpointDisabledError
+            if delivery.endpoint_id and await transaction.find_open_endpoint(delivery.endpoint_id) is None:
+                raise EndpointDisabledError
             if await transaction.retry_delivery(partition, delivery_id, now) is None:
                 raise DeliveryNotRetryableError
             return member_id, False

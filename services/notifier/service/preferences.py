@@ -95,18 +95,7 @@ class PreferenceService:
         self._check(hearings)
         digest = self._digest(hearings, source, consent_time)
         partition = partition_of(member_id, self._partitions)
-        time = consent_time or self._business_now()
-        choices = [
-            Choice(
-                number=number,
-                channel=hearing.channel,
-                topic=hearing.topic,
-                allowed=hearing.allowed,
-                source=source,
-                chosen_time=time,
-            )
-            for number, hearing in enumerate(hearings, 1)
-        ]
+        business_now = self._business_now()
 
         async def known(transaction: Transaction) -> tuple[bool, bool]:
             found = await transaction.find_contact_request(partition, member_id, request_id)
@@ -125,7 +114,24 @@ class PreferenceService:
             if not await transaction.insert_contact_request(partition, member_id, request_id, digest, now):
                 first = await transaction.find_contact_request(partition, member_id, request_id)
                 return same_request(first.content_digest, digest)
-            await transaction.insert_consents(partition, member_id, choices, principal, now)
+            time = consent_time
+            if time is None:
+                # Business time may be behind what was told with a time; what is said now is said after that.
+                said = (await transaction.find_consents(partition, [member_id])).get(member_id, ())
+                time = max([business_now, *(one.chosen_time for one in said if one.chosen_time <= now)])
+            choices = [
+                Choice(
+                    number=number,
+                    channel=hearing.channel,
+                    topic=hearing.topic,
+                    allowed=hearing.allowed,
+                    source=source,
+                    chosen_time=time,
+                    recorded_time=now,
+                )
+                for number, hearing in enumerate(hearings, 1)
+            ]
+            await transaction.insert_consents(partition, member_id, choices, principal)
             return False
 
         return await self._store.transact(put)
@@ -137,7 +143,7 @@ class PreferenceService:
         async def read(transaction: Transaction) -> Sequence[Choice]:
             return (await transaction.find_consents(partition, [member_id])).get(member_id, ())
 
-        choices = sorted(await self._store.read(read), key=lambda choice: choice.number)
+        choices = sorted(await self._store.read(read), key=lambda choice: choice.place)
         if not choices and not await self._member_exists(member_id):
             raise MemberUnknownError
         topics = self._programmes.at(self._business_now()).messages.topics

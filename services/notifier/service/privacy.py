@@ -31,6 +31,7 @@ _TAG_BYTES: Final = 6
 _AT_ONCE: Final = 100
 _PAUSE_SECONDS: Final = 5.0
 _AGAIN: Final = timedelta(seconds=1)
+_UNOPENED: Final = "it cannot be opened with the keys of this installation"
 
 
 class Elsewhere(Protocol):
@@ -244,28 +245,42 @@ class PrivacyService:
                 return [], None
             return found, _Place(holding=place.holding, after=token) if token else None
         partition, table = partition_of(member_id, self._partitions), holding.tables[place.table]
-        first = int(place.after or "0")
 
-        async def read(transaction: Transaction) -> tuple[list[str], SealedContact | None]:
-            if table != "contacts":
-                return await transaction.records(table, partition, member_id, first, size), None
-            return [], (await transaction.find_contacts(partition, [member_id])).get(member_id)
+        async def read(transaction: Transaction) -> tuple[list[str], list[str]]:
+            if table == "contacts":
+                sealed = (await transaction.find_contacts(partition, [member_id])).get(member_id)
+                return [] if sealed is None else [self._opened(sealed)], []
+            after = json.loads(place.after or "[]")
+            rows, last = await transaction.records(table, partition, member_id, after, size)
+            if table == "feedback" and rows:
+                wrapped = await transaction.find_member_key(partition, member_id)
+                rows = [self._with_comment(member_id, wrapped, row) for row in rows]
+            return rows, last
 
-        rows, sealed = await self._store.read(read)
-        if sealed is not None:
-            rows = [self._opened(sealed)]
-        if table != "contacts" and len(rows) == size:
-            return rows, _Place(holding=place.holding, table=place.table, after=str(first + size))
-        last = place.table + 1 == len(holding.tables)
-        return rows, None if last else _Place(holding=place.holding, table=place.table + 1)
+        rows, last = await self._store.read(read)
+        if last and len(rows) == size:
+            return rows, _Place(holding=place.holding, table=place.table, after=json.dumps(last))
+        ended = place.table + 1 == len(holding.tables)
+        return rows, None if ended else _Place(holding=place.holding, table=place.table + 1)
 
     def _opened(self, sealed: SealedContact) -> str:
         try:
             contact = self._vault.open_contact(sealed)
         except SealError:
-            return json.dumps({"problem": "it cannot be opened with the keys of this installation"})
+            return json.dumps({"problem": _UNOPENED})
         details = json.loads(contact.details or "{}")
         return json.dumps({"name": contact.name, "email": contact.email, **details}, ensure_ascii=False)
+
+    def _with_comment(self, member_id: str, wrapped: bytes | None, row: str) -> str:
+        record = json.loads(row)
+        if record["comment"] is not None:
+            # As JSON has bytes: \x and their digits.
+            sealed = bytes.fromhex(record["comment"][2:])
+            try:
+                record["comment"] = self._vault.open_comment(member_id, wrapped, record["request_id"], sealed)
+            except SealError:
+                record["comment"] = _UNOPENED
+        return json.dumps(record, ensure_ascii=False)
 
     def _place_token(self, place: _Place, member_id: str) -> str:
         content = json.dumps([place.holding, place.table, place.after]).encode()
@@ -283,4 +298,4 @@ class PrivacyService:
         return _Place(holding=holding, table=table, after=after)
 
     def _tag(self, content: bytes, member_id: str) -> bytes:
-        return keyed_digest(self._vault.page_key, "export", content, member_id)[:_TAG_BYTES]
+        return keyed_digest(self._vault.page_key, "export after", content, member_id)[:_TAG_BYTES]

@@ -1,4 +1,5 @@
 """Rewards for points: intent, hold, coupon in preparation, capture; only then the coupon is the member's (DESIGN §7).
+Taken back the other way round: the coupon is void, and only then the points are there again.
 
 The intent is written down first, with what it takes of stock and limits. Every step after it can be done again: its
 requests to the ledger have ids of their own that follow from the intent. Whoever dies on the way, somebody goes on from
@@ -13,44 +14,49 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.digests import keyed_digest
+from services.notifier.domain.pools import folded
 from services.notifier.domain.programmes import Programmes
 from services.notifier.domain.rewards import (
     LIMIT_REACHED,
+    NO_SUCH_REWARD,
     OUT_OF_STOCK,
     IntentState,
     OfferedReward,
     RedeemedReward,
+    ReversalState,
     RewardFacts,
     RewardIntent,
+    RewardReversal,
     bonus_points,
     obstacles,
     over,
     text_in,
+    why_not_reversed,
     wrong_money,
 )
-from services.notifier.domain.uses import Refusal
+from services.notifier.domain.uses import Refusal, Uses
 from services.notifier.errors import (
     MemberErasedError,
     MemberUnknownError,
     PeerError,
     PeerRefusedError,
     RefusedError,
-    RequestIdReusedError,
     RewardUnknownError,
 )
 from services.notifier.progress import Progress
 from services.notifier.service.coupons import TierOf
 from services.notifier.service.issuing import CodeTakenError, CouponMaker
-from services.notifier.service.requests import MemberExists, is_member
+from services.notifier.service.requests import MemberExists, is_member, same_request
 from services.notifier.store import Store, Transaction
 from services.notifier.store.rewards import CountKey
+from services.notifier.store.uses import CouponRequest
 from services.programme.model import Programme
 from services.programme.rewards import Reward
 from services.runtime.clock import MachineClock
@@ -113,7 +119,7 @@ async def _no_step(step: str) -> None:
 
 
 class RewardService:
-    """Lists rewards, and gives them for points."""
+    """Lists rewards, gives them for points, and takes them back."""
 
     def __init__(
         self,
@@ -189,8 +195,9 @@ class RewardService:
             raise MemberUnknownError from error
 
     async def _facts(self, programme: Programme, member_id: str, now: datetime, rewards: list[Reward]) -> RewardFacts:
-        """What of the member matters to these rewards; asked only where it does."""
-        tier = await self._tier_of(member_id) if any(reward.tiers for reward in rewards) else ""
+        """What of the member matters to these rewards. The tier is asked always: it says whether the account is
+        suspended."""
+        tier = await self._tier_of(member_id) if rewards else ""
         segments = await self._segments(member_id) if any(reward.segments for reward in rewards) else frozenset[str]()
         return RewardFacts(tier=tier, segments=segments, day=programme.local_day(now))
 
@@ -237,8 +244,7 @@ class RewardService:
         if intent is None:
             new = await self._planned(partition, request_id, digest, principal, member_id, reward_id)
             intent = await self._begin(new, money_paid)
-        if intent.content_digest != digest:
-            raise RequestIdReusedError
+        same_request(intent.content_digest, digest)
         intent = await self._go_on(intent)
         if intent.refusal is not None:
             refusal = intent.refusal
@@ -320,7 +326,7 @@ class RewardService:
     async def _take(transaction: Transaction, key: CountKey, limit: int | None) -> bool:
         return (limit is None or limit > 0) and await transaction.take_reward(key, limit)
 
-    async def _there(self, intent: RewardIntent) -> RewardIntent:
+    async def _there(self, intent: RewardIntent | RewardReversal) -> RewardIntent:
         found = await self._store.read(partial(_find, intent))
         assert found is not None, "intents are never removed"
         return found
@@ -466,9 +472,7 @@ class RewardService:
             if kept.code:
                 now = self._business_now()
                 await transaction.void_coupon(kept.partition, kept.code, business_now=now, reason="reward_refused")
-            await transaction.give_reward_back(self._member_key_of(kept))
-            if kept.from_stock:
-                await transaction.give_reward_back(self._stock_key(kept.reward_id))
+            await self._give_counts_back(transaction, kept)
             refused = replace(kept, state=IntentState.REFUSED, refusal=refusal)
             await transaction.move_reward_intent(refused)
             return refused
@@ -498,6 +502,136 @@ class RewardService:
         )
         return redeemed, state
 
+    # Taking back
+
+    async def reverse_reward(
+        self,
+        *,
+        request_id: str,
+        content: bytes,
+        principal: str,
+        member_id: str,
+        coupon_code: str,
+        redemption_id: str,
+        reason: str,
+    ) -> tuple[RedeemedReward, CouponState | None, bool]:
+        """Takes a reward back whole: what it was, the state of its coupon now, and whether this answer was given
+        before. The code of its coupon or its redemption names it, and the other is empty.
+
+        Raises MemberUnknownError, MemberErasedError, RefusedError, RequestIdReusedError; PeerError and OverloadedError
+        where it is not settled yet: what was begun goes on by itself.
+        """
+        partition = partition_of(member_id, self._partitions)
+        digest = keyed_digest(self._request_key, "coupon", "reverse", content)
+        intent = await self._issued(partition, member_id, folded(coupon_code), redemption_id)
+        if intent is None and not await is_member(self._store, self._member_exists, partition, member_id):
+            raise MemberUnknownError
+        asked = (f"reverse:{member_id}", request_id)
+
+        async def begin(transaction: Transaction) -> tuple[CouponRequest, bool]:
+            # The coupon's lock is the reward's: who comes at the same moment, for either, waits here.
+            code = intent.code if intent is not None else ""
+            coupon = (await transaction.lock_coupons(partition, [code])).get(code) if code else None
+            kept = await transaction.find_coupon_requests(partition, [asked])
+            if kept:
+                return kept[asked], True
+            if await transaction.find_erasure(partition, member_id) is not None:
+                raise MemberErasedError
+            refusal = await self._begin_reversal(transaction, intent, coupon, principal, reason)
+            answer: dict[str, Any] = {"reversed": True}
+            if refusal is not None:
+                answer = {"reason": refusal.reason, "sentence": refusal.sentence}
+            new = CouponRequest(subject=asked[0], request_id=request_id, content_digest=digest, answer=answer)
+            if await transaction.insert_coupon_requests(partition, [new], self._machine_now()):
+                return new, False
+            return (await transaction.find_coupon_requests(partition, [asked]))[asked], True
+
+        request, replayed = await self._store.transact(begin)
+        same_request(request.content_digest, digest)
+        if "reason" in request.answer:
+            raise RefusedError(request.answer["reason"], request.answer["sentence"], replayed=replayed)
+        assert intent is not None, "what is taken back was issued"
+        await self._after_step("taken back")
+        reversal = await self._store.read(partial(_find_reversal, intent))
+        assert reversal is not None, "it was kept with the request"
+        ended = reversal.state is ReversalState.DONE
+        if not ended:
+            await self._give_back(intent, reversal)
+        redeemed, state = await self._redeemed(intent)
+        return redeemed, state, replayed and ended
+
+    async def _issued(self, partition: int, member_id: str, code: str, redemption_id: str) -> RewardIntent | None:
+        """The reward of a member that was issued with a coupon or for a redemption; one on its way is issued first."""
+
+        async def read(transaction: Transaction) -> list[RewardIntent]:
+            return await transaction.find_reward_intents(partition, member_id)
+
+        for intent in await self._store.read(read):
+            if (code and folded(intent.code) == code) or self._id(intent, "capture") == redemption_id:
+                found = await self._go_on(intent)
+                return found if found.state is IntentState.ISSUED else None
+        return None
+
+    async def _begin_reversal(
+        self, transaction: Transaction, intent: RewardIntent | None, coupon: Coupon | None, principal: str, reason: str
+    ) -> Refusal | None:
+        """Makes the coupon void and writes down that the points are to be given back, or says why not. A reward that is
+        taken back already stays so."""
+        if intent is None:
+            return NO_SUCH_REWARD
+        if await transaction.find_reward_reversal(intent) is not None:
+            return None
+        reserved = 0
+        if coupon is not None:
+            now = self._machine_now()
+            uses = await transaction.find_uses(intent.partition, [coupon.code], now, named=[], members=[])
+            reserved = Uses(uses.get(coupon.code, {})).reserved(now)
+        refusal = why_not_reversed(coupon, reserved)
+        if refusal is not None:
+            return refusal
+        begun = self._business_now()
+        await transaction.void_coupon(intent.partition, intent.code, business_now=begun, reason=reason)
+        await transaction.insert_reward_reversal(
+            RewardReversal(
+                partition=intent.partition,
+                member_id=intent.member_id,
+                request_id=intent.request_id,
+                principal=principal,
+                begun_time=begun,
+                state=ReversalState.BEGUN,
+                not_before=self._machine_now() + LEASE,
+            )
+        )
+        return None
+
+    async def _give_back(self, intent: RewardIntent, reversal: RewardReversal) -> None:
+        """Does what is left of taking a reward back. May be done by several at once. Raises RefusedError where the
+        ledger will not give the points back."""
+        try:
+            await self._points.reverse(
+                request_id=self._id(intent, "reverse"),
+                member_id=intent.member_id,
+                redemption_id=self._id(intent, "capture"),
+                on_behalf_of=reversal.principal,
+            )
+        except PeerRefusedError as error:
+            await self._store.transact(partial(_end_reversal, reversal, ReversalState.REFUSED))
+            raise RefusedError(error.reason, str(error)) from None
+        await self._after_step("given back")
+
+        async def end(transaction: Transaction) -> None:
+            if await transaction.end_reward_reversal(reversal, ReversalState.DONE):
+                await self._give_counts_back(transaction, intent)
+
+        await self._store.transact(end)
+        await self._after_step("reversed")
+
+    async def _give_counts_back(self, transaction: Transaction, intent: RewardIntent) -> None:
+        """Gives back what a reward took of the member's limit and of the stock."""
+        await transaction.give_reward_back(self._member_key_of(intent))
+        if intent.from_stock:
+            await transaction.give_reward_back(self._stock_key(intent.reward_id))
+
     # Going on with what others left
 
     async def run(self) -> None:
@@ -515,7 +649,7 @@ class RewardService:
             # What a reward was when it was asked for, the ledger has yet to say.
             return None
         while True:
-            waiting = await self._store.read(Transaction.open_reward_intents)
+            waiting = await self._store.read(Transaction.open_rewards)
             now = self._machine_now()
             ready = [partition for partition, not_before in waiting.items() if not_before <= now]
             if not ready:
@@ -524,17 +658,31 @@ class RewardService:
                 await self._recover(partition, now)
 
     async def _recover(self, partition: int, now: datetime) -> None:
-        async def lease(transaction: Transaction) -> list[RewardIntent]:
-            return await transaction.lease_reward_intents(partition, now=now, until=now + LEASE, limit=_AT_ONCE)
+        async def lease(transaction: Transaction) -> tuple[list[RewardIntent], list[RewardReversal]]:
+            intents = await transaction.lease_reward_intents(partition, now=now, until=now + LEASE, limit=_AT_ONCE)
+            return intents, await transaction.lease_reward_reversals(
+                partition, now=now, until=now + LEASE, limit=_AT_ONCE
+            )
 
-        for intent in await self._store.transact(lease):
+        intents, reversals = await self._store.transact(lease)
+        waiting: list[RewardIntent | RewardReversal] = [*intents, *reversals]
+        for left in waiting:
             try:
-                settled = await self._go_on(intent)
+                state = await self._recover_one(left)
             except (PeerError, OverloadedError) as error:
                 # The lease says when it is tried again.
-                log.warning("reward_delayed", partition=partition, attempts=intent.attempts, error=str(error))
+                log.warning("reward_delayed", partition=partition, attempts=left.attempts, error=str(error))
             else:
-                log.info("reward_recovered", partition=partition, state=settled.state.value)
+                log.info("reward_recovered", partition=partition, state=state)
+
+    async def _recover_one(self, left: RewardIntent | RewardReversal) -> str:
+        if isinstance(left, RewardIntent):
+            return (await self._go_on(left)).state.value
+        try:
+            await self._give_back(await self._there(left), left)
+        except RefusedError as error:
+            return error.reason
+        return "reversed"
 
     # Inside
 
@@ -556,9 +704,17 @@ class RewardService:
         return partition_of(reward_id, self._partitions), "", reward_id
 
 
-async def _find(intent: RewardIntent, transaction: Transaction) -> RewardIntent | None:
+async def _find(intent: RewardIntent | RewardReversal, transaction: Transaction) -> RewardIntent | None:
     """The intent of the same request, as it is written down."""
     return await transaction.find_reward_intent(intent.partition, intent.member_id, intent.request_id)
+
+
+async def _find_reversal(intent: RewardIntent, transaction: Transaction) -> RewardReversal | None:
+    return await transaction.find_reward_reversal(intent)
+
+
+async def _end_reversal(reversal: RewardReversal, state: ReversalState, transaction: Transaction) -> bool:
+    return await transaction.end_reward_reversal(reversal, state)
 
 
 def _reward(programme: Programme, reward_id: str) -> Reward | None:

@@ -164,10 +164,10 @@ class UseDesk:
             if before is not None:
                 outcomes.append(_again(coupon, before, asked.digest))
                 continue
-            if asks_tier(coupon, asked.command):
+            own = uses[asked.code]
+            if asks_tier(coupon, own, asked.command, now):
                 outcomes.append(TierAskedError())
                 continue
-            own = uses[asked.code]
             decided = decide(coupon, own, asked.command, now, self._money)
             if isinstance(decided, CouponUse):
                 coupon = coupons[asked.code] = counted(coupon, own.get(decided.use_id), decided)

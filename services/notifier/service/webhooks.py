@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from services.notifier.channels.webhooks import Network, is_allowed, named_addresses
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.messages import webhook_route
-from services.notifier.domain.webhooks import MAX_ENDPOINTS, Endpoint, check_url, endpoint_id, unknown_fields
+from services.notifier.domain.webhooks import (
+    MAX_ENDPOINTS,
+    SECRETS_OVERLAP,
+    Endpoint,
+    check_url,
+    endpoint_id,
+    unknown_fields,
+)
 from services.notifier.endpoint_secrets import EndpointSecrets
-from services.notifier.errors import TooManyEndpointsError, WebhookFieldError, WebhookUrlError
+from services.notifier.errors import EndpointUnknownError, TooManyEndpointsError, WebhookFieldError, WebhookUrlError
 from services.notifier.service.requests import same_request
 from services.notifier.store import Store, Transaction
 from services.runtime.clock import MachineClock
@@ -18,8 +25,8 @@ _DELETED = "the endpoint was deleted"
 
 
 class WebhookService:
-    """Makes, lists and deletes endpoints. `networks`: addresses that are not of the internet and allowed all the same;
-    where there are any, one may be reached without TLS."""
+    """Makes, lists, enables and deletes endpoints, and changes their secrets. `networks`: addresses that are not of the
+    internet and allowed all the same; where there are any, one may be reached without TLS."""
 
     def __init__(
         self,
@@ -95,6 +102,53 @@ class WebhookService:
                 await transaction.drop_deliveries_of_way(webhook_route(endpoint_id), _DELETED)
 
         await self._store.transact(put)
+
+    async def enable(self, *, request_id: str, principal: str, endpoint_id: str) -> tuple[Endpoint, bool]:
+        """Sends events to an endpoint again that was disabled, one that is not stays as it is; says whether this was
+        answered before. Raises EndpointUnknownError, RequestIdReusedError."""
+
+        async def put(transaction: Transaction) -> None:
+            await transaction.enable_endpoint(endpoint_id)
+
+        return await self._change("enable", request_id, principal, endpoint_id, put)
+
+    async def rotate_secret(self, *, request_id: str, principal: str, endpoint_id: str) -> tuple[Endpoint, str, bool]:
+        """Gives an endpoint another secret; for a day events are signed with the one before, too. Says the secret as it
+        is shown, and whether this was answered before. Raises EndpointUnknownError, RequestIdReusedError."""
+        sealed = self._secrets.seal(endpoint_id, self._secrets.draw())
+        until = self._machine_now() + SECRETS_OVERLAP
+
+        async def put(transaction: Transaction) -> None:
+            await transaction.change_secret(endpoint_id, sealed, until)
+
+        endpoint, replayed = await self._change("rotate", request_id, principal, endpoint_id, put)
+        return endpoint, self._secrets.shown(self._secrets.open(endpoint_id, endpoint.sealed_secret)), replayed
+
+    async def _change(
+        self,
+        change: str,
+        request_id: str,
+        principal: str,
+        endpoint_id: str,
+        put: Callable[[Transaction], Awaitable[None]],
+    ) -> tuple[Endpoint, bool]:
+        """Changes an endpoint, once for a request; says how it is now."""
+        request = keyed_digest(self._request_key, "endpoint request", principal, request_id)
+        content = keyed_digest(self._request_key, change, endpoint_id)
+        now = self._machine_now()
+
+        async def once(transaction: Transaction) -> tuple[Endpoint, bool]:
+            replayed = not await transaction.insert_webhook_request(request, content, now)
+            if replayed:
+                same_request(await transaction.find_webhook_request(request), content)
+            else:
+                await put(transaction)
+            found = await transaction.find_endpoint(endpoint_id)
+            if found is None or found[2]:
+                raise EndpointUnknownError
+            return found[0], replayed
+
+        return await self._store.transact(once)
 
     def _check(self, url: str) -> None:
         """What a name leads to is looked at whenever something is sent there; what needs no asking is said at once."""

@@ -20,11 +20,12 @@ from services.notifier.store.contacts import ContactRequest, Contacts, SealedCon
 from services.notifier.store.coupons import Coupons
 from services.notifier.store.installation import Installation, Installations
 from services.notifier.store.members import Members
-from services.notifier.store.messages import DeliveryFilter, Messages, Place
+from services.notifier.store.messages import DeliveryFilter, Due, Messages, Place
 from services.notifier.store.pools import Pools
 from services.notifier.store.preferences import Preferences
 from services.notifier.store.privacy import ErasureKept, Grant, Privacy
 from services.notifier.store.rewards import RewardIntents
+from services.notifier.store.surveys import Surveys
 from services.notifier.store.table import QUERIES
 from services.notifier.store.uses import Uses
 from services.notifier.store.webhooks import Webhooks
@@ -34,6 +35,7 @@ __all__ = [
     "QUERIES",
     "ContactRequest",
     "DeliveryFilter",
+    "Due",
     "ErasureKept",
     "Grant",
     "Installation",
@@ -92,6 +94,7 @@ class Transaction(
     Messages,
     Contacts,
     Campaigns,
+    Surveys,
     Privacy,
     Preferences,
     Webhooks,

@@ -9,19 +9,20 @@ from datetime import date, datetime
 from typing import Any
 
 from services.notifier.domain.assignments import Assignment, Claim, Spent
-from services.notifier.domain.awards import Award, AwardSettlement, DueAward
+from services.notifier.domain.awards import Award, AwardSettlement, AwardState, DueAward
 from services.notifier.domain.coupons import MemberKey, RewardKey
 from services.notifier.domain.feeds import Cursor
 from services.notifier.domain.profiles import LapsingMove, Profile
 from services.notifier.store.table import QUERIES, Table
 
+# What is counted apart: partition, campaign, variant, control group.
+_CountKey = tuple[int, str, str, bool]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CampaignCursor:
+class CampaignCursor(Cursor):
     """How far the profiles of a partition go in both feeds, and the last local day that was begun."""
 
-    ledger_offset: int
-    change_offset: int
     begun_day: date | None
 
 
@@ -60,19 +61,6 @@ class EndingCoupon:
     code: str
     member_id: str
     campaign_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """An answer to a survey, in business time."""
-
-    partition: int
-    member_id: str
-    survey_id: str
-    score: int | None
-    choice: str
-    source: str
-    answered_time: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +166,10 @@ class Campaigns(Table):
                 found[row["partition"], row["member_id"]].add(row["segment"])
         return found
 
-    async def count_known(self, partition: int, member_ids: Sequence[str]) -> int:
-        """How many of these are members of a partition, and were not erased."""
-        return int(await self._connection.fetchval(QUERIES["count_known"], partition, list(member_ids)))
+    async def find_known(self, partition: int, member_ids: Sequence[str]) -> set[str]:
+        """Which of these are members of a partition, and were not erased."""
+        rows = await self._connection.fetch(QUERIES["find_known"], partition, list(member_ids))
+        return {row["member_id"] for row in rows}
 
     async def enter_segment(self, partition: int, segment: str, member_ids: Sequence[str], now: datetime) -> list[str]:
         """Puts those of these who are members of a partition, and were not erased, into a segment; says who was not in
@@ -281,9 +270,12 @@ class Campaigns(Table):
             [assignment.cost.points for assignment in assignments],
             [assignment.cost.minor_units for assignment in assignments],
         )
-        sums: dict[tuple[int, str, str, bool], Spent] = defaultdict(Spent)
+        sums: dict[_CountKey, Spent] = defaultdict(Spent)
         for one in assignments:
             sums[one.claim.partition, one.claim.campaign.id, one.variant, one.in_control].add(one.cost)
+        await self._add_counts(sums)
+
+    async def _add_counts(self, sums: Mapping[_CountKey, Spent]) -> None:
         # In one order, whoever adds: two that wait for each other's rows would never end.
         ordered = sorted(sums.items())
         await self._connection.execute(
@@ -364,6 +356,8 @@ class Campaigns(Table):
             [award.member_id for award in awards],
             [award.trigger for award in awards],
             [award.points for award in awards],
+            [award.minor_units for award in awards],
+            [award.alone for award in awards],
             [award.purchase_id for award in awards],
             [award.lasting for award in awards],
             now,
@@ -387,6 +381,8 @@ class Campaigns(Table):
                     member_id=row["member_id"],
                     trigger=row["trigger"],
                     points=row["points"],
+                    minor_units=row["minor_units"],
+                    alone=row["alone"],
                     purchase_id=row["purchase_id"],
                     lasting=row["lasting"],
                 ),
@@ -396,8 +392,11 @@ class Campaigns(Table):
         ]
 
     async def settle_awards(self, settlements: Sequence[AwardSettlement]) -> None:
-        """Writes down what came of them."""
-        await self._connection.execute(
+        """Writes down what came of them. What the ledger refused goes back to the budgets, once."""
+        refusing = {one.award.campaign_id for one in settlements if one.state is AwardState.REFUSED}
+        # Before all else: as whoever gives from a budget does.
+        spent = await self.lock_budgets(refusing) if refusing else {}
+        rows = await self._connection.fetch(
             QUERIES["settle_awards"],
             [one.award.partition for one in settlements],
             [one.award.campaign_id for one in settlements],
@@ -408,6 +407,21 @@ class Campaigns(Table):
             [one.not_before for one in settlements],
             [one.last_error for one in settlements],
         )
+        refused = [tuple(row)[:4] for row in rows if row["state"] == AwardState.REFUSED]
+        if refused:
+            await self._take_back(refused, spent)
+
+    async def _take_back(self, refused: Sequence[tuple[Any, ...]], spent: Mapping[str, Spent]) -> None:
+        columns = [list(column) for column in zip(*refused, strict=True)]
+        back: dict[_CountKey, Spent] = defaultdict(Spent)
+        for row in await self._connection.fetch(QUERIES["take_back_awards"], *columns):
+            key = row["partition"], row["campaign_id"], row["variant"], False
+            for one in (back[key], spent[row["campaign_id"]]):
+                one.count -= row["alone"]
+                one.points -= row["points"]
+                one.minor_units -= row["minor_units"]
+        await self._add_counts(back)
+        await self.spend_budgets(spent)
 
     async def insert_badges(self, badges: Sequence[tuple[Assignment, str]]) -> None:
         """Gives badges; who has one keeps it as it is."""
@@ -420,37 +434,6 @@ class Campaigns(Table):
             [claim.campaign.id for claim in claims],
             [claim.time for claim in claims],
         )
-
-    # Surveys
-
-    async def insert_feedback(self, request_id: str, digest: bytes, answer: Answer, now: datetime) -> bool:
-        """Keeps an answer; False where this request was kept before."""
-        kept = await self._connection.fetchval(
-            QUERIES["insert_feedback"],
-            answer.partition,
-            answer.member_id,
-            request_id,
-            digest,
-            answer.survey_id,
-            answer.score,
-            answer.choice,
-            answer.source,
-            answer.answered_time,
-            now,
-        )
-        return kept is not None
-
-    async def find_feedback_request(self, partition: int, member_id: str, request_id: str) -> bytes | None:
-        """What stands for the content of an answer."""
-        digest: bytes | None = await self._connection.fetchval(
-            QUERIES["find_feedback_request"], partition, member_id, request_id
-        )
-        return digest
-
-    async def list_feedback(self, partition: int, member_id: str, limit: int) -> list[Answer]:
-        """A member's answers, the newest first."""
-        rows = await self._connection.fetch(QUERIES["list_feedback"], partition, member_id, limit)
-        return [Answer(partition=partition, member_id=member_id, **row) for row in rows]
 
     # For the check
 

@@ -36,6 +36,22 @@ class UndoneCheckout:
     sold: Sold
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedCheckout:
+    """A request and how far its checkout is, which is None where it has none, or another request's. `answered`: whether
+    the request is; of what was sold the price, else None."""
+
+    member_id: str
+    request_id: str
+    checkout_id: str
+    state: str | None
+    answered: bool
+    currency: str | None
+    amount: int | None
+    points: int | None
+    points_amount: int | None
+
+
 class Checkouts(Table):
     """Checkouts and their requests."""
 
@@ -142,6 +158,11 @@ class Checkouts(Table):
     async def settle_undone_checkout(self, checkout: UndoneCheckout) -> None:
         """It was looked at; what came back since is still to be."""
         await self._connection.execute(QUERIES["settle_undone_checkout"], *checkout.key, checkout.undone_offset)
+
+    async def check_checkouts(self, partition: int) -> list[CheckedCheckout]:
+        """Requests of a partition with their checkouts, and checkouts whose request is gone."""
+        rows = await self._connection.fetch(QUERIES["check_checkouts"], partition)
+        return [CheckedCheckout(**row) for row in rows]
 
 
 def _sale(row: Mapping[str, Any]) -> Sale:

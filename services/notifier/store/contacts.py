@@ -71,7 +71,14 @@ class Contacts(Table):
         """The member's wrapped key: this one, unless there is one."""
         if await self._connection.fetchval(QUERIES["insert_member_key"], partition, member_id, wrapped):
             return wrapped
-        return bytes(await self._connection.fetchval(QUERIES["find_member_key"], partition, member_id))
+        kept = await self.find_member_key(partition, member_id)
+        assert kept is not None
+        return kept
+
+    async def find_member_key(self, partition: int, member_id: str) -> bytes | None:
+        """The member's wrapped key; None where it has none, or it was destroyed."""
+        wrapped: bytes | None = await self._connection.fetchval(QUERIES["find_member_key"], partition, member_id)
+        return wrapped
 
     async def find_keys_of_older(self, newest_id: bytes, after: tuple[int, str], limit: int) -> list[WrappedKey]:
         """Members' keys after a place (partition and member) that another master key than the newest has wrapped."""

@@ -35,6 +35,17 @@ class DeliveryFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Where there are messages to send: those of a campaign, in a partition, on a way. `not_before`: when the first of
+    them is due, in machine time."""
+
+    partition: int
+    route: str
+    campaign_id: str
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Had:
     """A message that a member got, or that is on its way; `sent_time` is business time."""
 
@@ -69,27 +80,18 @@ class Messages(Table):
         ids = [delivery_id(key, message) for message in outgoing]
         return await self._insert(ids, outgoing, states, now)
 
-    async def due_deliveries(
-        self, routes: Sequence[str], paused: Collection[str] = ()
-    ) -> list[tuple[int, str, datetime]]:
-        """For each partition with messages to send these ways: the partition, the way, and when the first is due. Those
-        of campaigns that are paused wait."""
+    async def due_deliveries(self, routes: Sequence[str], paused: Collection[str]) -> list[Due]:
+        """Where there are messages to send these ways, the first that is due first. Those of campaigns that are paused
+        wait."""
         rows = await self._connection.fetch(QUERIES["due_deliveries"], list(routes), list(paused))
-        return [tuple(row) for row in rows]
+        return [Due(**row) for row in rows]
 
     async def lease_deliveries(
-        self,
-        partition: int,
-        route: str = EMAIL,
-        *,
-        now: datetime,
-        until: datetime,
-        limit: int,
-        paused: Collection[str] = (),
+        self, partition: int, route: str, campaign_id: str, *, now: datetime, until: datetime, limit: int
     ) -> tuple[DueDelivery, ...]:
-        """Takes up to `limit` messages that are due one way, oldest first; nobody else gets them before `until`. Those
-        of campaigns that are paused wait."""
-        values = (partition, route, now, until, limit, list(paused))
+        """Takes up to `limit` messages of a campaign that are due one way, oldest first; nobody else gets them before
+        `until`."""
+        values = (partition, route, campaign_id, now, until, limit)
         rows = await self._connection.fetch(QUERIES["lease_deliveries"], *values)
         codes = [row["coupon_code"] for row in rows if row["coupon_code"]]
         coupons: dict[str, Coupon] = {}
@@ -144,14 +146,13 @@ class Messages(Table):
             [one.reason for one in aside],
         )
 
-    async def release_held(self, business_now: datetime, now: datetime) -> int:
-        """Queues the messages that were held until now, and says how many."""
-        return len(await self._connection.fetch(QUERIES["release_held"], business_now, now))
+    async def release_held(self, partition: int, business_now: datetime, now: datetime, limit: int) -> int:
+        """Queues up to `limit` messages that were held until now, and says how many."""
+        return len(await self._connection.fetch(QUERIES["release_held"], partition, business_now, now, limit))
 
-    async def next_held(self) -> datetime | None:
-        """Until when, in business time, the next message is held."""
-        found: datetime | None = await self._connection.fetchval(QUERIES["next_held"])
-        return found
+    async def next_held(self) -> dict[int, datetime]:
+        """For each partition that holds messages: until when, in business time, it holds the next."""
+        return {row["partition"]: row["held_until"] for row in await self._connection.fetch(QUERIES["next_held"])}
 
     async def settle_deliveries(
         self, partition: int, leased_until: datetime, settlements: Sequence[Settlement]

@@ -14,9 +14,7 @@ from services.notifier.store.table import QUERIES, Table
 class Preferences(Table):
     """Consents and suppressions."""
 
-    async def insert_consents(
-        self, partition: int, member_id: str, choices: Sequence[Choice], principal: str, now: datetime
-    ) -> None:
+    async def insert_consents(self, partition: int, member_id: str, choices: Sequence[Choice], principal: str) -> None:
         """Keeps what a member said, in its order, after all it said before. The partition must be locked."""
         for choice in choices:
             await self._connection.execute(
@@ -29,7 +27,7 @@ class Preferences(Table):
                 choice.source,
                 principal,
                 choice.chosen_time,
-                now,
+                choice.recorded_time,
             )
 
     async def lock_contacts(self, partition: int, member_ids: Collection[str]) -> None:
@@ -48,6 +46,7 @@ class Preferences(Table):
                     allowed=row["allowed"],
                     source=row["source"],
                     chosen_time=row["consent_time"],
+                    recorded_time=row["recorded_time"],
                 )
             )
         return found

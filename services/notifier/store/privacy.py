@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -79,10 +80,13 @@ class Privacy(Table):
         """Everybody who was erased."""
         return {tuple(row) for row in await self._connection.fetch(QUERIES["check_erased"])}
 
-    async def records(self, table: str, partition: int, member_id: str, first: int, limit: int) -> list[str]:
-        """Rows of a table that are about a member, as JSON, from the one of this number (from 0) on."""
-        rows = await self._connection.fetch(QUERIES[f"export_{table}"], partition, member_id, first, limit)
-        return [row["record"] for row in rows]
+    async def records(
+        self, table: str, partition: int, member_id: str, after: Sequence[str], limit: int
+    ) -> tuple[list[str], list[str]]:
+        """Rows of a table that are about a member, as JSON, after a place (empty: from the first on); and the place of
+        the last of them, which is empty where there are none."""
+        rows = await self._connection.fetch(QUERIES[f"export_{table}"], partition, member_id, after, limit)
+        return [row["record"] for row in rows], rows[-1]["place"] if rows else []
 
     async def find_goodwill(self, partition: int, member_id: str, request_id: str) -> Grant | None:
         """What a request asked to give, and what came of it."""

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.notifier.domain.rewards import IntentState, RewardIntent
+from services.notifier.domain.rewards import IntentState, ReversalState, RewardIntent, RewardReversal
 from services.notifier.domain.uses import Refusal
 from services.notifier.store.table import QUERIES, Table
 
 # A partition, a member of it or none for the stock, a reward.
 CountKey = tuple[int, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedReward:
+    """A reward that was asked for. `coupon`: "issued", "void", "preparing", or empty where there is none; `reversal`:
+    how far its taking back is, where it is taken back."""
+
+    intent: RewardIntent
+    coupon: str
+    reversal: str | None
 
 
 class RewardIntents(Table):
@@ -60,9 +71,14 @@ class RewardIntents(Table):
             _written(intent.refusal),
         )
 
-    async def open_reward_intents(self) -> dict[int, datetime]:
-        """For each partition with rewards to go on with: when the first may be."""
-        rows = await self._connection.fetch(QUERIES["open_reward_intents"])
+    async def find_reward_intents(self, partition: int, member_id: str) -> list[RewardIntent]:
+        """All rewards that a member asked for."""
+        rows = await self._connection.fetch(QUERIES["find_reward_intents"], partition, member_id)
+        return [_intent(row) for row in rows]
+
+    async def open_rewards(self) -> dict[int, datetime]:
+        """For each partition with rewards to go on with, or to go on taking back: when the first may be."""
+        rows = await self._connection.fetch(QUERIES["open_rewards"])
         return {row["partition"]: row["not_before"] for row in rows}
 
     async def lease_reward_intents(
@@ -71,6 +87,38 @@ class RewardIntents(Table):
         """Takes up to so many rewards to go on with; nobody else gets them before `until`."""
         rows = await self._connection.fetch(QUERIES["lease_reward_intents"], partition, now, until, limit)
         return [_intent(row) for row in rows]
+
+    async def insert_reward_reversal(self, reversal: RewardReversal) -> bool:
+        """Keeps that a reward is taken back; False where it is already."""
+        kept = await self._connection.fetchval(
+            QUERIES["insert_reward_reversal"],
+            reversal.partition,
+            reversal.member_id,
+            reversal.request_id,
+            reversal.principal,
+            reversal.begun_time,
+            reversal.state.value,
+            reversal.not_before,
+        )
+        return kept is not None
+
+    async def find_reward_reversal(self, intent: RewardIntent) -> RewardReversal | None:
+        """The taking back of a reward."""
+        key = (intent.partition, intent.member_id, intent.request_id)
+        row = await self._connection.fetchrow(QUERIES["find_reward_reversal"], *key)
+        return None if row is None else _reversal(row)
+
+    async def end_reward_reversal(self, reversal: RewardReversal, state: ReversalState) -> bool:
+        """Keeps what came of the taking back of a reward; False where that was kept before."""
+        key = (reversal.partition, reversal.member_id, reversal.request_id)
+        return await self._connection.fetchval(QUERIES["end_reward_reversal"], *key, state.value) is not None
+
+    async def lease_reward_reversals(
+        self, partition: int, *, now: datetime, until: datetime, limit: int
+    ) -> list[RewardReversal]:
+        """Takes up to so many rewards to go on taking back; nobody else gets them before `until`."""
+        rows = await self._connection.fetch(QUERIES["lease_reward_reversals"], partition, now, until, limit)
+        return [_reversal(row) for row in rows]
 
     async def take_reward(self, key: CountKey, limit: int | None) -> bool:
         """Counts one more of a reward; False where as many as the limit were taken."""
@@ -86,11 +134,22 @@ class RewardIntents(Table):
         rows = await self._connection.fetch(QUERIES["find_reward_counts"], *columns)
         return {(row["member_id"], row["reward_id"]): row["taken"] for row in rows}
 
+    async def check_reward_intents(self, partition: int) -> list[CheckedReward]:
+        """The rewards of a partition that were asked for."""
+        rows = map(dict, await self._connection.fetch(QUERIES["check_reward_intents"], partition))
+        return [
+            CheckedReward(coupon=row.pop("coupon"), reversal=row.pop("reversal"), intent=_intent(row)) for row in rows
+        ]
+
 
 def _written(refusal: Refusal | None) -> str | None:
     if refusal is None:
         return None
     return json.dumps({"reason": refusal.reason, "sentence": refusal.sentence, "facts": dict(refusal.facts)})
+
+
+def _reversal(row: Mapping[str, Any]) -> RewardReversal:
+    return RewardReversal(**{**row, "state": ReversalState(row["state"])})
 
 
 def _intent(row: Mapping[str, Any]) -> RewardIntent:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from services.notifier.domain.webhooks import Endpoint
+from services.notifier.domain.webhooks import DISABLED_AFTER, FAILING, GONE, Endpoint
 from services.notifier.store.table import QUERIES, Table
 
 
@@ -38,6 +38,13 @@ class Webhooks(Table):
             return None
         return endpoint_of_row(row), bytes(row["content_digest"]), row["deleted_time"] is not None
 
+    async def find_open_endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """An endpoint that events are sent to; None where it is disabled or deleted."""
+        found = await self.find_endpoint(endpoint_id)
+        if found is None or found[2] or found[0].disabled_time is not None:
+            return None
+        return found[0]
+
     async def list_endpoints(self) -> list[Endpoint]:
         """All that are not deleted, the newest first."""
         return [endpoint_of_row(row) for row in await self._connection.fetch(QUERIES["list_endpoints"])]
@@ -46,17 +53,32 @@ class Webhooks(Table):
         """Deletes an endpoint; False where there is none."""
         return await self._connection.fetchval(QUERIES["delete_endpoint"], endpoint_id, now) is not None
 
-    async def endpoint_failed(self, endpoint_id: str, now: datetime) -> None:
-        """A try at it failed."""
-        await self._connection.execute(QUERIES["endpoint_failed"], endpoint_id, now)
+    async def endpoint_failed(self, endpoint_id: str, now: datetime, *, gone: bool) -> bool:
+        """A try at it failed; it is disabled where it is gone or has failed for too long. Whether that happened now."""
+        values = (endpoint_id, now, gone, now - DISABLED_AFTER, GONE, FAILING)
+        return bool(await self._connection.fetchval(QUERIES["endpoint_failed"], *values))
 
     async def endpoint_succeeded(self, endpoint_id: str) -> None:
         """A try at it succeeded."""
         await self._connection.execute(QUERIES["endpoint_succeeded"], endpoint_id)
 
-    async def disable_endpoint(self, endpoint_id: str, now: datetime, reason: str) -> bool:
-        """Sends it nothing more; False where that is so already."""
-        return await self._connection.fetchval(QUERIES["disable_endpoint"], endpoint_id, now, reason) is not None
+    async def insert_webhook_request(self, request_digest: bytes, content_digest: bytes, now: datetime) -> bool:
+        """Keeps a request that changes an endpoint; False where it was made before."""
+        values = (request_digest, content_digest, now)
+        return await self._connection.fetchval(QUERIES["insert_webhook_request"], *values) is not None
+
+    async def find_webhook_request(self, request_digest: bytes) -> bytes | None:
+        """What stands for what a request asked for; None where there was none."""
+        found: bytes | None = await self._connection.fetchval(QUERIES["find_webhook_request"], request_digest)
+        return found
+
+    async def enable_endpoint(self, endpoint_id: str) -> None:
+        """Sends it events again; how long it failed is forgotten. One that is not disabled stays as it is."""
+        await self._connection.execute(QUERIES["enable_endpoint"], endpoint_id)
+
+    async def change_secret(self, endpoint_id: str, sealed_secret: bytes, previous_until: datetime) -> None:
+        """Signs events with another secret, and until then (machine time) with the one before, too."""
+        await self._connection.execute(QUERIES["change_secret"], endpoint_id, sealed_secret, previous_until)
 
 
 def endpoint_of_row(row: Mapping[str, Any]) -> Endpoint:
@@ -72,4 +94,6 @@ def endpoint_of_row(row: Mapping[str, Any]) -> Endpoint:
         failing_since=row["failing_since"],
         disabled_time=row["disabled_time"],
         disabled_reason=row["disabled_reason"],
+        previous_secret=row["previous_secret"],
+        previous_until=row["previous_until"],
     )

@@ -273,7 +273,8 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LookupMember(self, request, context):
-        """Finds the member that an identifier leads to. Over HTTP it is a POST: an identifier stands in no URL.
+        """Finds the member that an identifier leads to. Over HTTP it is a POST: an identifier stands in no URL. Who asks for too
+        many that lead to nobody must wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -136,7 +136,7 @@ class ResumeCampaignResponse(_message.Message):
     def __init__(self, campaign: _Optional[_Union[Campaign, _Mapping]] = ...) -> None: ...
 
 class RecordFeedbackRequest(_message.Message):
-    __slots__ = ("request_id", "member_id", "survey_id", "score", "choice", "source", "occurred_time")
+    __slots__ = ("request_id", "member_id", "survey_id", "score", "choice", "source", "occurred_time", "comment")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
     SURVEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,7 @@ class RecordFeedbackRequest(_message.Message):
     CHOICE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     OCCURRED_TIME_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     member_id: str
     survey_id: str
@@ -151,7 +152,8 @@ class RecordFeedbackRequest(_message.Message):
     choice: str
     source: str
     occurred_time: _timestamp_pb2.Timestamp
-    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., survey_id: _Optional[str] = ..., score: _Optional[int] = ..., choice: _Optional[str] = ..., source: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    comment: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., survey_id: _Optional[str] = ..., score: _Optional[int] = ..., choice: _Optional[str] = ..., source: _Optional[str] = ..., occurred_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., comment: _Optional[str] = ...) -> None: ...
 
 class RecordFeedbackResponse(_message.Message):
     __slots__ = ("replayed",)
@@ -172,9 +174,11 @@ class UpdateSegmentRequest(_message.Message):
     def __init__(self, segment: _Optional[str] = ..., add_member_ids: _Optional[_Iterable[str]] = ..., remove_member_ids: _Optional[_Iterable[str]] = ..., causal_token: _Optional[str] = ...) -> None: ...
 
 class UpdateSegmentResponse(_message.Message):
-    __slots__ = ("added", "unknown")
+    __slots__ = ("added", "unknown", "unknown_member_ids")
     ADDED_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_MEMBER_IDS_FIELD_NUMBER: _ClassVar[int]
     added: int
     unknown: int
-    def __init__(self, added: _Optional[int] = ..., unknown: _Optional[int] = ...) -> None: ...
+    unknown_member_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, added: _Optional[int] = ..., unknown: _Optional[int] = ..., unknown_member_ids: _Optional[_Iterable[str]] = ...) -> None: ...

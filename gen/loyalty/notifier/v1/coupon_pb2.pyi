@@ -155,6 +155,34 @@ class RedeemRewardResponse(_message.Message):
     replayed: bool
     def __init__(self, coupon: _Optional[_Union[Coupon, _Mapping]] = ..., points: _Optional[int] = ..., money: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., redemption_id: _Optional[str] = ..., bonus_points: _Optional[int] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
+class ReverseRewardRequest(_message.Message):
+    __slots__ = ("request_id", "member_id", "coupon_code", "redemption_id", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    COUPON_CODE_FIELD_NUMBER: _ClassVar[int]
+    REDEMPTION_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    member_id: str
+    coupon_code: str
+    redemption_id: str
+    reason: str
+    def __init__(self, request_id: _Optional[str] = ..., member_id: _Optional[str] = ..., coupon_code: _Optional[str] = ..., redemption_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ReverseRewardResponse(_message.Message):
+    __slots__ = ("coupon", "points", "money", "redemption_id", "replayed")
+    COUPON_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    MONEY_FIELD_NUMBER: _ClassVar[int]
+    REDEMPTION_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    coupon: Coupon
+    points: int
+    money: _money_pb2.Money
+    redemption_id: str
+    replayed: bool
+    def __init__(self, coupon: _Optional[_Union[Coupon, _Mapping]] = ..., points: _Optional[int] = ..., money: _Optional[_Union[_money_pb2.Money, _Mapping]] = ..., redemption_id: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
 class IssueCouponRequest(_message.Message):
     __slots__ = ("request_id", "member_id", "offer", "terms", "valid_until_time", "uses", "once_per_member", "prefix", "pool", "reason")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]

@@ -45,6 +45,11 @@ class RewardServiceStub:
                 request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardRequest.SerializeToString,
                 response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardResponse.FromString,
                 _registered_method=True)
+        self.ReverseReward = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/ReverseReward',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReverseRewardRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReverseRewardResponse.FromString,
+                _registered_method=True)
         self.IssueCoupon = channel.unary_unary(
                 '/loyalty.notifier.v1.RewardService/IssueCoupon',
                 request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.IssueCouponRequest.SerializeToString,
@@ -107,6 +112,14 @@ class RewardServiceServicer:
         """Gives a member a reward for points: a coupon, or bonus points. The points go and the coupon comes, or neither.
         OUT_OF_STOCK of the reward is no kept answer: others may hold the last piece and not take it, so the same request,
         sent again, may have it. Where the pool of its codes is empty, points were held and let go, and that is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReverseReward(self, request, context):
+        """Takes a reward back whole: its coupon is void, and the points that it cost, its piece of the stock and the member's
+        limit are there again. Only where the coupon was not used and no checkout has it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -187,6 +200,11 @@ def add_RewardServiceServicer_to_server(servicer, server):
                     servicer.RedeemReward,
                     request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardRequest.FromString,
                     response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardResponse.SerializeToString,
+            ),
+            'ReverseReward': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReverseReward,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReverseRewardRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReverseRewardResponse.SerializeToString,
             ),
             'IssueCoupon': grpc.unary_unary_rpc_method_handler(
                     servicer.IssueCoupon,
@@ -289,6 +307,33 @@ class RewardService:
             '/loyalty.notifier.v1.RewardService/RedeemReward',
             loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardRequest.SerializeToString,
             loyalty_dot_notifier_dot_v1_dot_coupon__pb2.RedeemRewardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReverseReward(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/ReverseReward',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReverseRewardRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.ReverseRewardResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from loyalty.notifier.v1 import campaign_pb2 as _campaign_pb2
 from loyalty.notifier.v1 import message_pb2 as _message_pb2
 from loyalty.notifier.v1 import privacy_pb2 as _privacy_pb2
+from loyalty.notifier.v1 import survey_pb2 as _survey_pb2
 from loyalty.type.v1 import options_pb2 as _options_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper

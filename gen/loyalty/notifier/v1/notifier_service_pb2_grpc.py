@@ -7,6 +7,7 @@ from loyalty.notifier.v1 import campaign_pb2 as loyalty_dot_notifier_dot_v1_dot_
 from loyalty.notifier.v1 import message_pb2 as loyalty_dot_notifier_dot_v1_dot_message__pb2
 from loyalty.notifier.v1 import notifier_service_pb2 as loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2
 from loyalty.notifier.v1 import privacy_pb2 as loyalty_dot_notifier_dot_v1_dot_privacy__pb2
+from loyalty.notifier.v1 import survey_pb2 as loyalty_dot_notifier_dot_v1_dot_survey__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -93,6 +94,16 @@ class NotifierServiceStub:
                 request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointRequest.SerializeToString,
                 response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointResponse.FromString,
                 _registered_method=True)
+        self.EnableWebhookEndpoint = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/EnableWebhookEndpoint',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.EnableWebhookEndpointRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.EnableWebhookEndpointResponse.FromString,
+                _registered_method=True)
+        self.RotateWebhookEndpointSecret = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/RotateWebhookEndpointSecret',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RotateWebhookEndpointSecretRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RotateWebhookEndpointSecretResponse.FromString,
+                _registered_method=True)
         self.ListDeliveries = channel.unary_unary(
                 '/loyalty.notifier.v1.NotifierService/ListDeliveries',
                 request_serializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeliveriesRequest.SerializeToString,
@@ -142,6 +153,11 @@ class NotifierServiceStub:
                 '/loyalty.notifier.v1.NotifierService/RecordFeedback',
                 request_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackRequest.SerializeToString,
                 response_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackResponse.FromString,
+                _registered_method=True)
+        self.GetSurveyResults = channel.unary_unary(
+                '/loyalty.notifier.v1.NotifierService/GetSurveyResults',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_survey__pb2.GetSurveyResultsRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_survey__pb2.GetSurveyResultsResponse.FromString,
                 _registered_method=True)
         self.UpdateSegment = channel.unary_unary(
                 '/loyalty.notifier.v1.NotifierService/UpdateSegment',
@@ -234,6 +250,22 @@ class NotifierServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnableWebhookEndpoint(self, request, context):
+        """Sends events to an endpoint again that was disabled; one that is not stays as it is. What died when it was disabled
+        can be tried again by RetryDelivery.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateWebhookEndpointSecret(self, request, context):
+        """Gives an endpoint another secret. For a day events are signed with the one before, too: so the receiver can be told
+        the new one without missing any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDeliveries(self, request, context):
         """Lists messages, newest first.
         """
@@ -306,6 +338,14 @@ class NotifierServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSurveyResults(self, request, context):
+        """Counts what members answered to a survey, by the version of the programme or by month: asked again after a change,
+        what they say is compared.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateSegment(self, request, context):
         """Puts members into a segment, a named list, and takes others out. Who is in it already, or not in it, stays so.
         """
@@ -371,6 +411,16 @@ def add_NotifierServiceServicer_to_server(servicer, server):
                     request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointRequest.FromString,
                     response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.DeleteWebhookEndpointResponse.SerializeToString,
             ),
+            'EnableWebhookEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnableWebhookEndpoint,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.EnableWebhookEndpointRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.EnableWebhookEndpointResponse.SerializeToString,
+            ),
+            'RotateWebhookEndpointSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateWebhookEndpointSecret,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RotateWebhookEndpointSecretRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_message__pb2.RotateWebhookEndpointSecretResponse.SerializeToString,
+            ),
             'ListDeliveries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeliveries,
                     request_deserializer=loyalty_dot_notifier_dot_v1_dot_notifier__service__pb2.ListDeliveriesRequest.FromString,
@@ -420,6 +470,11 @@ def add_NotifierServiceServicer_to_server(servicer, server):
                     servicer.RecordFeedback,
                     request_deserializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackRequest.FromString,
                     response_serializer=loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackResponse.SerializeToString,
+            ),
+            'GetSurveyResults': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSurveyResults,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_survey__pb2.GetSurveyResultsRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_survey__pb2.GetSurveyResultsResponse.SerializeToString,
             ),
             'UpdateSegment': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateSegment,
@@ -736,6 +791,60 @@ class NotifierService:
             _registered_method=True)
 
     @staticmethod
+    def EnableWebhookEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/EnableWebhookEndpoint',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.EnableWebhookEndpointRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.EnableWebhookEndpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateWebhookEndpointSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/RotateWebhookEndpointSecret',
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.RotateWebhookEndpointSecretRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_message__pb2.RotateWebhookEndpointSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListDeliveries(request,
             target,
             options=(),
@@ -995,6 +1104,33 @@ class NotifierService:
             '/loyalty.notifier.v1.NotifierService/RecordFeedback',
             loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackRequest.SerializeToString,
             loyalty_dot_notifier_dot_v1_dot_campaign__pb2.RecordFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSurveyResults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.NotifierService/GetSurveyResults',
+            loyalty_dot_notifier_dot_v1_dot_survey__pb2.GetSurveyResultsRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_survey__pb2.GetSurveyResultsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,10 +28,11 @@ from loyalty.ledger.v1 import ledger_service_pb2 as loyalty_dot_ledger_dot_v1_do
 from loyalty.ledger.v1 import member_pb2 as loyalty_dot_ledger_dot_v1_dot_member__pb2
 from loyalty.notifier.v1 import coupon_pb2 as loyalty_dot_notifier_dot_v1_dot_coupon__pb2
 from loyalty.notifier.v1 import message_pb2 as loyalty_dot_notifier_dot_v1_dot_message__pb2
+from loyalty.notifier.v1 import survey_pb2 as loyalty_dot_notifier_dot_v1_dot_survey__pb2
 from loyalty.tiers.v1 import tier_service_pb2 as loyalty_dot_tiers_dot_v1_dot_tier__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!loyalty/notifier/v1/privacy.proto\x12\x13loyalty.notifier.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&loyalty/ledger/v1/ledger_service.proto\x1a\x1eloyalty/ledger/v1/member.proto\x1a loyalty/notifier/v1/coupon.proto\x1a!loyalty/notifier/v1/message.proto\x1a#loyalty/tiers/v1/tier_service.proto\"\xd0\x01\n\x14GetMemberViewRequest\x12K\n\tmember_id\x18\x01 \x01(\tB.\xbaH+r)2\'^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$R\x08memberId\x12=\n\nidentifier\x18\x02 \x01(\x0b\x32\x1d.loyalty.ledger.v1.IdentifierR\nidentifier\x12,\n\x0c\x63\x61usal_token\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\x0b\x63\x61usalToken\"\xd0\x04\n\nMemberView\x12\x31\n\x06member\x18\x01 \x01(\x0b\x32\x19.loyalty.ledger.v1.MemberR\x06member\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n\x05\x65mail\x18\x03 \x01(\tR\x05\x65mail\x12\x14\n\x05phone\x18\x04 \x01(\tR\x05phone\x12\x36\n\x08standing\x18\x05 \x01(\x0b\x32\x1a.loyalty.tiers.v1.StandingR\x08standing\x12\x45\n\x0estanding_lines\x18\x06 \x03(\x0b\x32\x1e.loyalty.tiers.v1.StandingLineR\rstandingLines\x12\x39\n\tpurchases\x18\x07 \x03(\x0b\x32\x1b.loyalty.ledger.v1.PurchaseR\tpurchases\x12\x35\n\x07\x63oupons\x18\x08 \x03(\x0b\x32\x1b.loyalty.notifier.v1.CouponR\x07\x63oupons\x12<\n\x08messages\x18\t \x03(\x0b\x32 .loyalty.notifier.v1.MessageLineR\x08messages\x12;\n\x1agoodwill_points_this_month\x18\n \x01(\x03R\x17goodwillPointsThisMonth\x12#\n\rmissing_parts\x18\x0b \x03(\tR\x0cmissingParts\x12>\n\x08\x63onsents\x18\x0c \x03(\x0b\x32\".loyalty.notifier.v1.ConsentRecordR\x08\x63onsents\"\xa4\x01\n\x0bMessageLine\x12\x1f\n\x0b\x64\x65livery_id\x18\x01 \x01(\tR\ndeliveryId\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\tR\ncampaignId\x12\x14\n\x05state\x18\x03 \x01(\tR\x05state\x12=\n\x0c\x63reated_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63reatedTime\"L\n\x15GetMemberViewResponse\x12\x33\n\x04view\x18\x01 \x01(\x0b\x32\x1f.loyalty.notifier.v1.MemberViewR\x04view\"\xe5\x01\n\x14GrantGoodwillRequest\x12\x34\n\nrequest_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[!-~]{1,128}$R\trequestId\x12H\n\tmember_id\x18\x02 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\x12%\n\x06points\x18\x03 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01R\x06points\x12&\n\x06reason\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xc8\x01\xba\x01\x01\x00R\x06reason\"\x8b\x01\n\x15GrantGoodwillResponse\x12\x33\n\x16points_left_this_month\x18\x01 \x01(\x03R\x13pointsLeftThisMonth\x12\x1a\n\x08replayed\x18\x02 \x01(\x08R\x08replayed\x12!\n\x0c\x63\x61usal_token\x18\x03 \x01(\tR\x0b\x63\x61usalToken\"\xb1\x01\n\x13\x45xportMemberRequest\x12H\n\tmember_id\x18\x01 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\"\x9f\x01\n\x07Holding\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x18\n\x07purpose\x18\x03 \x01(\tR\x07purpose\x12\x1e\n\nrecipients\x18\x04 \x03(\tR\nrecipients\x12\x1c\n\tretention\x18\x05 \x01(\tR\tretention\"@\n\x0e\x45xportedRecord\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12\x12\n\x04json\x18\x02 \x01(\tR\x04json\"\xb7\x01\n\x14\x45xportMemberResponse\x12\x38\n\x08holdings\x18\x01 \x03(\x0b\x32\x1c.loyalty.notifier.v1.HoldingR\x08holdings\x12=\n\x07records\x18\x02 \x03(\x0b\x32#.loyalty.notifier.v1.ExportedRecordR\x07records\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xc7\x01\n\x12\x45raseMemberRequest\x12\x34\n\nrequest_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[!-~]{1,128}$R\trequestId\x12H\n\tmember_id\x18\x02 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\x12\x31\n\x06reason\x18\x03 \x01(\tB\x19\xbaH\x16r\x14\x32\x12^[a-z0-9_-]{0,32}$R\x06reason\"n\n\x13\x45raseMemberResponse\x12;\n\x0b\x65rased_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nerasedTime\x12\x1a\n\x08replayed\x18\x02 \x01(\x08R\x08replayedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!loyalty/notifier/v1/privacy.proto\x12\x13loyalty.notifier.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&loyalty/ledger/v1/ledger_service.proto\x1a\x1eloyalty/ledger/v1/member.proto\x1a loyalty/notifier/v1/coupon.proto\x1a!loyalty/notifier/v1/message.proto\x1a loyalty/notifier/v1/survey.proto\x1a#loyalty/tiers/v1/tier_service.proto\"\xd0\x01\n\x14GetMemberViewRequest\x12K\n\tmember_id\x18\x01 \x01(\tB.\xbaH+r)2\'^([A-Za-z0-9][A-Za-z0-9._~@+-]{0,63})?$R\x08memberId\x12=\n\nidentifier\x18\x02 \x01(\x0b\x32\x1d.loyalty.ledger.v1.IdentifierR\nidentifier\x12,\n\x0c\x63\x61usal_token\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80@R\x0b\x63\x61usalToken\"\xc7\x05\n\nMemberView\x12\x31\n\x06member\x18\x01 \x01(\x0b\x32\x19.loyalty.ledger.v1.MemberR\x06member\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n\x05\x65mail\x18\x03 \x01(\tR\x05\x65mail\x12\x14\n\x05phone\x18\x04 \x01(\tR\x05phone\x12\x36\n\x08standing\x18\x05 \x01(\x0b\x32\x1a.loyalty.tiers.v1.StandingR\x08standing\x12\x45\n\x0estanding_lines\x18\x06 \x03(\x0b\x32\x1e.loyalty.tiers.v1.StandingLineR\rstandingLines\x12\x39\n\tpurchases\x18\x07 \x03(\x0b\x32\x1b.loyalty.ledger.v1.PurchaseR\tpurchases\x12\x35\n\x07\x63oupons\x18\x08 \x03(\x0b\x32\x1b.loyalty.notifier.v1.CouponR\x07\x63oupons\x12<\n\x08messages\x18\t \x03(\x0b\x32 .loyalty.notifier.v1.MessageLineR\x08messages\x12;\n\x1agoodwill_points_this_month\x18\n \x01(\x03R\x17goodwillPointsThisMonth\x12#\n\rmissing_parts\x18\x0b \x03(\tR\x0cmissingParts\x12>\n\x08\x63onsents\x18\x0c \x03(\x0b\x32\".loyalty.notifier.v1.ConsentRecordR\x08\x63onsents\x12\x38\n\x06\x62\x61\x64ges\x18\r \x03(\x0b\x32 .loyalty.notifier.v1.MemberBadgeR\x06\x62\x61\x64ges\x12;\n\x07\x61nswers\x18\x0e \x03(\x0b\x32!.loyalty.notifier.v1.SurveyAnswerR\x07\x61nswers\"\x98\x01\n\x0bMemberBadge\x12\x19\n\x08\x62\x61\x64ge_id\x18\x01 \x01(\tR\x07\x62\x61\x64geId\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x03 \x01(\tR\ncampaignId\x12\x39\n\ngiven_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tgivenTime\"\xa4\x01\n\x0bMessageLine\x12\x1f\n\x0b\x64\x65livery_id\x18\x01 \x01(\tR\ndeliveryId\x12\x1f\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\tR\ncampaignId\x12\x14\n\x05state\x18\x03 \x01(\tR\x05state\x12=\n\x0c\x63reated_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63reatedTime\"L\n\x15GetMemberViewResponse\x12\x33\n\x04view\x18\x01 \x01(\x0b\x32\x1f.loyalty.notifier.v1.MemberViewR\x04view\"\xe5\x01\n\x14GrantGoodwillRequest\x12\x34\n\nrequest_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[!-~]{1,128}$R\trequestId\x12H\n\tmember_id\x18\x02 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\x12%\n\x06points\x18\x03 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01R\x06points\x12&\n\x06reason\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xc8\x01\xba\x01\x01\x00R\x06reason\"\x8b\x01\n\x15GrantGoodwillResponse\x12\x33\n\x16points_left_this_month\x18\x01 \x01(\x03R\x13pointsLeftThisMonth\x12\x1a\n\x08replayed\x18\x02 \x01(\x08R\x08replayed\x12!\n\x0c\x63\x61usal_token\x18\x03 \x01(\tR\x0b\x63\x61usalToken\"\xb1\x01\n\x13\x45xportMemberRequest\x12H\n\tmember_id\x18\x01 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\'\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\"\x9f\x01\n\x07Holding\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x18\n\x07purpose\x18\x03 \x01(\tR\x07purpose\x12\x1e\n\nrecipients\x18\x04 \x03(\tR\nrecipients\x12\x1c\n\tretention\x18\x05 \x01(\tR\tretention\"@\n\x0e\x45xportedRecord\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12\x12\n\x04json\x18\x02 \x01(\tR\x04json\"\xb7\x01\n\x14\x45xportMemberResponse\x12\x38\n\x08holdings\x18\x01 \x03(\x0b\x32\x1c.loyalty.notifier.v1.HoldingR\x08holdings\x12=\n\x07records\x18\x02 \x03(\x0b\x32#.loyalty.notifier.v1.ExportedRecordR\x07records\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xc7\x01\n\x12\x45raseMemberRequest\x12\x34\n\nrequest_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[!-~]{1,128}$R\trequestId\x12H\n\tmember_id\x18\x02 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$R\x08memberId\x12\x31\n\x06reason\x18\x03 \x01(\tB\x19\xbaH\x16r\x14\x32\x12^[a-z0-9_-]{0,32}$R\x06reason\"n\n\x13\x45raseMemberResponse\x12;\n\x0b\x65rased_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nerasedTime\x12\x1a\n\x08replayed\x18\x02 \x01(\x08R\x08replayedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,28 +63,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASEMEMBERREQUEST'].fields_by_name['member_id']._serialized_options = b'\272H(r&2$^[A-Za-z0-9][A-Za-z0-9._~@+-]{0,63}$'
   _globals['_ERASEMEMBERREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_ERASEMEMBERREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\026r\0242\022^[a-z0-9_-]{0,32}$'
-  _globals['_GETMEMBERVIEWREQUEST']._serialized_start=299
-  _globals['_GETMEMBERVIEWREQUEST']._serialized_end=507
-  _globals['_MEMBERVIEW']._serialized_start=510
-  _globals['_MEMBERVIEW']._serialized_end=1102
-  _globals['_MESSAGELINE']._serialized_start=1105
-  _globals['_MESSAGELINE']._serialized_end=1269
-  _globals['_GETMEMBERVIEWRESPONSE']._serialized_start=1271
-  _globals['_GETMEMBERVIEWRESPONSE']._serialized_end=1347
-  _globals['_GRANTGOODWILLREQUEST']._serialized_start=1350
-  _globals['_GRANTGOODWILLREQUEST']._serialized_end=1579
-  _globals['_GRANTGOODWILLRESPONSE']._serialized_start=1582
-  _globals['_GRANTGOODWILLRESPONSE']._serialized_end=1721
-  _globals['_EXPORTMEMBERREQUEST']._serialized_start=1724
-  _globals['_EXPORTMEMBERREQUEST']._serialized_end=1901
-  _globals['_HOLDING']._serialized_start=1904
-  _globals['_HOLDING']._serialized_end=2063
-  _globals['_EXPORTEDRECORD']._serialized_start=2065
-  _globals['_EXPORTEDRECORD']._serialized_end=2129
-  _globals['_EXPORTMEMBERRESPONSE']._serialized_start=2132
-  _globals['_EXPORTMEMBERRESPONSE']._serialized_end=2315
-  _globals['_ERASEMEMBERREQUEST']._serialized_start=2318
-  _globals['_ERASEMEMBERREQUEST']._serialized_end=2517
-  _globals['_ERASEMEMBERRESPONSE']._serialized_start=2519
-  _globals['_ERASEMEMBERRESPONSE']._serialized_end=2629
+  _globals['_GETMEMBERVIEWREQUEST']._serialized_start=333
+  _globals['_GETMEMBERVIEWREQUEST']._serialized_end=541
+  _globals['_MEMBERVIEW']._serialized_start=544
+  _globals['_MEMBERVIEW']._serialized_end=1255
+  _globals['_MEMBERBADGE']._serialized_start=1258
+  _globals['_MEMBERBADGE']._serialized_end=1410
+  _globals['_MESSAGELINE']._serialized_start=1413
+  _globals['_MESSAGELINE']._serialized_end=1577
+  _globals['_GETMEMBERVIEWRESPONSE']._serialized_start=1579
+  _globals['_GETMEMBERVIEWRESPONSE']._serialized_end=1655
+  _globals['_GRANTGOODWILLREQUEST']._serialized_start=1658
+  _globals['_GRANTGOODWILLREQUEST']._serialized_end=1887
+  _globals['_GRANTGOODWILLRESPONSE']._serialized_start=1890
+  _globals['_GRANTGOODWILLRESPONSE']._serialized_end=2029
+  _globals['_EXPORTMEMBERREQUEST']._serialized_start=2032
+  _globals['_EXPORTMEMBERREQUEST']._serialized_end=2209
+  _globals['_HOLDING']._serialized_start=2212
+  _globals['_HOLDING']._serialized_end=2371
+  _globals['_EXPORTEDRECORD']._serialized_start=2373
+  _globals['_EXPORTEDRECORD']._serialized_end=2437
+  _globals['_EXPORTMEMBERRESPONSE']._serialized_start=2440
+  _globals['_EXPORTMEMBERRESPONSE']._serialized_end=2623
+  _globals['_ERASEMEMBERREQUEST']._serialized_start=2626
+  _globals['_ERASEMEMBERREQUEST']._serialized_end=2825
+  _globals['_ERASEMEMBERRESPONSE']._serialized_start=2827
+  _globals['_ERASEMEMBERRESPONSE']._serialized_end=2937
 # @@protoc_insertion_point(module_scope)

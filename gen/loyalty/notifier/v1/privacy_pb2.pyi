@@ -6,6 +6,7 @@ from loyalty.ledger.v1 import ledger_service_pb2 as _ledger_service_pb2
 from loyalty.ledger.v1 import member_pb2 as _member_pb2
 from loyalty.notifier.v1 import coupon_pb2 as _coupon_pb2
 from loyalty.notifier.v1 import message_pb2 as _message_pb2
+from loyalty.notifier.v1 import survey_pb2 as _survey_pb2
 from loyalty.tiers.v1 import tier_service_pb2 as _tier_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -26,7 +27,7 @@ class GetMemberViewRequest(_message.Message):
     def __init__(self, member_id: _Optional[str] = ..., identifier: _Optional[_Union[_member_pb2.Identifier, _Mapping]] = ..., causal_token: _Optional[str] = ...) -> None: ...
 
 class MemberView(_message.Message):
-    __slots__ = ("member", "name", "email", "phone", "standing", "standing_lines", "purchases", "coupons", "messages", "goodwill_points_this_month", "missing_parts", "consents")
+    __slots__ = ("member", "name", "email", "phone", "standing", "standing_lines", "purchases", "coupons", "messages", "goodwill_points_this_month", "missing_parts", "consents", "badges", "answers")
     MEMBER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     EMAIL_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +40,8 @@ class MemberView(_message.Message):
     GOODWILL_POINTS_THIS_MONTH_FIELD_NUMBER: _ClassVar[int]
     MISSING_PARTS_FIELD_NUMBER: _ClassVar[int]
     CONSENTS_FIELD_NUMBER: _ClassVar[int]
+    BADGES_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     member: _member_pb2.Member
     name: str
     email: str
@@ -51,7 +54,21 @@ class MemberView(_message.Message):
     goodwill_points_this_month: int
     missing_parts: _containers.RepeatedScalarFieldContainer[str]
     consents: _containers.RepeatedCompositeFieldContainer[_message_pb2.ConsentRecord]
-    def __init__(self, member: _Optional[_Union[_member_pb2.Member, _Mapping]] = ..., name: _Optional[str] = ..., email: _Optional[str] = ..., phone: _Optional[str] = ..., standing: _Optional[_Union[_tier_service_pb2.Standing, _Mapping]] = ..., standing_lines: _Optional[_Iterable[_Union[_tier_service_pb2.StandingLine, _Mapping]]] = ..., purchases: _Optional[_Iterable[_Union[_ledger_service_pb2.Purchase, _Mapping]]] = ..., coupons: _Optional[_Iterable[_Union[_coupon_pb2.Coupon, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[MessageLine, _Mapping]]] = ..., goodwill_points_this_month: _Optional[int] = ..., missing_parts: _Optional[_Iterable[str]] = ..., consents: _Optional[_Iterable[_Union[_message_pb2.ConsentRecord, _Mapping]]] = ...) -> None: ...
+    badges: _containers.RepeatedCompositeFieldContainer[MemberBadge]
+    answers: _containers.RepeatedCompositeFieldContainer[_survey_pb2.SurveyAnswer]
+    def __init__(self, member: _Optional[_Union[_member_pb2.Member, _Mapping]] = ..., name: _Optional[str] = ..., email: _Optional[str] = ..., phone: _Optional[str] = ..., standing: _Optional[_Union[_tier_service_pb2.Standing, _Mapping]] = ..., standing_lines: _Optional[_Iterable[_Union[_tier_service_pb2.StandingLine, _Mapping]]] = ..., purchases: _Optional[_Iterable[_Union[_ledger_service_pb2.Purchase, _Mapping]]] = ..., coupons: _Optional[_Iterable[_Union[_coupon_pb2.Coupon, _Mapping]]] = ..., messages: _Optional[_Iterable[_Union[MessageLine, _Mapping]]] = ..., goodwill_points_this_month: _Optional[int] = ..., missing_parts: _Optional[_Iterable[str]] = ..., consents: _Optional[_Iterable[_Union[_message_pb2.ConsentRecord, _Mapping]]] = ..., badges: _Optional[_Iterable[_Union[MemberBadge, _Mapping]]] = ..., answers: _Optional[_Iterable[_Union[_survey_pb2.SurveyAnswer, _Mapping]]] = ...) -> None: ...
+
+class MemberBadge(_message.Message):
+    __slots__ = ("badge_id", "name", "campaign_id", "given_time")
+    BADGE_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CAMPAIGN_ID_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    badge_id: str
+    name: str
+    campaign_id: str
+    given_time: _timestamp_pb2.Timestamp
+    def __init__(self, badge_id: _Optional[str] = ..., name: _Optional[str] = ..., campaign_id: _Optional[str] = ..., given_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class MessageLine(_message.Message):
     __slots__ = ("delivery_id", "campaign_id", "state", "created_time")

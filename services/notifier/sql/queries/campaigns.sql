@@ -65,6 +65,7 @@ JOIN notifier.assignments AS assignment
     ON assignment.partition = wanted.partition AND assignment.campaign_id = wanted.campaign_id
     AND assignment.member_id = wanted.member_id
     AND assignment.assigned_time >= wanted.since AND assignment.assigned_time < wanted.until
+    AND NOT assignment.refused
 GROUP BY 1, 2, 3, 4;
 
 -- name: insert_assignments
@@ -132,10 +133,13 @@ WHERE partition = 0 AND campaign_id = $1;
 UPDATE notifier.campaign_states SET paused_time = NULL WHERE partition = 0 AND campaign_id = $1;
 
 -- name: insert_awards
--- Points that the ledger is to be asked for: $8 = now.
-INSERT INTO notifier.awards (partition, campaign_id, member_id, trigger, points, purchase_id, lasting, not_before)
-SELECT new.*, $8::timestamptz
-FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[]) AS new
+-- Points that the ledger is to be asked for: $10 = now.
+INSERT INTO notifier.awards (
+    partition, campaign_id, member_id, trigger, points, minor_units, alone, purchase_id, lasting, not_before)
+SELECT new.*, $10::timestamptz
+FROM unnest(
+    $1::integer[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::boolean[], $8::text[], $9::text[])
+    AS new
 ON CONFLICT DO NOTHING;
 
 -- name: due_awards
@@ -159,18 +163,31 @@ SET not_before = $3
 FROM due
 WHERE award.partition = $1 AND award.partition = due.partition AND award.campaign_id = due.campaign_id
     AND award.member_id = due.member_id AND award.trigger = due.trigger
-RETURNING award.partition, award.campaign_id, award.member_id, award.trigger, award.points, award.purchase_id,
-    award.lasting, award.attempts;
+RETURNING award.partition, award.campaign_id, award.member_id, award.trigger, award.points, award.minor_units,
+    award.alone, award.purchase_id, award.lasting, award.attempts;
 
 -- name: settle_awards
--- What came of points that were asked for. Asked for twice they are given once: so whoever knows of it may say so.
+-- What came of points that were asked for, and for whom nobody had said so before. Asked for twice they are given once:
+-- so whoever knows of it may say so.
 UPDATE notifier.awards AS award
 SET state = settled.state, attempts = settled.attempts, not_before = settled.not_before,
     last_error = settled.last_error
 FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[], $8::text[])
     AS settled (partition, campaign_id, member_id, trigger, state, attempts, not_before, last_error)
 WHERE award.partition = settled.partition AND award.campaign_id = settled.campaign_id
-    AND award.member_id = settled.member_id AND award.trigger = settled.trigger AND award.state = 'queued';
+    AND award.member_id = settled.member_id AND award.trigger = settled.trigger AND award.state = 'queued'
+RETURNING award.partition, award.campaign_id, award.member_id, award.trigger, award.state;
+
+-- name: take_back_awards
+-- Points that the ledger refused go back, and with them the whole where they were all of it. Says what goes back.
+UPDATE notifier.assignments AS assignment
+SET points = assignment.points - award.points, minor_units = assignment.minor_units - award.minor_units,
+    refused = award.alone
+FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[]) AS refused (partition, campaign_id, member_id, trigger)
+JOIN notifier.awards AS award USING (partition, campaign_id, member_id, trigger)
+WHERE assignment.partition = award.partition AND assignment.campaign_id = award.campaign_id
+    AND assignment.member_id = award.member_id AND assignment.trigger = award.trigger
+RETURNING assignment.partition, assignment.campaign_id, assignment.variant, award.alone, award.points, award.minor_units;
 
 -- name: insert_badges
 -- Badges, each once.
@@ -198,9 +215,9 @@ SELECT partition, member_id, segment
 FROM unnest($1::integer[], $2::text[]) AS wanted (partition, member_id)
 JOIN notifier.segments USING (partition, member_id);
 
--- name: count_known
--- How many of these are members of a partition, and were not erased.
-SELECT count(*) FROM notifier.members AS member
+-- name: find_known
+-- Which of these are members of a partition, and were not erased.
+SELECT member_id FROM notifier.members AS member
 WHERE partition = $1 AND member_id = ANY($2::text[]) AND NOT EXISTS (
     SELECT FROM notifier.erasures AS erasure
     WHERE erasure.partition = member.partition AND erasure.member_id = member.member_id);
@@ -286,31 +303,12 @@ WHERE partition = $1 AND valid_until_time >= $4 AND valid_until_time < $5 AND co
 ORDER BY code
 LIMIT $3;
 
--- name: insert_feedback
--- Keeps an answer; says nothing where this request was kept before.
-INSERT INTO notifier.feedback (
-    partition, member_id, request_id, content_digest, survey_id, score, choice, source, answered_time, recorded_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-ON CONFLICT DO NOTHING
-RETURNING true;
-
--- name: find_feedback_request
--- What stands for the content of an answer.
-SELECT content_digest FROM notifier.feedback WHERE partition = $1 AND member_id = $2 AND request_id = $3;
-
--- name: list_feedback
--- A member's answers, the newest first.
-SELECT survey_id, score, choice, source, answered_time FROM notifier.feedback
-WHERE partition = $1 AND member_id = $2
-ORDER BY answered_time DESC, request_id
-LIMIT $3;
-
 -- name: check_campaigns
 -- Where what is counted of a campaign is not what was assigned, for the check.
 SELECT partition, campaign_id, variant, in_control, assigned.given AS expected, kept.given AS found
 FROM (
-    SELECT partition, campaign_id, variant, in_control, count(*) AS given, sum(points) AS points,
-        sum(minor_units) AS minor_units
+    SELECT partition, campaign_id, variant, in_control, count(*) FILTER (WHERE NOT refused) AS given,
+        sum(points) AS points, sum(minor_units) AS minor_units
     FROM notifier.assignments GROUP BY 1, 2, 3, 4
 ) AS assigned
 FULL JOIN notifier.campaign_counts AS kept USING (partition, campaign_id, variant, in_control)

@@ -109,3 +109,17 @@ LIMIT $1;
 UPDATE notifier.checkouts
 SET undone_offset = 0
 WHERE partition = $1 AND member_id = $2 AND checkout_id = $3 AND undone_offset = $4;
+
+-- name: check_checkouts
+-- The requests of a partition with their checkouts, and checkouts whose request is gone, for the check; of what was sold
+-- the price as it was answered.
+SELECT member_id, request_id, checkout_id, checkout.state,
+    request.answer IS NOT NULL AS answered,
+    request.answer #>> '{sold,quote,currency,code}' AS currency,
+    (SELECT sum(line::bigint)::bigint
+    FROM jsonb_array_elements_text(request.answer #> '{sold,quote,price,line_amounts}') AS line) AS amount,
+    (request.answer #>> '{sold,quote,price,points}')::bigint AS points,
+    (request.answer #>> '{sold,quote,price,points_amount}')::bigint AS points_amount
+FROM (SELECT * FROM notifier.checkout_requests WHERE partition = $1) AS request
+FULL JOIN (SELECT * FROM notifier.checkouts WHERE partition = $1) AS checkout
+    USING (member_id, checkout_id, request_id);

@@ -11,32 +11,44 @@ ON CONFLICT DO NOTHING
 RETURNING delivery_id, state;
 
 -- name: due_deliveries
--- For each partition with messages to send these ways ($1): when the first is due. Those of campaigns that are paused
--- ($2) wait.
-SELECT cursor.partition, way.route, due.not_before
-FROM notifier.cursors AS cursor
-CROSS JOIN unnest($1::text[]) AS way (route)
-CROSS JOIN LATERAL (
-    SELECT not_before FROM notifier.deliveries AS delivery
-    WHERE delivery.partition = cursor.partition AND delivery.route = way.route AND delivery.state = 'queued'
-        AND delivery.campaign_id <> ALL($2::text[])
-    ORDER BY not_before
-    LIMIT 1
-) AS due;
+-- For each partition and campaign with messages to send these ways ($1): when the first is due. Those of campaigns that
+-- are paused ($2) wait. From one campaign the next is looked for, so that it does not matter how much waits of each.
+WITH RECURSIVE due AS (
+    SELECT cursor.partition, way.route, first.campaign_id, first.not_before
+    FROM notifier.cursors AS cursor
+    CROSS JOIN unnest($1::text[]) AS way (route)
+    CROSS JOIN LATERAL (
+        SELECT campaign_id, not_before FROM notifier.deliveries AS delivery
+        WHERE delivery.partition = cursor.partition AND delivery.route = way.route AND delivery.state = 'queued'
+        ORDER BY campaign_id, not_before
+        LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT due.partition, due.route, next.campaign_id, next.not_before
+    FROM due
+    CROSS JOIN LATERAL (
+        SELECT campaign_id, not_before FROM notifier.deliveries AS delivery
+        WHERE delivery.partition = due.partition AND delivery.route = due.route AND delivery.state = 'queued'
+            AND delivery.campaign_id > due.campaign_id
+        ORDER BY campaign_id, not_before
+        LIMIT 1
+    ) AS next
+)
+SELECT partition, route, campaign_id, not_before FROM due WHERE campaign_id <> ALL($2::text[]) ORDER BY not_before;
 
 -- name: lease_deliveries
--- Takes messages that are due: $1 = partition, $2 = route, $3 = now, $4 = end of the lease, $5 = at most, $6 = campaigns
--- that are paused.
+-- Takes messages of a campaign that are due: $1 = partition, $2 = route, $3 = campaign, $4 = now, $5 = end of the lease,
+-- $6 = at most.
 WITH due AS (
     SELECT partition, delivery_id
     FROM notifier.deliveries
-    WHERE partition = $1 AND route = $2 AND state = 'queued' AND not_before <= $3 AND campaign_id <> ALL($6::text[])
+    WHERE partition = $1 AND route = $2 AND campaign_id = $3 AND state = 'queued' AND not_before <= $4
     ORDER BY not_before
-    LIMIT $5
+    LIMIT $6
     FOR UPDATE SKIP LOCKED
 )
 UPDATE notifier.deliveries AS delivery
-SET not_before = $4
+SET not_before = $5
 FROM due
 WHERE delivery.partition = $1 AND delivery.partition = due.partition AND delivery.delivery_id = due.delivery_id
 RETURNING delivery.*;
@@ -81,14 +93,31 @@ WHERE delivery.partition = $1 AND delivery.delivery_id = aside.delivery_id
     AND delivery.state = 'queued' AND delivery.not_before = $2;
 
 -- name: release_held
--- Queues what was held until now: $1 = business now, $2 = now.
-UPDATE notifier.deliveries SET state = 'queued', not_before = $2, held_until = NULL
-WHERE state = 'held' AND held_until <= $1
-RETURNING delivery_id;
+-- Queues what was held until now: $1 = partition, $2 = business now, $3 = now, $4 = at most.
+WITH due AS (
+    SELECT partition, delivery_id
+    FROM notifier.deliveries
+    WHERE partition = $1 AND state = 'held' AND held_until <= $2
+    ORDER BY held_until
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE notifier.deliveries AS delivery
+SET state = 'queued', not_before = $3, held_until = NULL
+FROM due
+WHERE delivery.partition = $1 AND delivery.partition = due.partition AND delivery.delivery_id = due.delivery_id
+RETURNING delivery.delivery_id;
 
 -- name: next_held
--- Until when the next one is held.
-SELECT min(held_until) FROM notifier.deliveries WHERE state = 'held';
+-- For each partition: until when the next one is held.
+SELECT cursor.partition, first.held_until
+FROM notifier.cursors AS cursor
+CROSS JOIN LATERAL (
+    SELECT held_until FROM notifier.deliveries AS delivery
+    WHERE delivery.partition = cursor.partition AND delivery.state = 'held'
+    ORDER BY held_until
+    LIMIT 1
+) AS first;
 
 -- name: settle_deliveries
 -- Writes down what came of messages: $1 = partition, $2 = end of the lease. A message that was delivered is delivered,

@@ -6,11 +6,12 @@ SELECT $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5, $6, $7, $8, $9
 FROM notifier.consents WHERE partition = $1 AND member_id = $2;
 
 -- name: find_consents
--- What members said last of each channel and topic.
-SELECT DISTINCT ON (member_id, channel, topic) member_id, number, channel, topic, allowed, source, consent_time
+-- What members said last of each channel and topic. Nothing is said after it was told.
+SELECT DISTINCT ON (member_id, channel, topic)
+    member_id, number, channel, topic, allowed, source, consent_time, recorded_time
 FROM notifier.consents
 WHERE partition = $1 AND member_id = ANY($2::text[])
-ORDER BY member_id, channel, topic, number DESC;
+ORDER BY member_id, channel, topic, least(consent_time, recorded_time) DESC, number DESC;
 
 -- name: find_suppressed
 -- Which of these addresses are not written to, and why.

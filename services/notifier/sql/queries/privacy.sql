@@ -45,35 +45,39 @@ WHERE partition = $1 AND member_id = $2;
 
 -- name: export_members
 -- What the feeds told of a member.
-SELECT to_jsonb(kept)::text AS record FROM notifier.members AS kept WHERE partition = $1 AND member_id = $2
-OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[member_id] AS place FROM notifier.members AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[member_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_coupons
 -- The coupons of a member.
-SELECT to_jsonb(kept)::text AS record FROM notifier.coupons AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY code OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[code] AS place FROM notifier.coupons AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[code] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_deliveries
 -- The messages to a member; what stands for its address tells nothing.
-SELECT (to_jsonb(kept) - 'address_hash')::text AS record FROM notifier.deliveries AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY delivery_id OFFSET $3 LIMIT $4;
+SELECT (to_jsonb(kept) - 'address_hash')::text AS record, ARRAY[delivery_id] AS place FROM notifier.deliveries AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[delivery_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_contact_requests
 -- When a contact was sent; what stands for its content tells nothing.
-SELECT (to_jsonb(kept) - 'content_digest')::text AS record FROM notifier.contact_requests AS kept
-WHERE partition = $1 AND member_id = $2
-ORDER BY request_id OFFSET $3 LIMIT $4;
+SELECT (to_jsonb(kept) - 'content_digest')::text AS record, ARRAY[request_id] AS place FROM notifier.contact_requests AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[request_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_goodwill
 -- What staff gave a member.
-SELECT (to_jsonb(kept) - 'causal_token')::text AS record FROM notifier.goodwill AS kept
-WHERE partition = $1 AND member_id = $2
-ORDER BY request_id OFFSET $3 LIMIT $4;
+SELECT (to_jsonb(kept) - 'causal_token')::text AS record, ARRAY[request_id] AS place FROM notifier.goodwill AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[request_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_erasures
 -- That a member was erased.
-SELECT to_jsonb(kept)::text AS record FROM notifier.erasures AS kept WHERE partition = $1 AND member_id = $2
-OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[member_id] AS place FROM notifier.erasures AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[member_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: find_goodwill
 -- What staff were asked to give by a request, and what came of it.
@@ -136,6 +140,10 @@ DELETE FROM notifier.segments WHERE partition = $1 AND member_id = $2;
 -- What the member wore.
 DELETE FROM notifier.badges WHERE partition = $1 AND member_id = $2;
 
+-- name: erase_feedback
+-- What the member wrote beside answers, and what stands for it.
+UPDATE notifier.feedback SET comment = NULL, content_digest = '' WHERE partition = $1 AND member_id = $2;
+
 -- name: erase_checkouts
 -- What the member had in baskets.
 DELETE FROM notifier.checkouts WHERE partition = $1 AND member_id = $2;
@@ -146,70 +154,90 @@ DELETE FROM notifier.checkout_requests WHERE partition = $1 AND member_id = $2;
 
 -- name: export_consents
 -- What the member said it wants to hear of.
-SELECT to_jsonb(kept)::text AS record FROM notifier.consents AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY number OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[lpad(number::text, 10, '0')] AS place FROM notifier.consents AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[lpad(number::text, 10, '0')] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_profiles
 -- What campaigns know of a member.
-SELECT to_jsonb(kept)::text AS record FROM notifier.profiles AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY member_id OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[member_id] AS place FROM notifier.profiles AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[member_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_lapsing_points
 -- When points lapse.
-SELECT to_jsonb(kept)::text AS record FROM notifier.lapsing_points AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY lapse_day OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[lapse_day::text] AS place FROM notifier.lapsing_points AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[lapse_day::text] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_segments
 -- The lists that the member is in.
-SELECT to_jsonb(kept)::text AS record FROM notifier.segments AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY segment OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[segment] AS place FROM notifier.segments AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[segment] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_badges
 -- What the member wears.
-SELECT to_jsonb(kept)::text AS record FROM notifier.badges AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY badge_id OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[badge_id] AS place FROM notifier.badges AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[badge_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_assignments
 -- The campaigns that came to a member.
-SELECT to_jsonb(kept)::text AS record FROM notifier.assignments AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY campaign_id, trigger OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[campaign_id, trigger] AS place FROM notifier.assignments AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[campaign_id, trigger] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_awards
 -- The points that campaigns gave.
-SELECT to_jsonb(kept)::text AS record FROM notifier.awards AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY campaign_id, trigger OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[campaign_id, trigger] AS place FROM notifier.awards AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[campaign_id, trigger] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_coupon_uses
 -- Where a member used coupons, also those of nobody in particular, which lie elsewhere.
-SELECT to_jsonb(kept)::text AS record FROM notifier.coupon_uses AS kept WHERE member_id = $2 AND $1::integer >= 0
-ORDER BY partition, code, use_id OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[partition::text, code, use_id] AS place FROM notifier.coupon_uses AS kept
+WHERE member_id = $2 AND $1::integer >= 0 AND ARRAY[partition::text, code, use_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_reward_intents
 -- Rewards that a member asked for.
-SELECT (to_jsonb(kept) - 'content_digest')::text AS record FROM notifier.reward_intents AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY request_id OFFSET $3 LIMIT $4;
+SELECT (to_jsonb(kept) - 'content_digest')::text AS record, ARRAY[request_id] AS place FROM notifier.reward_intents AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[request_id] > $3::text[]
+ORDER BY place LIMIT $4;
+
+-- name: export_reward_reversals
+-- Rewards of a member that were taken back.
+SELECT to_jsonb(kept)::text AS record, ARRAY[request_id] AS place FROM notifier.reward_reversals AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[request_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_reward_counts
 -- How many of each reward a member had.
-SELECT to_jsonb(kept)::text AS record FROM notifier.reward_counts AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY reward_id OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[reward_id] AS place FROM notifier.reward_counts AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[reward_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_checkouts
 -- Checkouts of a member.
-SELECT to_jsonb(kept)::text AS record FROM notifier.checkouts AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY checkout_id OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[checkout_id] AS place FROM notifier.checkouts AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[checkout_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_checkout_requests
 -- What tills were answered about them.
-SELECT (to_jsonb(kept) - 'content_digest')::text AS record FROM notifier.checkout_requests AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY request_id OFFSET $3 LIMIT $4;
+SELECT (to_jsonb(kept) - 'content_digest')::text AS record, ARRAY[request_id] AS place FROM notifier.checkout_requests AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[request_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_feedback
 -- What a member answered.
-SELECT (to_jsonb(kept) - 'content_digest')::text AS record FROM notifier.feedback AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY request_id OFFSET $3 LIMIT $4;
+SELECT (to_jsonb(kept) - 'content_digest')::text AS record, ARRAY[request_id] AS place FROM notifier.feedback AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[request_id] > $3::text[]
+ORDER BY place LIMIT $4;
 
 -- name: export_goodwill_months
 -- What goodwill came to.
-SELECT to_jsonb(kept)::text AS record FROM notifier.goodwill_months AS kept WHERE partition = $1 AND member_id = $2
-ORDER BY month OFFSET $3 LIMIT $4;
+SELECT to_jsonb(kept)::text AS record, ARRAY[month::text] AS place FROM notifier.goodwill_months AS kept
+WHERE partition = $1 AND member_id = $2 AND ARRAY[month::text] > $3::text[]
+ORDER BY place LIMIT $4;

@@ -25,15 +25,37 @@ WHERE endpoint_id = $1 AND deleted_time IS NULL
 RETURNING true;
 
 -- name: endpoint_failed
--- A try at an endpoint failed: $2 = now.
-UPDATE notifier.webhook_endpoints SET failing_since = $2 WHERE endpoint_id = $1 AND failing_since IS NULL;
+-- A try at an endpoint failed: $2 = now. It is disabled where it is gone ($3), or where none has succeeded since $4 or
+-- longer, for the reasons $5 and $6; says whether it is now.
+UPDATE notifier.webhook_endpoints
+SET failing_since = coalesce(failing_since, $2),
+    disabled_time = CASE WHEN $3::boolean OR failing_since <= $4 THEN $2 END,
+    disabled_reason = CASE WHEN $3::boolean THEN $5::text WHEN failing_since <= $4 THEN $6::text ELSE '' END
+WHERE endpoint_id = $1 AND disabled_time IS NULL
+RETURNING disabled_time IS NOT NULL;
 
 -- name: endpoint_succeeded
 -- A try at an endpoint succeeded.
-UPDATE notifier.webhook_endpoints SET failing_since = NULL WHERE endpoint_id = $1 AND failing_since IS NOT NULL;
+UPDATE notifier.webhook_endpoints SET failing_since = NULL
+WHERE endpoint_id = $1 AND failing_since IS NOT NULL AND disabled_time IS NULL;
 
--- name: disable_endpoint
--- An endpoint is sent nothing more: $2 = now, $3 = why.
-UPDATE notifier.webhook_endpoints SET disabled_time = $2, disabled_reason = $3
-WHERE endpoint_id = $1 AND disabled_time IS NULL
+-- name: insert_webhook_request
+-- A request that changes an endpoint: $2 = what it asks for, $3 = now. Says nothing where it was made before.
+INSERT INTO notifier.webhook_requests (request_digest, content_digest, recorded_time)
+VALUES ($1, $2, $3)
+ON CONFLICT DO NOTHING
 RETURNING true;
+
+-- name: find_webhook_request
+-- What a request asked for.
+SELECT content_digest FROM notifier.webhook_requests WHERE request_digest = $1;
+
+-- name: enable_endpoint
+-- An endpoint is sent events again.
+UPDATE notifier.webhook_endpoints SET failing_since = NULL, disabled_time = NULL, disabled_reason = ''
+WHERE endpoint_id = $1 AND disabled_time IS NOT NULL;
+
+-- name: change_secret
+-- Events to an endpoint are signed with another secret ($2), and until $3 with the one before, too.
+UPDATE notifier.webhook_endpoints SET secret = $2, previous_secret = secret, previous_until = $3
+WHERE endpoint_id = $1;

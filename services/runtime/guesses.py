@@ -1,8 +1,8 @@
-"""How many codes that no coupon has somebody may ask for: so none is found by trying.
+"""How often somebody may ask for what is not there, such as a code or a card: so nothing is found by trying.
 
-Everybody has a bucket of tokens that fills again with time; a wrong code takes one, a right one none. Who has none left
-is not answered at all, or the answer would tell. The buckets of one principal's places share a larger one, so that
-naming another place each time gains little. All is in memory, and bounded: who was not heard of longest is forgotten.
+Everybody has a bucket of tokens that fills again with time; a miss takes one, a hit none. Who has none left is not
+answered at all, or the answer would tell. The buckets of one principal's places share a larger one, so that naming
+another place each time gains little. All is in memory, and bounded: who was not heard of longest is forgotten.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
+
+from services.runtime.identity import Caller
 
 # What a till has: that many at once, then one in so many seconds.
 _BURST: Final = 20
@@ -26,31 +28,38 @@ class _Bucket:
     at: float
 
 
+class UnknownIdentifiersError(Exception):
+    """Too many identifiers were asked for that lead to nobody; `wait_seconds` until the next may be asked for."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__("too many identifiers were asked for that lead to nobody; come back later")
+        self.wait_seconds = wait_seconds
+
+
 class Guesses:
-    """Counts wrong codes. `clock` gives seconds, and only goes forward."""
+    """Counts misses of callers. `clock` gives seconds, and only goes forward."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._buckets: OrderedDict[Hashable, _Bucket] = OrderedDict()
 
-    def wait(self, principal: str, place: Hashable) -> float:
-        """Seconds until the next code may be asked for; 0: now."""
+    def wait(self, caller: Caller) -> float:
+        """Seconds until the caller may ask again; 0: now."""
         now = self._clock()
-        return max(self._wait(key, most, each, now) for key, most, each in self._keys(principal, place))
+        return max(self._wait(key, most, each, now) for key, most, each in self._keys(caller))
 
-    def wrong(self, principal: str, place: Hashable) -> None:
-        """Counts a wrong code."""
+    def missed(self, caller: Caller) -> None:
+        """Counts a miss."""
         now = self._clock()
-        for key, most, each in self._keys(principal, place):
+        for key, most, each in self._keys(caller):
             bucket = self._bucket(key, most, each, now)
             bucket.left = max(0.0, bucket.left - 1)
 
     @staticmethod
-    def _keys(principal: str, place: Hashable) -> tuple[tuple[Hashable, float, float], ...]:
-        return (
-            ((principal, place), float(_BURST), _SECONDS_EACH),
-            (principal, float(_BURST * _PLACES), _SECONDS_EACH / _PLACES),
-        )
+    def _keys(caller: Caller) -> tuple[tuple[Hashable, float, float], ...]:
+        whole = (caller.principal, float(_BURST * _PLACES), _SECONDS_EACH / _PLACES)
+        place = (caller.store, caller.terminal, caller.on_behalf_of)
+        return (((caller.principal, place), float(_BURST), _SECONDS_EACH), whole) if any(place) else (whole,)
 
     def _wait(self, key: Hashable, most: float, each: float, now: float) -> float:
         bucket = self._buckets.get(key)
