@@ -116,10 +116,13 @@ class LosingTiers:
 
     losing_soon: list[Losing] = field(default_factory=list)
     away: bool = False
+    refuses: bool = False
 
     async def losing(self, tier_numbers: Sequence[int], within_days: int) -> AsyncIterator[Sequence[Losing]]:
         if self.away:
             raise PeerError("tiers does not answer")
+        if self.refuses:
+            raise PeerRefusedError("INVALID_ARGUMENT", "TIER_UNKNOWN", "the programme has no tier of this number")
         yield [one for one in self.losing_soon if one.tier_number in tier_numbers]
 
 
@@ -135,6 +138,9 @@ class Feeds:
     silent_ledger: bool = False
     silent_tiers: bool = False
     away: bool = False
+
+    def __post_init__(self) -> None:
+        self.known = Versions.only(self.programme)
 
     def head(self, partition: int) -> int:
         """The offset of a partition's last entry."""
@@ -172,7 +178,7 @@ class Feeds:
         return LedgerLayout(heads={p: self.head(p) for p in range(PARTITIONS)}, simulated=self.simulated)
 
     async def versions(self) -> Versions:
-        return Versions.only(self.programme)
+        return self.known
 
     async def purchase_detail(self, member_id: str, purchase_id: str) -> tuple[str, frozenset[str]]:
         return "", frozenset()
@@ -289,6 +295,7 @@ class Desk:
             vault=VAULT,
             programmes=self.programmes,
             partitions=PARTITIONS,
+            simulated=self.simulated,
             member_exists=self._exists,
             machine_now=lambda: self.machine_now,
             business_now=lambda: self.business_now,

@@ -138,8 +138,8 @@ class Shop:
         async def tier_of(member_id: str) -> str:
             raise AssertionError("a checkout knows the tier")
 
-        async def exists(member_id: str) -> bool:
-            return True
+        async def why_no_member(member_id: str) -> None:
+            return None
 
         codes = CouponCodes(key=KEY, partitions=PARTITIONS)
         self.coupons = CouponService(
@@ -148,10 +148,11 @@ class Shop:
             maker=CouponMaker(codes=codes, partitions=PARTITIONS),
             progress=Progress({partition: Cursor() for partition in range(PARTITIONS)}),
             partitions=PARTITIONS,
+            simulated=False,
             request_key=KEY,
             page_key=KEY,
             tier_of=tier_of,
-            member_exists=exists,
+            why_no_member=why_no_member,
             money=self.programme.format_money,
             machine_now=lambda: self.now,
             business_now=lambda: datetime.now(UTC),

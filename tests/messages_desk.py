@@ -16,7 +16,7 @@ from services.notifier.domain.contacts import Contact, partition_of
 from services.notifier.domain.deliveries import Delivery
 from services.notifier.domain.messages import Outgoing
 from services.notifier.domain.programmes import Programmes
-from services.notifier.domain.suppressions import AddressHashes
+from services.notifier.domain.suppressions import AddressHashes, Bounce
 from services.notifier.endpoint_secrets import EndpointSecrets
 from services.notifier.gate import Gate
 from services.notifier.links import UnsubscribeLinks
@@ -129,8 +129,10 @@ class Desk:
             request_key=VAULT.request_key,
             progress=Progress({}),
             partitions=PARTITIONS,
+            programmes=self.programmes,
             messages_queued=self.worker.wake,
             machine_now=lambda: self.now,
+            business_now=self.business_now,
         )
         self.webhooks = WebhookService(
             store=self.store,
@@ -193,6 +195,26 @@ class Desk:
             source=source,
             consent_time=consent_time,
             principal="test",
+        )
+
+    async def bounce(
+        self,
+        kind: Bounce,
+        *,
+        address: str = "",
+        delivery_id: str = "",
+        request_id: str = "",
+        principal: str = "backend",
+    ) -> tuple[bool, bool]:
+        """Says what became of a message, by a request of its own; whether nothing is sent there, and whether that was
+        answered before."""
+        self.made += 1
+        return await self.preferences.record_bounce(
+            request_id=request_id or f"b-{self.made}",
+            principal=principal,
+            address=address,
+            delivery_id=delivery_id,
+            bounce=kind,
         )
 
     def outgoing(self, member_id: str, campaign_id: str = "offer", **more: Any) -> Outgoing:

@@ -93,7 +93,8 @@ async def _import(up: Connection, pool: str, file: Path) -> Account:
 
         async def send(first_line: int, codes: list[str]) -> Any:
             request = coupon_pb2.ImportCodesRequest(
-                request_id=f"{digest[:32]}-{pool}-{first_line}",
+                # Of its pool: so it need not name it.
+                request_id=f"{digest[:32]}-{first_line}",
                 pool=pool,
                 import_id=digest,
                 first_line=first_line,

@@ -178,8 +178,11 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
     )
     maker = CouponMaker(codes=codes, partitions=installation.partitions)
 
-    async def tier_of(member_id: str) -> str:
-        number, suspended = await tiers.benefits(member_id)
+    async def tier_of(member_id: str) -> str | None:
+        found = await tiers.benefits(member_id)
+        if found is None:
+            return None
+        number, suspended = found
         if suspended:
             return SUSPENDED
         return programmes.at(business_now()).tiers.level(number).key if number else ""
@@ -214,14 +217,16 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         maker=maker,
         progress=progress,
         partitions=installation.partitions,
+        simulated=installation.simulated,
         request_key=vault.request_key,
         page_key=vault.page_key,
         tier_of=tier_of,
-        member_exists=ledger.has_member,
+        why_no_member=ledger.why_no_member,
         money=programmes.configured.format_money,
         machine_now=clock,
         business_now=business_now,
         limits=lambda: Limits.of(programmes.at(business_now())),
+        tiers=lambda: [level.key for level in programmes.at(business_now()).tiers.levels],
     )
     till = TillClient(ledger=ledger_channel, tiers=tiers_channel)
     sales = Sales(store=store, coupons=coupons, till=till, machine_now=clock)
@@ -232,6 +237,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
             vault=vault,
             programmes=programmes,
             partitions=installation.partitions,
+            simulated=installation.simulated,
             member_exists=ledger.has_member,
             machine_now=clock,
             business_now=business_now,
@@ -253,8 +259,10 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
             request_key=vault.request_key,
             progress=progress,
             partitions=installation.partitions,
+            programmes=programmes,
             messages_queued=worker.wake,
             machine_now=clock,
+            business_now=business_now,
         ),
         preferences=PreferenceService(
             store=store,

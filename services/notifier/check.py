@@ -1,8 +1,9 @@
 """The notifier's own check: what must exist is derived anew from the two logs, and compared with what does.
 
 Members come from the ledger's entries, coupons and messages from the changes of tier, both up to our cursors. Of other
-coupons the count of uses is compared with the uses. Rewards and checkouts stand beside what the ledger has of them.
-Contacts are only opened: whether they are right nobody but the member can say.
+coupons the count of uses is compared with the uses, of rewards what is counted of stock and limits with what was given.
+Rewards and checkouts stand beside what the ledger has of them. Contacts are only opened: whether they are right nobody
+but the member can say.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ async def _check(settings: NotifierConfig) -> CheckReport:
         if not programmes.knows(programme.version):
             raise InstallationError(f"the ledger has never gone by the programme {programme.version}")
         rewards = Rewards(programmes=programmes, codes=codes, delivery_key=vault.delivery_key)
-        bookings = Bookings(store=Store(pool), programmes=programmes, request_key=vault.request_key)
+        bookings = Bookings(store=Store(pool), ledger=ledger, programmes=programmes, request_key=vault.request_key)
         logs = _Logs(cursors=kept.cursors, rewards=rewards, bookings=bookings)
         await logs.read(ledger, tiers)
     differences = [
@@ -79,6 +80,8 @@ async def _check(settings: NotifierConfig) -> CheckReport:
         *_reward_differences(kept.rewards, logs.rewards_due, rewards, kept.erased, kept.were_paused),
         *_campaign_differences(kept),
         *_use_differences(kept.uses),
+        *_limit_differences(kept.limits),
+        *_stock_differences(kept.stock, len(kept.cursors)),
         *_contact_differences(kept.contacts, vault, len(kept.cursors)),
         *bookings.differences,
     ]
@@ -103,6 +106,8 @@ class _Kept:
         self.members: dict[MemberKey, datetime] = {}
         self.rewards: dict[RewardKey, tuple[Coupon, Letter | None, datetime | None]] = {}
         self.uses: list[tuple[int, str, int, int]] = []
+        self.limits: list[tuple[int, str, str, int, int]] = []
+        self.stock: list[tuple[str, int | None, int, int | None]] = []
         self.contacts: list[SealedContact] = []
         self.erased: set[MemberKey] = set()
         self.were_paused: set[str] = set()
@@ -126,6 +131,8 @@ class _Kept:
         kept.overspent = await transaction.check_budgets()
         kept.unassigned = await transaction.check_coupons_of_campaigns()
         kept.uses = await transaction.check_uses()
+        kept.limits = await transaction.check_reward_limits()
+        kept.stock = await transaction.check_reward_stock()
         kept.contacts = await transaction.check_contacts()
         kept.erased = await transaction.check_erased()
         return kept
@@ -266,6 +273,28 @@ def _reward_differences(
 def _use_differences(uses: Iterable[tuple[int, str, int, int]]) -> Iterator[Difference]:
     for partition, code, counted, redeemed in uses:
         yield _difference("redeemed uses of the coupon", f"partition {partition}, coupon {code}", redeemed, counted)
+
+
+def _limit_differences(limits: Iterable[tuple[int, str, str, int, int]]) -> Iterator[Difference]:
+    for partition, member_id, reward_id, given, counted in limits:
+        where = f"partition {partition}, member {member_id}, reward {reward_id}"
+        yield _difference("rewards that a member had", where, given, counted)
+
+
+def _stock_differences(
+    stock: Iterable[tuple[str, int | None, int, int | None]], partitions: int
+) -> Iterator[Difference]:
+    given: dict[tuple[int, str], int] = {}
+    counted: dict[tuple[int, str], int] = {}
+    for reward_id, partition, in_all, there in stock:
+        given[partition_of(reward_id, partitions), reward_id] = in_all
+        if partition is not None and there is not None:
+            counted[partition, reward_id] = there
+    for key in sorted(given.keys() | counted.keys()):
+        expected, found = given.get(key, 0), counted.get(key, 0)
+        if expected != found:
+            where = f"partition {key[0]}, reward {key[1]}"
+            yield _difference("pieces taken of a stock", where, expected, found)
 
 
 def _campaign_differences(kept: _Kept) -> Iterator[Difference]:

@@ -151,7 +151,6 @@ class Consumer:
             while True:
                 await arrived.wait()
                 arrived.clear()
-                sequencer.begin_days(self._progress.days if self._engine.has_days else None)
                 for response in news.take():
                     await self._learn_of((change.programme_version, None) for change in response.changes)
                     sequencer.add_news(response)
@@ -164,6 +163,8 @@ class Consumer:
                             (fact.version, fact.from_time) for fact in facts if isinstance(fact, ProgrammeApplied)
                         )
                         sequencer.add_entries(await self._with_detail(part))
+                # A version that was just heard of may be the first with days: what is recorded after it waits for them.
+                sequencer.begin_days(self._progress.days if self._engine.has_days else None)
                 while (batch := sequencer.take(BATCH)) is not None:
                     await self.handle(batch, over=connection)
                     # Entries given out make room for others that were left in the stream.

@@ -2,10 +2,12 @@
 
 Each partition has the last day that was begun. A day is gone through by pages, each a transaction of its own; if the
 process dies in between, the day is gone through again, and what was given before is not given twice. Two notifiers may
-do so at once. A day that was missed is made up for, up to a month; in a simulated installation all of them are.
+do so at once; when one of them is through with a day, the other gives no more of it. A day that was missed is made up
+for, up to a month; in a simulated installation all of them are.
 
 No day is judged before all is handled that the feeds held when it began: in real time they are asked how far they go;
-in a simulated installation its time comes with them, and what comes after it waits (`Sequencer`).
+in a simulated installation its time comes with them, and what the ledger recorded after it waits (`Sequencer`). Changes
+of tier do not wait, and may be of later.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from services.notifier.consumer import Ledger, Tiers
 from services.notifier.domain.assignments import Claim
 from services.notifier.domain.feeds import Cursor
 from services.notifier.domain.programmes import Programmes
-from services.notifier.errors import PeerError
+from services.notifier.errors import PeerError, PeerRefusedError
 from services.notifier.progress import Progress
 from services.notifier.service.campaign_engine import CampaignEngine, Given
 from services.notifier.service.candidates import Candidates
@@ -37,6 +39,8 @@ log = structlog.get_logger()
 # Days further back are not made up for in real time: nobody wants the birthday wishes of last spring.
 MOST_DAYS: Final = 31
 _LONGEST_WAIT_SECONDS: Final = 60.0
+# Until ops are told again that days wait.
+_WAIT_TOLD_SECONDS: Final = 60.0
 # Until tiers is asked again what it did not answer.
 _PAUSE_SECONDS: Final = 10.0
 _ONE_DAY: Final = timedelta(days=1)
@@ -131,7 +135,13 @@ class Days:
         changes = self._progress.change_offsets()
         async for news in self._tiers.news(dict(changes), follow=False):
             changes.update((change.partition, change.offset) for change in news.changes)
-        await self._progress.reach_ends(entries, changes)
+        while True:
+            try:
+                async with asyncio.timeout(_WAIT_TOLD_SECONDS):
+                    return await self._progress.reach_ends(entries, changes)
+            except TimeoutError:
+                behind = self._progress.behind(entries, changes)
+                log.warning("days_wait", partitions=len(behind), lines=sum(behind.values()))
 
     async def _begin(self, partition: int, cursor: CampaignCursor, today: date) -> None:
         begun, before = cursor.begun_day, cursor.begun_day
@@ -160,13 +170,14 @@ class Days:
         for campaign in programme.campaigns:
             if campaign.trigger.kind in DAILY and campaign.runs_on(day):
                 async for claims in self._candidates.of(programme, campaign, partition, day):
-                    await self._give(partition, claims)
+                    await self._give(partition, claims, day)
 
     async def _give_losing(self, today: date) -> None:
         """Gives what is for members who will lose a level by time alone, once for all partitions.
 
         Tiers is asked, and tells of now: a day that was missed is not made up for. Where it does not answer, the
-        campaign's day is tried again until the levels it is about are lost; no other campaign waits for that.
+        campaign's day is tried again until the levels it is about are lost; no other campaign waits for that. What it
+        refuses it would refuse again: that day of the campaign is left out.
         """
         if self._asked_day != today:
             self._asked_day = today
@@ -180,6 +191,8 @@ class Days:
                     async for claims in self._candidates.losing(programme, campaign, day):
                         for home in sorted({claim.partition for claim in claims}):
                             await self._give(home, [claim for claim in claims if claim.partition == home])
+                except PeerRefusedError as error:
+                    log.error("campaign_day_refused", campaign_id=campaign_id, day=f"{day}", problem=str(error))
                 except PeerError as error:
                     log.error("campaign_day_delayed", campaign_id=campaign_id, day=f"{day}", problem=str(error))
                     continue
@@ -189,12 +202,18 @@ class Days:
         """The version that holds when a local day begins."""
         return self._programmes.at(self._programmes.newest.start_of_local_day(day))
 
-    async def _give(self, partition: int, claims: Sequence[Claim]) -> None:
+    async def _give(self, partition: int, claims: Sequence[Claim], day: date | None = None) -> None:
+        """`day`: the one that the claims are of, where it is gone through by partitions."""
         if not claims:
             return
 
         async def work(transaction: Transaction) -> Given:
             await transaction.lock_partition(partition)
+            if day is not None:
+                begun = (await transaction.read_campaign_cursors([partition]))[partition].begun_day
+                if begun is not None and begun >= day:
+                    # Another notifier has done it, and may have let in since who came after it.
+                    return Given()
             return await self._engine.give(transaction, claims)
 
         self._engine.told(await self._store.transact(work))

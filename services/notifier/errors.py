@@ -9,6 +9,7 @@ NotifierError
 │   ├── RefusedError         a rule of the programme speaks against it; mostly kept as the answer
 │   ├── OfferError
 │   ├── RequestIdReusedError
+│   ├── OccurredInFutureError
 │   ├── PageTokenError
 │   ├── CausalTokenAheadError
 │   ├── ContactError
@@ -25,6 +26,7 @@ NotifierError
 │   ├── TooManyEndpointsError
 │   ├── TopicUnknownError
 │   ├── ChannelUnknownError
+│   ├── PreferenceError
 │   ├── UnsubscribeTokenError
 │   ├── WebhookUrlError
 │   └── WebhookFieldError
@@ -41,6 +43,7 @@ NotifierError
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 
 class NotifierError(Exception):
@@ -97,6 +100,15 @@ class OfferError(RejectedError):
 
 class RequestIdReusedError(RejectedError):
     """this request id was used before with other content; nothing was changed"""
+
+
+class OccurredInFutureError(RejectedError):
+    """What is told of happened at a time that lies in the future."""
+
+    def __init__(self, occurred: datetime, business_now: datetime) -> None:
+        super().__init__(
+            f"occurred_time {occurred.isoformat()} lies in the future: the clock stands at {business_now.isoformat()}"
+        )
 
 
 class PageTokenError(RejectedError):
@@ -196,6 +208,14 @@ class ChannelUnknownError(RejectedError):
 
     def __init__(self, channel: str, known: Iterable[str]) -> None:
         super().__init__(f"there is no channel {channel!r} to members; there are {', '.join(sorted(known))}")
+
+
+class PreferenceError(RejectedError):
+    """A preference cannot be taken; `field` is its path in the request."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
 
 
 class UnsubscribeTokenError(RejectedError):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2, ledger_service_pb2_grpc
+from loyalty.ledger.v1 import entry_pb2, ledger_service_pb2, ledger_service_pb2_grpc, member_pb2
 from loyalty.type.v1 import log_pb2
 
 from services.notifier.domain.bookings import Booked, Booking, name_in
@@ -24,7 +24,9 @@ from services.notifier.domain.feeds import (
     ProgrammeApplied,
     PurchaseUndone,
 )
+from services.notifier.domain.uses import ERASED, NO_MEMBER, RESIGNED, Refusal
 from services.notifier.errors import FeedError, PeerError
+from services.notifier.peers import found
 from services.programme import ProgrammeError, Version, Versions, parse
 from services.runtime.channels import closing_told
 
@@ -59,6 +61,7 @@ _BOOKING = (
     entry_pb2.ENTRY_KIND_REDEMPTION_REVERSED,
 )
 _OURSELVES = "notifier"
+_NO_MORE = {member_pb2.MEMBER_STATUS_RESIGNED: RESIGNED, member_pb2.MEMBER_STATUS_ERASED: ERASED}
 # Nothing about the member is other after them.
 _IDLE = (
     entry_pb2.ENTRY_KIND_RETURN_WAITING,
@@ -114,27 +117,24 @@ class LedgerClient:
         return answer
 
     async def has_member(self, member_id: str) -> bool:
-        """Whether there is such a member."""
-        try:
-            await self._ledger.GetMember(
-                ledger_service_pb2.GetMemberRequest(member_id=member_id), timeout=_TIMEOUT_SECONDS
-            )
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                return False
-            raise _peer_error(error) from None
-        return True
+        """Whether there is such a member, or was."""
+        return await self.why_no_member(member_id) != NO_MEMBER
+
+    async def why_no_member(self, member_id: str) -> Refusal | None:
+        """Why nobody is a member by this id now; None for a member."""
+        request = ledger_service_pb2.GetMemberRequest(member_id=member_id)
+        answer = await found(self._ledger.GetMember(request, timeout=_TIMEOUT_SECONDS), "MEMBER_UNKNOWN")
+        return NO_MEMBER if answer is None else _NO_MORE.get(answer.member.status)
 
     async def purchase_detail(self, member_id: str, purchase_id: str) -> tuple[str, frozenset[str]]:
         """The store of a purchase and the departments of its goods; empty where they were not sent, or are erased."""
         request = ledger_service_pb2.GetPurchaseRequest(member_id=member_id, purchase_id=purchase_id)
-        try:
-            found = (await self._ledger.GetPurchase(request, timeout=_TIMEOUT_SECONDS)).purchase
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                return "", frozenset()
-            raise _peer_error(error) from None
-        return found.store_id, frozenset(one.line.department for one in found.lines if one.line.department)
+        call = self._ledger.GetPurchase(request, timeout=_TIMEOUT_SECONDS)
+        answer = await found(call, "MEMBER_UNKNOWN", "PURCHASE_UNKNOWN")
+        if answer is None:
+            return "", frozenset()
+        lines = answer.purchase.lines
+        return answer.purchase.store_id, frozenset(one.line.department for one in lines if one.line.department)
 
     async def entries(
         self, after: Mapping[int, int], *, follow: bool = True, members: bool = False, bookings: bool = False

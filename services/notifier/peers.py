@@ -46,6 +46,17 @@ async def known(call: Awaitable[T]) -> T:
         raise
 
 
+async def found(call: Awaitable[T], *missing: str) -> T | None:
+    """The answer of another service about something; None where it refuses for one of these reasons, which say that
+    there is no such thing. What it refuses for any other is no answer: PeerError."""
+    try:
+        return await answered(call)
+    except PeerRefusedError as error:
+        if error.reason in missing:
+            return None
+        raise PeerError(f"another service refuses what it should not: {error.reason}") from None
+
+
 def error_of(status: status_pb2.Status) -> PeerRefusedError | NotCaughtUpError | PeerError:
     """What another service says by a status: PeerRefusedError where it refuses, which it does with a reason;
     NotCaughtUpError where it has yet to take in the writes of a causal token; PeerError where it does not answer."""

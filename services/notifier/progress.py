@@ -74,12 +74,17 @@ class Progress:
 
     async def reach_ends(self, entries: Mapping[int, int], changes: Mapping[int, int]) -> None:
         """Returns when the entries and the changes of tier up to these offsets are handled, however long it takes."""
-        await self._wait(
-            lambda: all(
-                cursor.ledger_offset >= entries.get(partition, 0) and cursor.change_offset >= changes.get(partition, 0)
-                for partition, cursor in self._cursors.items()
-            )
-        )
+        await self._wait(lambda: not self.behind(entries, changes))
+
+    def behind(self, entries: Mapping[int, int], changes: Mapping[int, int]) -> dict[int, int]:
+        """How many entries and changes of tier up to these offsets are still to be handled, by partition; those with
+        none are left out."""
+        left = {
+            partition: max(entries.get(partition, 0) - cursor.ledger_offset, 0)
+            + max(changes.get(partition, 0) - cursor.change_offset, 0)
+            for partition, cursor in self._cursors.items()
+        }
+        return {partition: lines for partition, lines in left.items() if lines}
 
     async def _wait(self, is_over: Callable[[], bool]) -> None:
         if is_over():

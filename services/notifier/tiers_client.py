@@ -12,6 +12,7 @@ from loyalty.type.v1 import log_pb2
 from services.notifier.domain.feeds import TierChange, TierNews, TierProgress
 from services.notifier.domain.profiles import Losing
 from services.notifier.errors import FeedError, PeerError
+from services.notifier.peers import answered, found
 from services.runtime.channels import closing_told
 
 _TIMEOUT_SECONDS = 30.0
@@ -48,20 +49,19 @@ class TiersClient:
         finally:
             stream.cancel()
 
-    async def benefits(self, member_id: str) -> tuple[int, bool]:
-        """The number of the tier whose benefits a member has now, 0 for none, and for nobody that tiers knows; and
-        whether the account is suspended."""
+    async def benefits(self, member_id: str) -> tuple[int, bool] | None:
+        """The number of the tier whose benefits a member has now, 0 for none, and whether the account is suspended;
+        None for nobody that tiers knows as a member now."""
         request = tier_service_pb2.GetStandingRequest(member_id=member_id)
-        try:
-            answer = await self._tiers.GetStanding(request, timeout=_TIMEOUT_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION):
-                return 0, False
-            raise PeerError(f"tiers does not answer: {error.code().name}") from None
+        call = self._tiers.GetStanding(request, timeout=_TIMEOUT_SECONDS)
+        answer = await found(call, "MEMBER_UNKNOWN", "NOT_ENROLLED")
+        if answer is None:
+            return None
         return int(answer.standing.benefits_tier_number), answer.standing.suspended
 
     async def losing(self, tier_numbers: Sequence[int], within_days: int) -> AsyncIterator[Sequence[Losing]]:
-        """Who loses one of these levels within so many days if nothing more happens, by pages."""
+        """Who loses one of these levels within so many days if nothing more happens, by pages. Raises PeerRefusedError,
+        too."""
         token, at_time = "", None
         while True:
             request = tier_service_pb2.ListStandingsRequest(
@@ -69,10 +69,7 @@ class TiersClient:
             )
             if at_time is not None:
                 request.at_time.CopyFrom(at_time)
-            try:
-                answer = await self._tiers.ListStandings(request, timeout=_TIMEOUT_SECONDS)
-            except grpc.aio.AioRpcError as error:
-                raise PeerError(f"tiers does not answer: {error.code().name}") from None
+            answer = await answered(self._tiers.ListStandings(request, timeout=_TIMEOUT_SECONDS))
             token, at_time = answer.next_page_token, answer.at_time
             yield [
                 Losing(

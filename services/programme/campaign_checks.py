@@ -11,7 +11,7 @@ from services.programme.document import Document, KeyPath, Problem, found
 from services.programme.model import BASIS_POINTS
 from services.programme.raw import at, mappings, repeated
 from services.programme.rewards import OfferKind
-from services.programme.shape import LEVEL_KEY, derived_key, did_you_mean, read_day, read_percent
+from services.programme.shape import LEVEL_KEY, derived_key, did_you_mean, read_day, read_percent, read_window
 
 _Found = Iterator[tuple[KeyPath, str]]
 
@@ -29,6 +29,8 @@ _NEEDED: Final = {
     TriggerKind.SEGMENT_ENTERED: ("segment",),
     TriggerKind.DATE: ("day",),
 }
+# Tiers is asked a day further, and looks 3,660 days ahead (ListStandings).
+MOST_DAYS_AT_RISK: Final = 3659
 _OFFERS: Final = tuple(kind for kind in OfferKind if kind is not OfferKind.BONUS_POINTS)
 _WORTH: Final = (OfferKind.DISCOUNT_AMOUNT, OfferKind.GIFT_CARD, OfferKind.FREE_SHIPPING)
 _LANGUAGE: Final = r"[a-z]{2,3}(?:-[A-Z][A-Za-z0-9]{1,3})?"
@@ -101,6 +103,10 @@ def _in_trigger(campaign: Mapping[str, object], trigger: TriggerKind) -> _Found:
     for key in needed:
         if given.get(key) is None:
             yield ("when", key), f"is missing; the trigger {trigger} goes by it"
+    before = read_window(given.get("before"))
+    if trigger is TriggerKind.TIER_AT_RISK and before and (before.days or 0) > MOST_DAYS_AT_RISK:
+        message = f"the trigger {trigger} looks at most {MOST_DAYS_AT_RISK:,} days ahead"
+        yield ("when", "before"), f"found {found(given['before'])}; {message}"
     for key in ("departments", "stores", "channels"):
         for position, text in repeated(given.get(key)):
             yield ("when", key, position), f"{found(text)} is here twice; remove one"

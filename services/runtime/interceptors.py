@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
@@ -66,12 +66,13 @@ class RequestValidator:
         violations = self._validator.collect_violations(message)
         if not violations:
             return None
-        return status.invalid(tuple(_described(violation) for violation in violations[:_MAX_VIOLATIONS]))
+        return status.invalid(tuple(_described(message, violation) for violation in violations[:_MAX_VIOLATIONS]))
 
 
-def _described(violation: protovalidate.Violation) -> tuple[str, str]:
+def _described(message: Message, violation: protovalidate.Violation) -> tuple[str, str]:
     path = ""
-    for element in violation.proto.field.elements if violation.proto.field else ():
+    elements = violation.proto.field.elements if violation.proto.field else ()
+    for element in elements:
         path += f".{element.field_name}" if path else element.field_name
         subscript = element.subscript
         if subscript is not None and subscript.field == "index":
@@ -80,7 +81,18 @@ def _described(violation: protovalidate.Violation) -> tuple[str, str]:
         return path, PATTERNS.get(str(violation.rule_value), violation.proto.message)
     if violation.proto.rule_id == "string.not_contains":
         return path, "must not contain the character NUL"
+    if violation.proto.rule_id == "enum.not_in":
+        return path, f"must be one of {', '.join(_values(message, [element.field_name for element in elements]))}"
     return path, violation.proto.message or violation.proto.rule_id
+
+
+def _values(message: Message, path: Sequence[str]) -> list[str]:
+    """The values of an enum of the contract, but for the one that stands for none."""
+    *parents, name = path
+    descriptor: Any = message.DESCRIPTOR
+    for parent in parents:
+        descriptor = descriptor.fields_by_name[parent].message_type
+    return [value.name for value in descriptor.fields_by_name[name].enum_type.values if value.number]
 
 
 # The patterns of the contract in words: what a field may be.

@@ -94,7 +94,7 @@ def test_a_file_that_is_not_there_and_a_pool_that_cannot_be_are_told_in_a_senten
     file = tmp_path / "codes.txt"
     file.write_text("ABCDEFGH\n")
     done = coupons(live, "import", "No Pool", str(file))
-    assert (done.returncode, "pool" in done.stderr) == (1, True)
+    assert (done.returncode, "pool" in done.stderr, "request_id" in done.stderr) == (1, True, False)
     assert "Traceback" not in done.stderr
 
 

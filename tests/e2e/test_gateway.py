@@ -163,6 +163,31 @@ def test_wrong_fields_are_400_with_the_field_and_write_nothing(
     assert [entry["kind"] for entry in entries] == ["ENTRY_KIND_MEMBER_JOINED"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "violation"),
+    [
+        (
+            "identifiers:unlink",
+            {"identifier": {"kind": "IDENTIFIER_KIND_CARD", "value": "4006381333931"}},
+            ("reason", "must be one of UNLINK_REASON_LOST, "),
+        ),
+        # Frozen points with a tier that holds: only tiers can say it for all.
+        (":setEarningClass",
+         {"earning_class": "suspended", "effective_time": "2030-01-01T00:00:00Z", "sequence": "1"},
+         ("earning_class", "is set by tiers alone")),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_answered_with_what_would_be_right(
+    http: httpx.Client, member: str, path: str, body: dict[str, Any], violation: tuple[str, str]
+) -> None:
+    separator = "" if path.startswith(":") else "/"
+    answer = http.post(f"/v1/members/{member}{separator}{path}", json={"request_id": "wrong-1", **body})
+    assert answer.status_code == 400, answer.text
+    (told,) = answer.json()["details"][-1]["field_violations"]
+    assert told["field"] == violation[0]
+    assert told["description"].startswith(violation[1])
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"request_id": 7', "nothing", '{"amount": {"minor_units": "many"}}'])
 def test_what_is_no_json_of_the_contract_is_400_and_json(http: httpx.Client, member: str, content: str) -> None:
     answer = http.post(f"/v1/members/{member}/purchases", content=content, headers={"content-type": "application/json"})
@@ -284,7 +309,7 @@ def test_preferences_webhooks_and_dead_letters_have_their_paths(http: httpx.Clie
     found = http.get(f"/v1/members/{member}/contact").json()["contact"]
     assert (found["name"], found["language"]) == ("Ann", "pl")
     bounced = {"request_id": f"{member}-b", "address": "nobody@example.com", "kind": "BOUNCE_KIND_COMPLAINT"}
-    assert http.post("/v1/bounces", json=bounced).json() == {"suppressed": True}
+    assert http.post("/v1/bounces", json=bounced).json() == {"suppressed": True, "replayed": False}
     made = http.post("/v1/webhookEndpoints", json={"request_id": f"{member}-e", "url": "https://example.com/"}).json()
     assert made["secret"].startswith("whsec_")
     listed = http.get("/v1/webhookEndpoints").json()["endpoints"]

@@ -7,14 +7,17 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+import structlog
 
-from services.notifier import consumer
+from services.notifier import consumer, days
 from services.notifier.domain.contacts import partition_of
-from services.notifier.domain.feeds import ClockAdvanced, MemberJoined
+from services.notifier.domain.feeds import ClockAdvanced, MemberJoined, ProgrammeApplied
 from services.notifier.errors import PeerError
 from services.notifier.store import Transaction
+from services.notifier.store.campaigns import CampaignCursor
+from services.programme.versions import Version, Versions
 from services.runtime.clock import SIMULATED_START
-from tests.campaign_desk import PARTITIONS, START, Desk
+from tests.campaign_desk import PARTITIONS, START, Desk, shop
 from tests.integration.test_campaigns import OpenDesk, open_desk
 
 __all__ = ["open_desk"]
@@ -52,6 +55,24 @@ async def test_a_day_waits_for_what_the_ledger_held_when_it_began(open_desk: Ope
         desk.feeds.silent_ledger = False
         await begun
     assert await desk.given() == [("asleep", "m-2", "inactive:2026-01-05")]
+
+
+async def test_while_a_day_waits_the_log_says_so(open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(days, "_WAIT_TOLD_SECONDS", 0.02)
+    desk = await in_real_time(open_desk, ASLEEP)
+    join(desk, "m-1")
+    async with desk.running(days=False):
+        await desk.caught_up()
+        desk.feeds.silent_ledger = True
+        desk.feeds.record(desk.bought("m-1", START), desk.bought("m-1", START))
+        with structlog.testing.capture_logs() as logged:
+            begun = asyncio.create_task(desk.days.catch_up())
+            while sum(line["event"] == "days_wait" for line in logged) < 2:  # noqa: ASYNC110  # the log wakes nobody
+                await asyncio.sleep(0.01)
+            desk.feeds.silent_ledger = False
+            await begun
+    told = next(line for line in logged if line["event"] == "days_wait")
+    assert told == {"event": "days_wait", "log_level": "warning", "partitions": 1, "lines": 2}
 
 
 async def test_a_day_waits_for_changes_of_tier_that_were_made_when_it_began(open_desk: OpenDesk) -> None:
@@ -201,3 +222,58 @@ async def test_after_a_restart_days_come_before_what_was_recorded_after_them(ope
     async with desk.running():
         await desk.caught_up()
     assert await desk.given() == [("asleep", "m-1", "inactive:2026-01-05")]
+
+
+async def test_a_version_that_brings_the_first_days_loses_none_of_them(open_desk: OpenDesk) -> None:
+    visits = "{id: visits, trigger: purchase, points: 1}"
+    desk = await open_desk(visits)
+    feeds, later = desk.feeds, shop(visits, ASLEEP)
+    feeds.advance(START - timedelta(days=1))
+    join(desk, "m-1", "m-2", time=START - timedelta(days=1))
+    async with desk.running():
+        await desk.caught_up()
+        feeds.known = Versions([*feeds.known, Version(programme=later, from_time=START)])
+        # All that follows comes at once: the version, ten days, who buys on the last of them, and more days.
+        feeds.silent_ledger = True
+        for partition in range(PARTITIONS):
+            feeds.line(partition, ProgrammeApplied(version=later.version, from_time=START, announced_time=START))
+        feeds.advance(START)
+        feeds.advance(START + timedelta(days=10))
+        feeds.record(desk.bought("m-1", START + timedelta(days=10)))
+        feeds.advance(START + timedelta(days=15))
+        await asyncio.sleep(A_WHILE)
+        feeds.silent_ledger = False
+        await desk.caught_up()
+    asleep = [given for given in await desk.given() if given[0] == "asleep"]
+    assert asleep == [("asleep", "m-1", "inactive:2026-01-04"), ("asleep", "m-2", "inactive:2026-01-04")]
+
+
+async def test_a_notifier_that_is_late_with_a_day_gives_it_to_nobody_who_came_after_it(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: xmas, trigger: date, when: {day: '2026-01-20'}, points: 1}")
+    desk.feeds.advance(START)
+    join(desk, "m-1")
+    desk.feeds.advance(START + timedelta(days=15))
+    async with desk.running():
+        await desk.caught_up()
+        join(desk, "m-3", time=START + timedelta(days=15))
+        desk.feeds.advance(START + timedelta(days=16))
+        await desk.caught_up()
+        # Another one began with the day when nobody had done it.
+        before = CampaignCursor(begun_day=date(2026, 1, 19))
+        for partition in range(PARTITIONS):
+            await desk.days._begin(partition, before, date(2026, 1, 20))
+    assert await desk.given() == [("xmas", "m-1", "date:2026-01-20")]
+
+
+async def test_what_tiers_refuses_for_good_holds_up_no_simulated_day(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: keep, trigger: tier_at_risk, tiers: [star], when: {before: P14D}, points: 5}", ASLEEP)
+    desk.losing.refuses = True
+    desk.feeds.advance(START)
+    join(desk, "m-1")
+    desk.feeds.advance(START + timedelta(days=10))
+    with structlog.testing.capture_logs() as logged:
+        async with desk.running():
+            await desk.caught_up()
+    assert await desk.given() == [("asleep", "m-1", "inactive:2026-01-05")]
+    refused = [(line["log_level"], line["day"]) for line in logged if line["event"] == "campaign_day_refused"]
+    assert refused[-1] == ("error", "2026-01-15")

@@ -261,8 +261,13 @@ async def test_segments_and_answers_come_over_the_contract(installation: Install
     assert [(one.score, one.share_basis_points) for one in period.answers if one.members] == [(9, 10000)]
     assert (len(period.answers), period.HasField("from_time")) == (11, False)
     assert period.programme_version.startswith("shop@")
-    answer.choice = "tea"
     answer.request_id = "f-2"
+    answer.occurred_time.FromDatetime(datetime(2099, 1, 1, tzinfo=UTC))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await notifier.stub.RecordFeedback(answer, timeout=SECONDS)
+    assert reason_of(refused.value) == (grpc.StatusCode.INVALID_ARGUMENT, "OCCURRED_IN_FUTURE")
+    answer.ClearField("occurred_time")
+    answer.choice = "tea"
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await notifier.stub.RecordFeedback(answer, timeout=SECONDS)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from services.notifier.domain.programmes import Programmes
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.store import Store, Transaction
 from services.notifier.vault import Vault, read_master_keys
-from services.programme import load
+from services.programme import Programme, Versions, load
 from services.runtime.channels import open_channel
 from services.runtime.database import create_pool
 from tests.conftest import SECRET, Database, StartLedger
@@ -121,13 +124,14 @@ async def test_whatever_is_whole_or_nothing_is_clean(desk: Desk, services: tuple
 
 
 async def test_a_reward_that_the_ledger_and_we_tell_differently_is_named(desk: Desk) -> None:
-    redemption = (await desk.get_reward("m-1", "mug", request_id="r-1")).redemption_id
+    had = await desk.get_reward("m-1", "mug", request_id="r-1")
+    code = had.coupon.code
     await desk.get_reward("m-1", "bonus", request_id="r-2")
-    name = redemption.removesuffix("-capture")
+    name = had.redemption_id.removesuffix("-capture")
 
     await as_owner(desk, "UPDATE notifier.reward_intents SET points = 600 WHERE request_id = 'r-1'")
     where, expected, there = (await found(desk))["points redeemed of a reward"]
-    assert f"member m-1, reward mug by request r-1, at the ledger {name}" in where
+    assert f"member m-1, reward mug by request r-1, at the ledger by requests {name}-*" in where
     assert (expected, there) == (600, 500)
 
     await as_owner(
@@ -141,7 +145,7 @@ async def test_a_reward_that_the_ledger_and_we_tell_differently_is_named(desk: D
     told = await found(desk)
     assert told["points redeemed of a reward"][1:] == (0, 500)
     assert told["points given of a reward"][1:] == (0, 700)
-    assert told["coupon of a reward"][1:] == ("issued or void", "preparing")
+    assert told[f"coupon {code} of a reward"][1:] == ("issued or void", "preparing")
 
     await as_owner(
         desk,
@@ -153,11 +157,11 @@ async def test_a_reward_that_the_ledger_and_we_tell_differently_is_named(desk: D
     )
     told = await found(desk)
     assert told["points redeemed of a reward"][1:] == (0, 500)
-    assert told["coupon of a reward"][1:] == ("void", "preparing")
+    assert told[f"coupon {code} of a reward"][1:] == ("void", "preparing")
 
     await as_owner(desk, "DELETE FROM notifier.reward_intents WHERE request_id = 'r-1'")
     where, expected, there = (await found(desk))["points redeemed without a reward"]
-    assert f"member m-1, at the ledger {name}" in where
+    assert f"member m-1, at the ledger by requests {name}-*" in where
     assert (expected, there) == (None, 500)
 
 
@@ -167,6 +171,31 @@ async def test_a_reward_that_the_ledger_knows_nothing_of_is_named(desk: Desk) ->
     told = await found(desk)
     assert told["points redeemed of a reward"][1:] == (500, 0)
     assert told["points redeemed without a reward"][1:] == (None, 500)
+
+
+async def test_a_stock_or_a_limit_of_which_another_number_is_counted_than_was_given_is_named(desk: Desk) -> None:
+    await desk.get_reward("m-1", "mug")
+    await desk.get_reward("m-1", "bonus")
+    assert await found(desk) == {}
+
+    await as_owner(desk, "UPDATE notifier.reward_counts SET taken = taken + 2 WHERE reward_id = 'mug'")
+    told = await found(desk)
+    member, stock = told.pop("rewards that a member had"), told.pop("pieces taken of a stock")
+    assert told == {}
+    home = partition_of("m-1", 4), partition_of("mug", 4)
+    assert member == (f"partition {home[0]}, member m-1, reward mug", 1, 3)
+    assert stock == (f"partition {home[1]}, reward mug", 1, 3)
+
+    await as_owner(desk, "DELETE FROM notifier.reward_counts WHERE reward_id = 'mug'")
+    told = await found(desk)
+    assert [told[what][1:] for what in ("rewards that a member had", "pieces taken of a stock")] == [(1, 0), (1, 0)]
+
+    await as_owner(
+        desk,
+        f"INSERT INTO notifier.reward_counts VALUES ({home[0]}, 'm-1', 'mug', 1), ({(home[1] + 1) % 4}, '', 'mug', 1)",
+    )
+    told = await desk.differences()
+    assert sorted(told) == [("pieces taken of a stock", 0, 1), ("pieces taken of a stock", 1, 0)], "of another place"
 
 
 async def test_a_checkout_that_the_ledger_and_we_tell_differently_is_named(
@@ -186,8 +215,8 @@ async def test_a_checkout_that_the_ledger_and_we_tell_differently_is_named(
     told = await found(desk)
     assert told["points redeemed of a checkout"][1:] == (400, 500)
     assert told["points that paid for the purchase of a checkout"][1:] == (400, 500)
-    where, expected, there = told["amount of the purchase of a checkout"]
-    assert f"member m-1, checkout sale-1 by request commit-sale-1, at the ledger {name}" in where
+    where, expected, there = told["amount in minor units of the purchase of a checkout"]
+    assert f"member m-1, checkout sale-1 by request commit-sale-1, at the ledger by requests {name}-*" in where
     assert (expected, there) == (1, amount)
 
     await as_owner(desk, "UPDATE notifier.checkouts SET state = 'refused'")
@@ -215,7 +244,7 @@ async def test_a_checkout_that_the_ledger_has_no_purchase_of_is_named(desk: Desk
         " answer, recorded_time FROM notifier.checkout_requests",
     )
     told = await found(desk)
-    assert told["purchase of a checkout"][1:] == ("sale-9", "")
+    assert told["purchase of a checkout"][1:] == ("sale-9", None)
     assert told["points redeemed of a checkout"][1:] == (500, 0)
 
 
@@ -234,11 +263,10 @@ async def test_points_that_are_held_for_nothing_are_named_until_the_hold_runs_ou
     assert await found(desk) == {}
 
 
-async def test_what_begins_or_goes_on_while_the_log_is_read_is_no_difference(
-    desk: Desk, services: tuple[Any, Any]
-) -> None:
-    _, checkouts = services
-    regretted = await desk.get_reward("m-1", "mug")
+@contextlib.asynccontextmanager
+async def comparing(desk: Desk, learnt: Programme | None = None) -> AsyncIterator[Bookings]:
+    """Reads what we keep of the partition of m-1; the log is read at the end, and both are compared. `learnt`: the one
+    version of the programme that is known until then, else all."""
     config = desk.config()
     pool = await create_pool(config.database_url, service="notifier")
     channel = open_channel(config.ledger_address, principal="notifier", secret=SECRET)
@@ -248,13 +276,11 @@ async def test_what_begins_or_goes_on_while_the_log_is_read_is_no_difference(
         installation = await store.read(Transaction.read_installation)
         assert installation is not None
         programmes = Programmes(load(config.programme))
-        programmes.learn(await ledger.versions())
-        bookings = Bookings(store=store, programmes=programmes, request_key=Vault(keys, installation).request_key)
-        partition = partition_of("m-1", installation.partitions)
-        await bookings.begin([partition])
-        await desk.get_reward("m-1", "tee")
-        await desk.take_back("m-1", redemption_id=regretted.redemption_id)
-        await commit(checkouts, "sale-1")
+        programmes.learn(await ledger.versions() if learnt is None else Versions.only(learnt))
+        request_key = Vault(keys, installation).request_key
+        bookings = Bookings(store=store, ledger=ledger, programmes=programmes, request_key=request_key)
+        await bookings.begin([partition_of("m-1", installation.partitions)])
+        yield bookings
         async for entries in ledger.entries({}, follow=False, bookings=True):
             for entry in entries:
                 if isinstance(entry.fact, Booked):
@@ -263,5 +289,44 @@ async def test_what_begins_or_goes_on_while_the_log_is_read_is_no_difference(
     finally:
         await channel.close()
         await pool.close()
+
+
+async def test_what_begins_or_goes_on_while_the_log_is_read_is_no_difference(
+    desk: Desk, services: tuple[Any, Any]
+) -> None:
+    _, checkouts = services
+    regretted = await desk.get_reward("m-1", "mug")
+    async with comparing(desk) as bookings:
+        await desk.get_reward("m-1", "tee")
+        await desk.take_back("m-1", redemption_id=regretted.redemption_id)
+        await commit(checkouts, "sale-1")
     assert bookings.differences == []
     assert bookings.checked == {"rewards": 1, "checkout_requests": 0}
+
+
+async def test_a_reward_of_a_version_that_came_while_the_check_ran_is_no_difference(desk: Desk) -> None:
+    newer = load(desk.programme)
+    older = replace(newer, rewards=tuple(one for one in newer.rewards if one.id != "bonus"))
+    await desk.get_reward("m-1", "bonus")
+    async with comparing(desk, learnt=older) as bookings:
+        pass
+    assert bookings.differences == []
+    assert bookings.checked == {"rewards": 1, "checkout_requests": 0}
+
+
+async def test_rewards_and_checkouts_are_read_of_some_members_alone(desk: Desk, services: tuple[Any, Any]) -> None:
+    _, checkouts = services
+    await desk.get_reward("m-1", "mug")
+    await commit(checkouts, "sale-1")
+    config = desk.config()
+    pool = await create_pool(config.database_url, service="notifier")
+    try:
+        store = Store(pool)
+        installation = await store.read(Transaction.read_installation)
+        assert installation is not None
+        partition = partition_of("m-1", installation.partitions)
+        for read in (Transaction.check_reward_intents, Transaction.check_checkouts):
+            for members, count in ((None, 1), (["m-1", "m-2"], 1), (["m-2"], 0)):
+                assert len(await store.read(partial(read, partition=partition, members=members))) == count
+    finally:
+        await pool.close()

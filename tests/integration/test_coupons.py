@@ -15,6 +15,7 @@ import asyncpg
 import grpc
 import pytest
 import pytest_asyncio
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
@@ -26,7 +27,7 @@ from loyalty.type.v1.money_pb2 import Money
 
 from services.notifier.app import build
 from services.runtime.channels import open_channel
-from tests.conftest import SECRET, Database, StartLedger
+from tests.conftest import ROOT, SECRET, Database, StartLedger
 from tests.coupon_desk import NOW, SECONDS, SUSPENDED, Desk, details_of, info_of, open_desk, refused, stamp
 from tests.integration.test_audit import bearer, known
 
@@ -60,6 +61,28 @@ def violation_of(error: grpc.aio.AioRpcError) -> error_details_pb2.BadRequest.Fi
     assert any(detail.Unpack(violations) for detail in details_of(error))
     (violation,) = violations.field_violations
     return violation
+
+
+async def forget(desk: Desk, member_id: str) -> None:
+    channel = open_channel(f"unix:{desk.folder}/notifier.sock", principal="test", secret=SECRET)
+    members = notifier_service_pb2_grpc.NotifierServiceStub(channel)
+    await members.EraseMember(privacy_pb2.EraseMemberRequest(request_id="erase", member_id=member_id), timeout=SECONDS)
+    await channel.close()
+
+
+async def resign(desk: Desk, member_id: str) -> str:
+    request = ledger_pb.ResignMemberRequest(request_id=desk.next(), member_id=member_id, occurred_time=stamp(NOW))
+    return (await desk.ledger.ResignMember(request, timeout=SECONDS)).causal_token
+
+
+async def uses_of(desk: Desk, code: str) -> list[Any]:
+    """The uses of a coupon as they are kept, whose use it was and when, those of nobody first."""
+    connection = await asyncpg.connect(desk.database.dsn("loyalty_owner"))
+    try:
+        wanted = "SELECT member_id, redeemed_time FROM notifier.coupon_uses WHERE code = $1 ORDER BY 1, 2"
+        return list(await connection.fetch(wanted, code))
+    finally:
+        await connection.close()
 
 
 async def test_a_coupon_goes_from_issued_over_reserved_to_redeemed_and_says_so(desk: Desk) -> None:
@@ -155,6 +178,15 @@ async def test_a_use_of_a_checkout_is_nobody_elses_to_keep_to_redeem_or_to_give_
     assert (await desk.reserve(code, request_id="checkout-17")).use_id == "checkout-17", "a till may call it so"
 
 
+async def test_the_call_that_the_documentation_shows_gives_a_coupon(desk: Desk) -> None:
+    page = (ROOT / "docs" / "coupons.md").read_text(encoding="utf-8").partition("### Coupons by hand")[2]
+    request = json_format.Parse(page.partition("-d '")[2].partition("'")[0], pb.IssueCouponRequest())
+    await desk.enroll(request.member_id)
+    given = (await desk.rewards.IssueCoupon(request, timeout=SECONDS)).coupon
+    assert given.code.startswith(f"{request.prefix}-")
+    assert (given.member_id, given.offer) == (request.member_id, request.offer)
+
+
 async def test_money_given_by_hand_has_a_limit(desk: Desk) -> None:
     async def give(kind: int, cents: int, uses: int, **fields: Any) -> Any:
         return await desk.issue(offer=reward_pb2.Offer(kind=kind, amount=usd(cents)), uses=uses, **fields)
@@ -243,10 +275,7 @@ async def test_who_was_erased_is_given_no_coupon_and_no_reward_and_is_told_so(de
         await desk.enroll(member_id)
         await desk.award(member_id, 900)
     given = await desk.issue(request_id="before", member_id="m-1")
-    channel = open_channel(f"unix:{desk.folder}/notifier.sock", principal="test", secret=SECRET)
-    members = notifier_service_pb2_grpc.NotifierServiceStub(channel)
-    await members.EraseMember(privacy_pb2.EraseMemberRequest(request_id="erase", member_id="m-1"), timeout=SECONDS)
-    await channel.close()
+    await forget(desk, "m-1")
     for _ in range(2):
         assert await why(desk.issue(request_id="i-1", member_id="m-1")) == (REFUSED, "MEMBER_ERASED")
         assert await why(desk.get_reward("m-1", "mug", request_id="r-1")) == (REFUSED, "MEMBER_ERASED")
@@ -323,6 +352,7 @@ async def test_each_condition_is_named_with_a_sentence_for_the_cashier(desk: Des
 
 async def test_a_members_coupon_is_nobody_elses_and_a_public_one_is_for_each_once(desk: Desk) -> None:
     await desk.enroll("m-1")
+    await desk.enroll("m-2")
     own = (await desk.issue(member_id="m-1")).coupon.code
     assert await why(desk.redeem(own)) == (REFUSED, "COUPON_NOT_FOR_MEMBER")
     assert await why(desk.redeem(own, context=pb.CouponUseContext(member_id="m-2"))) == (
@@ -367,6 +397,83 @@ async def test_a_suspended_account_uses_no_coupon_but_what_was_promised_and_what
     assert late.overdrawn_reason == error_reason_pb2.ERROR_REASON_ACCOUNT_SUSPENDED
     assert (await desk.redeem(public)).coupon.uses_left == 0, "nobody's card was shown"
     assert await desk.differences() == []
+
+
+async def test_who_was_erased_has_left_or_never_was_uses_no_coupon_and_each_is_told_why(desk: Desk) -> None:
+    gone = {
+        "bob": error_reason_pb2.ERROR_REASON_MEMBER_ERASED,
+        "cat": error_reason_pb2.ERROR_REASON_MEMBER_RESIGNED,
+        "fake": error_reason_pb2.ERROR_REASON_MEMBER_UNKNOWN,
+    }
+    statuses = {"bob": REFUSED, "cat": REFUSED, "fake": grpc.StatusCode.NOT_FOUND}
+    for member_id in ("ann", "bob", "cat"):
+        await desk.enroll(member_id)
+    public = (await desk.issue(uses=9, once_per_member=True)).coupon.code
+    promised = (await desk.issue(uses=9)).coupon.code
+    held = {who: await desk.reserve(promised, context=pb.CouponUseContext(member_id=who)) for who in ("bob", "cat")}
+    await forget(desk, "bob")
+    await desk.coupons("cat", await resign(desk, "cat"))
+    for member_id, reason in gone.items():
+        name = error_reason_pb2.ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
+        shown = pb.CouponUseContext(member_id=member_id)
+        answer = await desk.validate(public, context=shown)
+        assert (answer.usable, answer.reason) == (False, reason)
+        assert "member" in answer.sentence
+        for _ in range(2):
+            call = desk.redeem(public, context=shown, request_id=f"use-{member_id}")
+            assert await why(call) == (statuses[member_id], name)
+        assert await why(desk.reserve(public, context=shown)) == (statuses[member_id], name)
+        late = await desk.redeem(public, context=shown, offline=True)
+        assert late.overdrawn_reason == reason, "what was given offline is noted"
+    for member_id, reserved in held.items():
+        shown = pb.CouponUseContext(member_id=member_id)
+        assert not (await desk.redeem(promised, use_id=reserved.use_id, context=shown)).overdrawn_reason
+    assert (await desk.redeem(public, context=pb.CouponUseContext(member_id="ann"))).coupon.uses_left == 5
+    kept = [use["member_id"] for use in await uses_of(desk, public)]
+    assert kept == ["", "ann", "cat", "fake"], "of whom was erased no use is written down any more"
+    assert await desk.differences() == []
+
+
+async def test_who_is_known_to_the_ledger_alone_may_use_a_coupon_with_a_request_that_was_too_early(desk: Desk) -> None:
+    code = (await desk.issue()).coupon.code
+    shown = pb.CouponUseContext(member_id="new")
+    unknown = (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN")
+    assert await why(desk.redeem(code, context=shown, request_id="same")) == unknown
+    await desk.enroll("new")
+    assert not (await desk.redeem(code, context=shown, request_id="same")).replayed
+
+
+async def test_who_has_left_is_given_no_coupon_until_back(desk: Desk) -> None:
+    await desk.enroll("cat")
+    before = await desk.issue("before", member_id="cat")
+    await resign(desk, "cat")
+    assert await why(desk.issue("late", member_id="cat")) == (REFUSED, "MEMBER_RESIGNED")
+    assert (await desk.issue("before", member_id="cat")).coupon.code == before.coupon.code
+    rejoin = ledger_pb.RejoinMemberRequest(request_id=desk.next(), member_id="cat", occurred_time=stamp(NOW))
+    await desk.ledger.RejoinMember(rejoin, timeout=SECONDS)
+    assert (await desk.issue("late", member_id="cat")).coupon.member_id == "cat"
+
+
+async def test_a_use_that_is_yet_to_come_is_refused_and_one_that_was_offline_is_noted_as_of_now(desk: Desk) -> None:
+    code = (await desk.issue(uses=3)).coupon.code
+    # A history that is lived through again may run two days ahead of the clock.
+    far, soon = stamp(NOW + timedelta(days=27_000)), stamp(NOW + timedelta(days=2))
+    future = (grpc.StatusCode.INVALID_ARGUMENT, "OCCURRED_IN_FUTURE")
+    assert await why(desk.redeem(code, occurred_time=far)) == future
+    assert await why(desk.redeem(code, occurred_time=stamp(NOW + timedelta(days=2, seconds=1)))) == future
+    await desk.redeem(code, occurred_time=soon)
+    assert not (await desk.redeem(code, occurred_time=far, offline=True)).overdrawn_reason
+    assert [use["redeemed_time"] for use in await uses_of(desk, code)] == [NOW, NOW + timedelta(days=2)]
+
+
+async def test_a_coupon_for_a_tier_that_there_is_not_is_not_given(desk: Desk) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await desk.issue(terms=reward_pb2.Terms(tiers=["green", "platinum"]))
+    assert refused(caught.value) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    violation = violation_of(caught.value)
+    assert violation.field == "terms.tiers"
+    assert violation.description == 'the programme has no tier "platinum"; there are white, green, silver, golden'
+    assert (await desk.issue(terms=reward_pb2.Terms(tiers=["green"]))).coupon.terms.tiers == ["green"]
 
 
 async def test_of_a_thousand_terminals_with_one_code_exactly_one_redeems_it(desk: Desk) -> None:

@@ -34,6 +34,7 @@ from services.notifier.errors import (
     DeliveryUnknownError,
     InstallationError,
     MemberUnknownError,
+    PreferenceError,
     RequestIdReusedError,
     TopicUnknownError,
     UnsubscribeTokenError,
@@ -42,6 +43,7 @@ from services.notifier.links import Refusal
 from services.notifier.service.preferences import Hearing
 from services.notifier.store import QUERIES, Transaction
 from services.programme.messages import EMAIL, LOG, Message
+from services.programme.versions import SINCE_EVER, Version, Versions
 from tests.conftest import Database
 from tests.mail_server import LocalMailServer, mail_server
 from tests.messages_desk import LINKS, NOON, PARTITIONS, VAULT, Desk, open_store, programme
@@ -418,6 +420,62 @@ async def test_a_request_is_kept_once_and_what_does_not_exist_is_refused(post: P
             await asking
 
 
+async def test_what_belongs_to_the_membership_cannot_be_refused_and_that_is_said(post: Post) -> None:
+    desk = post.desk
+    account = ("email", "account", False)
+    with pytest.raises(PreferenceError, match="'account' belong to the membership") as refused:
+        await desk.say("m-1", ("email", "offers", False), account)
+    assert refused.value.field == "preferences[1].allowed"
+    assert (await desk.preferences.get_preferences("m-1")).choices == []
+    # Nor by a link from a time when it could be.
+    token = LINKS.token(Refusal(member_id="m-1", channel=EMAIL, topic="account"))
+    with pytest.raises(PreferenceError, match="'account' belong to the membership") as refused:
+        await desk.preferences.unsubscribe(request_id="u-1", token=token, principal="site")
+    assert refused.value.field == "token"
+    # Nothing at all, but what belongs to the membership.
+    await desk.say("m-1", ("", "", False), ("email", "account", True))
+    hearings = (await desk.preferences.get_preferences("m-1")).hearings
+    assert {hearing.topic for hearing in hearings if hearing.allowed} == {"account"}
+
+
+async def test_a_choice_that_was_kept_is_answered_again_when_its_topic_is_gone(post: Post) -> None:
+    desk = post.desk
+    desk.members.add("m-1")
+
+    async def say() -> bool:
+        return await desk.preferences.set_preferences(
+            request_id="p-1", member_id="m-1", source="x", consent_time=None, principal="test",
+            hearings=[Hearing(channel="email", topic="news", allowed=True)],
+        )  # fmt: skip
+
+    assert await say() is False
+    text = programme()
+    without = replace(text, messages=replace(text.messages, topics=text.messages.topics[:1]))
+    desk.programmes.learn(Versions([Version(programme=without, from_time=SINCE_EVER)]))
+    assert await say() is True
+
+
+async def test_a_word_for_years_ahead_does_not_hold_against_the_next_one_of_a_simulated_clock_either(
+    post: Post,
+) -> None:
+    desk = post.desk
+    desk.business = desk.now - timedelta(days=3650)
+    await desk.say("m-1", ("email", "offers", True), consent_time=desk.now + timedelta(days=3650))
+    await desk.say("m-1", ("email", "offers", False))
+    hearings = (await desk.preferences.get_preferences("m-1")).hearings
+    assert [one.allowed for one in hearings if (one.channel, one.topic) == ("email", "offers")] == [False]
+
+
+async def test_a_message_that_names_no_topic_shows_the_one_that_it_goes_by(post: Post) -> None:
+    desk = post.desk
+    await desk.send("m-1", topic="")
+    await desk.send("m-1", "statement")
+    page = await desk.messages.list_deliveries(
+        member_id="m-1", state=None, page_size=0, page_token="", after={}, wait_seconds=0
+    )
+    assert sorted(delivery.topic for delivery in page.deliveries) == ["account", "offers"]
+
+
 async def test_one_click_refuses_the_topic_and_a_made_up_token_nothing(post: Post) -> None:
     desk = post.desk
     await desk.contact("m-1")
@@ -594,7 +652,7 @@ async def test_bounces_and_complaints_suppress_an_address_until_it_is_mended(pos
     desk = post.desk
 
     async def bounce(kind: Bounce, address: str = "", delivery_id: str = "") -> bool:
-        return await desk.preferences.record_bounce(address=address, delivery_id=delivery_id, bounce=kind)
+        return (await desk.bounce(kind, address=address, delivery_id=delivery_id))[0]
 
     await desk.contact("m-1")
     await desk.send("m-1")
@@ -623,9 +681,7 @@ async def test_a_bounce_suppresses_the_address_that_the_message_went_to_and_not_
 
     async def bounced(member_id: str) -> bool:
         sent = await desk.delivery(member_id)
-        return await desk.preferences.record_bounce(
-            address="", delivery_id=sent.delivery_id, bounce=Bounce.PERMANENT
-        )  # fmt: skip
+        return (await desk.bounce(Bounce.PERMANENT, delivery_id=sent.delivery_id))[0]
 
     async def reason(address: str) -> str:
         await desk.contact("m-9", email=address)
@@ -664,16 +720,58 @@ async def test_a_bounce_suppresses_the_address_that_the_message_went_to_and_not_
 
 
 async def test_no_address_is_readable_among_the_suppressed(post: Post) -> None:
-    await post.desk.preferences.record_bounce(
-        address="planted@example.com", delivery_id="", bounce=Bounce.PERMANENT
-    )  # fmt: skip
+    await post.desk.bounce(Bounce.PERMANENT, address="planted@example.com")
     connection = await asyncpg.connect(post.desk.database.dsn("loyalty_owner"))
     try:
         (row,) = await connection.fetch("SELECT * FROM notifier.suppressions")
+        (request,) = await connection.fetch("SELECT * FROM notifier.requests")
     finally:
         await connection.close()
-    assert "planted" not in str(dict(row))
+    assert "planted" not in str(dict(row)) + str(dict(request))
     assert len(row["address_hash"]) == 32
+
+
+async def test_a_bounce_counts_once_and_one_sent_again_late_undoes_nothing(post: Post) -> None:
+    desk = post.desk
+    address = "m-1@example.com"
+
+    async def bounce(request_id: str, kind: Bounce, principal: str = "backend") -> tuple[bool, bool]:
+        return await desk.bounce(kind, address=address, request_id=request_id, principal=principal)
+
+    async def reason() -> str:
+        return (await desk.preferences.get_contact("m-1"))[1]
+
+    await desk.contact("m-1")
+    async with asyncio.TaskGroup() as tasks:
+        answers = [tasks.create_task(bounce("b-1", Bounce.PERMANENT)) for _ in range(4)]
+    assert sorted(answer.result() for answer in answers) == [(True, False), (True, True), (True, True), (True, True)]
+    assert await bounce("b-2", Bounce.TRANSIENT) == (True, False)
+    assert await bounce("b-3", Bounce.RESOLVED) == (False, False)
+    # Each has its first answer again.
+    assert await bounce("b-1", Bounce.PERMANENT) == (True, True)
+    assert await bounce("b-2", Bounce.TRANSIENT) == (True, True)
+    assert await reason() == ""
+    with pytest.raises(RequestIdReusedError):
+        await bounce("b-3", Bounce.COMPLAINT)
+    with pytest.raises(RequestIdReusedError):
+        await desk.bounce(Bounce.RESOLVED, address="m-2@example.com", request_id="b-3")
+    assert await reason() == ""
+    # Another caller counts its requests by itself.
+    assert await bounce("b-3", Bounce.COMPLAINT, principal="site") == (True, False)
+    assert await reason() == "its owner complained of a message"
+
+
+async def test_a_bounce_of_what_was_never_sent_counts_once_too(post: Post) -> None:
+    desk = post.desk
+    await desk.contact("m-1")
+    await desk.send("m-1")
+    waiting = await desk.delivery()
+    for replayed in (False, True):
+        told = await desk.bounce(Bounce.PERMANENT, delivery_id=waiting.delivery_id, request_id="b-1")
+        assert told == (False, replayed)
+        # Where it was sent afterwards is not what came back.
+        await desk.worker.deliver_due()
+    assert (await desk.preferences.get_contact("m-1"))[1] == ""
 
 
 # --- delivery ---

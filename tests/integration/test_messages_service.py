@@ -112,11 +112,18 @@ async def test_dead_letters_bounces_and_one_click_over_the_contract(installation
     bounce = message_pb2.RecordBounceRequest(
         request_id="b-1", delivery_id=dead[0].delivery_id, kind=message_pb2.BOUNCE_KIND_TRANSIENT
     )  # fmt: skip
-    assert (await stub.RecordBounce(bounce, timeout=SECONDS)).suppressed
+    assert await stub.RecordBounce(bounce, timeout=SECONDS) == message_pb2.RecordBounceResponse(suppressed=True)
     mended = message_pb2.RecordBounceRequest(
         request_id="b-2", address="Ann@example.com", kind=message_pb2.BOUNCE_KIND_RESOLVED
     )  # fmt: skip
     assert not (await stub.RecordBounce(mended, timeout=SECONDS)).suppressed
+    assert await stub.RecordBounce(bounce, timeout=SECONDS) == message_pb2.RecordBounceResponse(
+        suppressed=True, replayed=True
+    )
+    bounce.kind = message_pb2.BOUNCE_KIND_COMPLAINT
+    assert await refused(stub.RecordBounce(bounce, timeout=SECONDS)) == (
+        grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED",
+    )  # fmt: skip
     installation.mail.refusals.clear()
     retry = message_pb2.RetryDeliveryRequest(request_id="r-1", delivery_id=dead[0].delivery_id)
     await stub.RetryDelivery(retry, timeout=SECONDS)

@@ -26,6 +26,7 @@ from services.notifier.domain.deliveries import DeliveryState, Outcome, Verdict,
 from services.notifier.domain.feeds import Batch, Cursor, TierChange
 from services.notifier.domain.programmes import Programmes
 from services.notifier.domain.suppressions import AddressHashes
+from services.notifier.domain.uses import NO_MEMBER, Refusal
 from services.notifier.errors import CursorMovedError, MemberUnknownError, PageTokenError, RequestIdReusedError
 from services.notifier.gate import Gate
 from services.notifier.ledger_client import LedgerClient
@@ -105,12 +106,17 @@ class Desk:
             request_key=VAULT.request_key,
             progress=self.progress,
             partitions=PARTITIONS,
+            programmes=Programmes(PROGRAMME),
             messages_queued=self.worker.wake,
             machine_now=lambda: self.now,
+            business_now=lambda: self.now,
         )
 
         async def tier_of(member_id: str) -> str:
             raise AssertionError(f"nobody asks for the tier of {member_id}")
+
+        async def why_no_member(member_id: str) -> Refusal | None:
+            return None if await exists(member_id) else NO_MEMBER
 
         self.coupons = CouponService(
             store=self.store,
@@ -118,10 +124,11 @@ class Desk:
             maker=CouponMaker(codes=codes, partitions=PARTITIONS),
             progress=self.progress,
             partitions=PARTITIONS,
+            simulated=True,
             request_key=VAULT.request_key,
             page_key=VAULT.page_key,
             tier_of=tier_of,
-            member_exists=exists,
+            why_no_member=why_no_member,
             money=PROGRAMME.format_money,
             machine_now=lambda: self.now,
             business_now=lambda: self.business_now,
@@ -374,7 +381,7 @@ async def test_a_passing_refusal_is_tried_again_later_with_pauses_and_at_most_te
     delivery = await desk.the_delivery()
     assert (delivery.state, delivery.attempts) == (DeliveryState.DEAD, 10)
     assert delivery.last_error == "the recipient was refused: 451 4.7.1"
-    assert desk.now - first == timedelta(seconds=12620)
+    assert desk.now - first == timedelta(days=3, hours=3, minutes=35, seconds=5)
 
 
 async def test_a_message_that_was_put_off_arrives_once_when_the_server_takes_it(desk: Desk) -> None:

@@ -247,15 +247,29 @@ async def test_a_reward_that_is_taken_back_gives_all_back_that_it_took(desk: Des
     assert await desk.differences() == []
 
 
-async def test_what_was_paid_beside_the_points_of_a_reward_is_named_when_it_is_taken_back(desk: Desk) -> None:
+async def dine(desk: Desk) -> pb.RedeemRewardResponse:
+    """A reward that costs money beside points."""
     await desk.enroll("m-1")
     await desk.award("m-1", 2000)
     await desk.coupons("m-1", await desk.buy("m-1", 50000))
-    got = await desk.get_reward("m-1", "dinner", money_paid=Money(currency_code="USD", minor_units=2000))
+    return await desk.get_reward("m-1", "dinner", money_paid=Money(currency_code="USD", minor_units=2000))
+
+
+async def test_what_was_paid_beside_the_points_of_a_reward_is_named_when_it_is_taken_back(desk: Desk) -> None:
+    got = await dine(desk)
     # Also when the coupon was taken back by itself before.
     await desk.void(got.coupon.code)
     back = await desk.take_back("m-1", redemption_id=got.redemption_id)
     assert (back.points, back.money.minor_units, back.coupon.code) == (1000, 2000, got.coupon.code)
+
+
+async def test_what_was_paid_beside_the_points_of_a_reward_is_handed_out_once(desk: Desk) -> None:
+    got = await dine(desk)
+    told = []
+    for request_id in ("b-1", "b-1", "b-2", "b-2"):
+        back = await desk.take_back("m-1", request_id=request_id, redemption_id=got.redemption_id)
+        told.append((back.HasField("money"), back.replayed, back.points))
+    assert told == [(True, False, 1000), (True, True, 1000), (False, False, 1000), (False, True, 1000)]
 
 
 async def test_a_reward_whose_coupon_was_used_or_is_in_a_checkout_is_not_taken_back(desk: Desk) -> None:
@@ -320,6 +334,27 @@ class AnswerLost:
             raise PeerError
 
         return lost
+
+
+class Meanwhile:
+    """A ledger that is asked for one thing, the first time, only after something else has happened."""
+
+    def __init__(self, points: PointsClient, name: str, happens: Callable[[], Awaitable[None]]) -> None:
+        self._points = points
+        self._name = name
+        self._happening = [happens]
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._points, name)
+        if name != self._name:
+            return method
+
+        async def later(**fields: Any) -> None:
+            while self._happening:
+                await self._happening.pop()()
+            await method(**fields)
+
+        return later
 
 
 class LostMeanwhile:
@@ -515,6 +550,18 @@ async def test_a_service_that_dies_while_it_takes_a_reward_back_leaves_what_beco
         await back_whole(desk, member_id)
 
 
+async def test_who_began_to_take_a_reward_back_hands_out_what_was_paid_though_another_ended_it(
+    desk: Desk, workshop: Workshop
+) -> None:
+    got = await dine(desk)
+    with pytest.raises(KilledError):
+        await take_back(workshop.service(kill_after=0), "m-1", got.coupon.code)
+    assert await desk.differences() == []
+    assert not (await desk.take_back("m-1", redemption_id=got.redemption_id)).HasField("money")
+    redeemed, _, _ = await take_back(workshop.service(), "m-1", got.coupon.code)
+    assert redeemed.money_minor_units == 2000
+
+
 async def test_those_who_take_one_reward_back_at_once_give_its_points_back_once(desk: Desk, workshop: Workshop) -> None:
     await desk.enroll("m-1")
     await desk.award("m-1", 1000)
@@ -524,6 +571,20 @@ async def test_those_who_take_one_reward_back_at_once_give_its_points_back_once(
         *(desk.take_back("m-1", coupon_code=code) for _ in range(4)),
     )
     await back_whole(desk, "m-1")
+
+
+async def test_two_rewards_that_are_taken_back_at_once_by_one_request_id_are_not_both_taken_back(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+    codes = [(await desk.get_reward("m-1", "tee")).coupon.code for _ in range(2)]
+    outcomes = await asyncio.gather(
+        *(desk.take_back("m-1", request_id="b-1", coupon_code=code) for code in codes), return_exceptions=True
+    )
+    (why_not,) = [refused(one)[1] for one in outcomes if isinstance(one, grpc.aio.AioRpcError)]
+    assert why_not == "REQUEST_ID_REUSED"
+    assert await desk.points("m-1") == (600, 0)
+    states = [coupon.state for coupon in await desk.coupons("m-1")]
+    assert sorted(states) == [pb.COUPON_STATE_ISSUED, pb.COUPON_STATE_VOID]
 
 
 async def test_of_a_use_and_a_taking_back_at_once_one_alone_happens(desk: Desk) -> None:
@@ -577,6 +638,9 @@ async def test_what_the_ledger_will_not_give_back_is_refused_and_not_tried_for_e
         with pytest.raises(RefusedError) as caught:
             await take_back(workshop.service(), "m-1", code)
         assert caught.value.reason == "MEMBER_ERASED"
+    # Its coupon is void all the same: somebody else can have the piece.
+    await desk.enroll("m-2")
+    assert (await desk.catalogue("m-2"))["mug"].stock_left == 3
 
 
 @pytest.mark.parametrize("name", ["hold", "capture", "award"])
@@ -675,6 +739,32 @@ async def test_two_services_that_go_on_with_one_reward_give_it_once(desk: Desk, 
     assert (await desk.catalogue("m-1"))["mug"].stock_left == 2
 
 
+@pytest.mark.parametrize("gone_on_to", ["prepared", "captured"])
+async def test_who_found_a_pool_empty_gives_no_points_for_nothing_where_another_goes_on_with_new_codes(
+    desk: Desk, workshop: Workshop, gone_on_to: str
+) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 1000)
+
+    async def go_on() -> None:
+        await desk.import_codes(["FILM-0001"])
+        workshop.clock.move(LEASE)
+        with pytest.raises(KilledError, match=gone_on_to):
+            await workshop.service(kill_after=["held", "prepared", "captured"].index(gone_on_to)).recover()
+
+    slow = workshop.service(points=Meanwhile(workshop.points, "release", go_on))
+    if gone_on_to == "prepared":
+        with pytest.raises(RefusedError) as caught:
+            await ask(slow, "m-1", "code")
+        assert caught.value.reason == "HOLD_UNKNOWN"
+        await nothing(desk, "m-1", 1100)
+    else:
+        redeemed, _, _ = await ask(slow, "m-1", "code")
+        assert redeemed.coupon.code == "FILM-0001"
+        await whole(desk, "m-1", "code")
+    assert await desk.differences() == []
+
+
 async def test_while_the_ledger_is_away_a_reward_waits_and_then_comes(desk: Desk, workshop: Workshop) -> None:
     await desk.enroll("m-1")
     await desk.award("m-1", 1000)
@@ -724,6 +814,7 @@ async def test_out_of_stock_is_no_answer_for_ever_while_others_may_give_the_last
     with pytest.raises(KilledError):
         await ask(workshop.service(kill_after=1), "holder", "mug")
     assert workshop.steps == ["begun", "held"]
+    assert await desk.differences() == [], "what is on its way is counted, and no difference"
     for _ in range(2):
         assert await why(desk.get_reward("next", "mug", request_id="r-9")) == (REFUSED, "OUT_OF_STOCK")
     intent = await workshop.intent("holder")

@@ -13,6 +13,7 @@ from services.notifier.errors import (
     FeedbackError,
     MemberErasedError,
     MemberUnknownError,
+    OccurredInFutureError,
     RequestIdReusedError,
     SealError,
     SurveyUnknownError,
@@ -66,14 +67,52 @@ async def test_what_a_member_answers_is_kept_with_its_time_and_once_for_its_requ
     rows = await desk.rows("feedback", "score, source, answered_time", "3")
     assert [(score, source) for score, source, _ in rows] == [(9, "email"), (10, "till")]
     wrong: list[tuple[dict[str, Any], type[Exception]]] = [
-        ({"score": 11}, FeedbackError),
-        ({"score": None, "choice": "tea"}, FeedbackError),
         ({"survey_id": "none"}, SurveyUnknownError),
         ({"member_id": "m-9"}, MemberUnknownError),
     ]
     for changed, error in wrong:
         with pytest.raises(error):
             await answer(desk, request_id="f-3", **changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "sentence"),
+    [
+        ({"score": 11}, "score", "this survey is answered with a score from 0 to 10"),
+        ({"score": None}, "score", "this survey is answered with a score from 0 to 10"),
+        ({"score": None, "choice": "tea"}, "score", "this survey is answered with a score from 0 to 10"),
+        ({"survey_id": "which", "score": 1}, "choice", "this survey is answered with one of its choices: tea, coffee"),
+        (
+            {"survey_id": "which", "score": None, "choice": "cocoa"},
+            "choice",
+            "this survey is answered with one of its choices: tea, coffee",
+        ),
+    ],
+)
+async def test_what_is_no_answer_is_refused_and_told_what_would_be_one(
+    open_desk: OpenDesk, changed: dict[str, Any], field: str, sentence: str
+) -> None:
+    desk = await open_desk(ASK)
+    await desk.join("m-1")
+    with pytest.raises(FeedbackError) as refused:
+        await answer(desk, **changed)
+    assert (refused.value.field, str(refused.value)) == (field, sentence)
+
+
+@pytest.mark.parametrize(("simulated", "ahead"), [(False, timedelta(minutes=5)), (True, timedelta(days=2))])
+async def test_an_answer_from_the_future_is_refused_unless_a_clock_runs_a_little_ahead(
+    open_desk: OpenDesk, simulated: bool, ahead: timedelta
+) -> None:
+    desk = await open_desk(ASK, simulated=simulated)
+    await desk.join("m-1")
+    latest = desk.business_now + ahead
+    with pytest.raises(OccurredInFutureError, match="lies in the future: the clock stands at"):
+        await answer(desk, answered_time=latest + timedelta(microseconds=1))
+    assert await desk.rows("feedback", "score", "1") == []
+    assert await answer(desk, answered_time=latest) is False
+    # What was taken stays the answer, wherever the clock stands by then.
+    desk.business_now -= timedelta(days=1)
+    assert await answer(desk, answered_time=latest) is True
 
 
 async def test_nothing_is_kept_of_what_an_erased_member_answers(open_desk: OpenDesk) -> None:
@@ -137,6 +176,7 @@ async def test_answers_before_a_change_are_compared_with_those_after_it(open_des
         change: {"m-1": 10, "m-2": 9, "m-3": 9, "m-4": 0},
     }
     for time, said in scores.items():
+        desk.business_now = time
         for member_id, score in said.items():
             await answer(desk, request_id=f"{time}", member_id=member_id, score=score, answered_time=time)
     span = {"from_time": None, "until_time": None}
@@ -160,7 +200,7 @@ async def test_answers_by_month_go_by_the_local_calendar_and_empty_months_are_le
     desk = await open_desk(ASK)
     await desk.join("m-1", "m-2")
     # In Vienna midnight comes an hour before it does in UTC, in summer two.
-    june = datetime(2026, 5, 31, 22, tzinfo=UTC)
+    june = desk.business_now = datetime(2026, 5, 31, 22, tzinfo=UTC)
     await answer(desk, survey_id="which", score=None, choice="tea", answered_time=june - timedelta(seconds=1))
     june_answer = {"survey_id": "which", "score": None, "choice": "coffee", "answered_time": june}
     await answer(desk, member_id="m-2", **june_answer)

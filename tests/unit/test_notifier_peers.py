@@ -7,7 +7,7 @@ import pytest
 from google.rpc import status_pb2
 
 from services.notifier.errors import MemberUnknownError, PeerError, PeerRefusedError
-from services.notifier.peers import answered, error_of, known
+from services.notifier.peers import answered, error_of, found, known
 from services.runtime.status import DETAILS_KEY, ErrorStatus, NotCaughtUpError
 
 DECIDED = {"NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "ALREADY_EXISTS", "OUT_OF_RANGE"}
@@ -53,3 +53,12 @@ async def test_a_member_that_nobody_knows_is_a_refusal_like_others_except_where_
         await answered(failing(status))
     with pytest.raises(MemberUnknownError):
         await known(failing(status))
+
+
+async def test_nothing_is_found_only_where_the_reason_says_that_there_is_nothing() -> None:
+    status = told(grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENROLLED")
+    assert await found(failing(status), "MEMBER_UNKNOWN", "NOT_ENROLLED") is None
+    # The same code may mean anything: who is not known to be suspended is not taken for active.
+    for other in (status, told(grpc.StatusCode.NOT_FOUND, "PURCHASE_UNKNOWN"), None):
+        with pytest.raises(PeerError):
+            await found(failing(other), "MEMBER_UNKNOWN")

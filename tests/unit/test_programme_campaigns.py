@@ -6,9 +6,11 @@ import json
 from datetime import date
 from typing import Any
 
+import protovalidate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loyalty.tiers.v1 import tier_service_pb2
 
 from services.programme import (
     Actions,
@@ -31,6 +33,7 @@ from services.programme import (
     load,
     parse,
 )
+from services.programme.campaign_checks import MOST_DAYS_AT_RISK
 from services.programme.document import Document, KeyPath, Problem
 from tests.conftest import PROGRAMMES
 from tests.unit.test_programme import places
@@ -315,6 +318,9 @@ WRONG = {
     "a trigger not told what it needs": (
         "trigger: inactivity\n    points: 5",
         ["campaigns[0].when.after: is missing; the trigger inactivity goes by it"]),
+    "days further ahead than tiers look": (
+        "trigger: tier_at_risk\n    tiers: [star]\n    when: {before: P3660D}\n    points: 5",
+        ['campaigns[0].when.before: found "P3660D"; the trigger tier_at_risk looks at most 3,659 days ahead']),
     "a trigger told what it does not go by": (
         "trigger: birthday\n    when: {visits: 3}\n    points: 5",
         ["campaigns[0].when.visits: is nothing that the trigger birthday goes by; remove it"]),
@@ -367,6 +373,12 @@ WRONG = {
 @pytest.mark.parametrize(("lines", "said"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_about_a_campaign_is_told(lines: str, said: list[str]) -> None:
     assert sorted(problems(f"campaigns:\n  - id: one\n    {lines}\n")) == sorted(said)
+
+
+def test_tiers_can_be_asked_as_far_ahead_as_a_programme_may_say() -> None:
+    protovalidate.validate(
+        tier_service_pb2.ListStandingsRequest(tier_numbers=[1], losing_within_days=MOST_DAYS_AT_RISK + 1)
+    )
 
 
 def test_what_is_wrong_about_rewards_and_surveys_is_told() -> None:

@@ -16,6 +16,7 @@ from services.ledger.domain.events import LineReturn, PointsPayment
 from services.ledger.domain.keys import Keys
 from services.ledger.rpc.times import read_span, read_time
 from services.programme.calendar import Window
+from services.programme.model import SUSPENDED
 from services.runtime import messages
 from services.runtime.identity import Caller
 from services.runtime.status import InvalidFieldError
@@ -301,6 +302,9 @@ def _extend_hold(request: pb.ExtendHoldRequest, caller: Caller) -> commands.Exte
 def _set_earning_class(request: pb.SetEarningClassRequest, caller: Caller) -> commands.SetEarningClass:
     effective_time = read_time(request, "effective_time")
     assert effective_time is not None, "the contract requires it"
+    if request.earning_class == SUSPENDED and caller.scopes is not None:
+        # Set here alone it would freeze the points, while tiers, and so coupons and tills, know nothing of it.
+        raise InvalidFieldError("earning_class", "is set by tiers alone where it is suspended, by tiers.validity")
     return commands.SetEarningClass(
         **_common(b"SetEarningClass", request, caller),
         occurred_time=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 from services.notifier.domain.digests import keyed_digest
 
@@ -44,7 +44,12 @@ class Booking:
     amount_paid: int = 0
 
     def __add__(self, other: Booking) -> Booking:
-        return Booking(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
+        return Booking(**{one.name: _sum(getattr(self, one.name), getattr(other, one.name)) for one in fields(self)})
+
+
+def _sum(one: Any, other: Any) -> Any:
+    # Two purchases where one is due are to be read as two.
+    return one + other if isinstance(one, int) else ", ".join(filter(None, (one, other)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ far that is handled is a cursor of its own.
 Changes never wait for entries: so the two streams can hold each other up in no way, however small the buffers.
 
 In a simulated installation entries may wait for days, too: what was recorded after CLOCK_ADVANCED comes when all that
-the days up to then bring is given. So a day sees what the ledger had recorded before it came, and no more.
+the days up to then bring is given. So of the ledger a day sees what was recorded before it came, and no more; changes
+of tier it may see that were made later.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class ReversalState(enum.StrEnum):
     """Its coupon is void; the ledger may have given the points back."""
     DONE = "done"
     REFUSED = "refused"
-    """The ledger will not give them back: the member was erased."""
+    """The ledger will not give them back: of a member that was erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +117,8 @@ class OfferedReward:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedeemedReward:
-    """What a member got for points: a coupon or bonus points; the same of what was taken back. `redemption_id`: at the
-    ledger."""
+    """What a member got for points: a coupon or bonus points; the same of what was taken back, where the money is 0 if
+    another request hands it out. `redemption_id`: at the ledger."""
 
     coupon: Coupon | None
     points: int

@@ -64,13 +64,13 @@ class Goods:
 class UseContext:
     """Where a coupon is to be used. Empty where it is not known: a member, a store, a channel.
 
-    `tier` is the key of the tier whose benefits the member has, empty for none, SUSPENDED of an account that is, None
-    where it was not asked. `goods` are the lines, None where they are not known; `minor_units` is what all goods come
-    to, None likewise.
+    `tier` is the key of the tier whose benefits the member has, empty for none, SUSPENDED of an account that is, why
+    there is no such member, or None where it was not asked. `goods` are the lines, None where they are not known;
+    `minor_units` is what all goods come to, None likewise.
     """
 
     member_id: str = ""
-    tier: str | None = None
+    tier: str | Refusal | None = None
     store_id: str = ""
     channel: str = ""
     goods: tuple[Goods, ...] | None = None
@@ -139,6 +139,14 @@ _RESERVED: Final = Refusal(
 _SUSPENDED: Final = Refusal(
     reason="ACCOUNT_SUSPENDED", sentence="the account is suspended: no coupon is taken with it until it is revived"
 )
+# Why somebody whose card is shown is no member.
+ERASED: Final = Refusal(
+    reason="MEMBER_ERASED", sentence="the member was erased: no coupon is taken with, or given to, this card any more"
+)
+RESIGNED: Final = Refusal(
+    reason="MEMBER_RESIGNED", sentence="the member has left: no coupon is taken with, or given to, this card"
+)
+NO_MEMBER: Final = Refusal(reason="MEMBER_UNKNOWN", sentence="no member has this id; enrol the member first")
 _USE_REDEEMED: Final = Refusal(
     reason="COUPON_USE_REDEEMED", sentence="the use was redeemed; it comes back with what was bought alone"
 )
@@ -185,7 +193,7 @@ def why_not(
 
 def needs_tier(coupon: Coupon, uses: Uses, context: UseContext, now: Now, *, use_id: str = "") -> bool:
     """Whether `why_not` has to know the member's tier, and was not told it: nothing before it speaks against the
-    coupon. The tier also says whether the account is suspended."""
+    coupon. The tier also says whether the account is suspended, or nobody's."""
     if context.tier is not None or not context.member_id:
         return False
     return _why_not_at_all(coupon, uses, context, now, use_id) is None
@@ -231,6 +239,8 @@ def _why_not_left(coupon: Coupon, uses: Uses, now: Now, use_id: str) -> Refusal 
 
 def _why_not_here(coupon: Coupon, context: UseContext) -> Refusal | None:
     terms = coupon.terms
+    if isinstance(context.tier, Refusal):
+        return context.tier
     # A gift card that is nobody's is money, and no benefit of the account.
     is_money = coupon.offer.kind is OfferKind.GIFT_CARD and not coupon.member_id and not terms.tiers
     if context.tier == SUSPENDED and not is_money:
@@ -359,7 +369,8 @@ def _redeem(coupon: Coupon, uses: Uses, command: Redeem, now: Now, money: Money)
         overdrawn = refusal.reason if refusal else ""
     return CouponUse(
         use_id=command.use_id,
-        member_id=context.member_id or (kept.member_id if kept else ""),
+        # Of whom was erased nothing new is written down.
+        member_id=(context.member_id if context.tier != ERASED else "") or (kept.member_id if kept else ""),
         state=UseState.REDEEMED,
         redeemed_time=command.occurred_time,
         store_id=context.store_id or (kept.store_id if kept else ""),

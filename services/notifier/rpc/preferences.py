@@ -75,10 +75,14 @@ class PreferenceMethods(Methods):
         self, request: message_pb2.RecordBounceRequest, context: Context
     ) -> message_pb2.RecordBounceResponse:
         """Takes note of what became of a message."""
-        suppressed = await self._do.preferences.record_bounce(
-            address=request.address, delivery_id=request.delivery_id, bounce=_BOUNCES[request.kind]
+        suppressed, replayed = await self._do.preferences.record_bounce(
+            request_id=request.request_id,
+            principal=acting_principal(),
+            address=request.address,
+            delivery_id=request.delivery_id,
+            bounce=_BOUNCES[request.kind],
         )
-        return message_pb2.RecordBounceResponse(suppressed=suppressed)
+        return message_pb2.RecordBounceResponse(suppressed=suppressed, replayed=replayed)
 
 
 def contact_message(contact: Contact) -> notifier_service_pb2.Contact:

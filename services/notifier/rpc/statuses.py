@@ -35,6 +35,7 @@ _OF_A_FIELD = (
     errors.OfferError,
     errors.BasketError,
     errors.FeedbackError,
+    errors.PreferenceError,
     errors.WebhookUrlError,
     errors.WebhookFieldError,
 )
@@ -50,6 +51,13 @@ def describe(error: BaseException) -> ErrorStatus | None:
         code = grpc.StatusCode.NOT_FOUND if error.reason in _NOT_FOUND else grpc.StatusCode.FAILED_PRECONDITION
         again = {"replayed": "true"} if error.replayed else {}
         return ErrorStatus(code=code, reason=error.reason, message=str(error), metadata={**error.facts, **again})
+    if isinstance(error, errors.OccurredInFutureError):
+        return ErrorStatus(
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+            reason="OCCURRED_IN_FUTURE",
+            message=str(error),
+            fields=(("occurred_time", str(error)),),
+        )
     if isinstance(error, errors.WrongCodesError):
         return ErrorStatus(
             code=grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -164,7 +164,7 @@ class CampaignService:
 
         Of a campaign that a day brings: on that local day (None: today). Of any other: if it happened to every member
         of the audience. What was given before, pauses and caps are not asked about; a budget is. Raises
-        CampaignUnknownError, PeerError.
+        CampaignUnknownError, PeerError, PeerRefusedError.
         """
         campaign, programme = self._campaign(campaign_id), self.programme
         size, seen = sample or DEFAULT_SAMPLE, Preview()

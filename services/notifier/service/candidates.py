@@ -22,7 +22,8 @@ class Tiers(Protocol):
     """What days ask of tiers."""
 
     def losing(self, tier_numbers: Sequence[int], within_days: int) -> AsyncIterator[Sequence[Losing]]:
-        """Who loses one of these levels within so many days if nothing more happens. Raises PeerError."""
+        """Who loses one of these levels within so many days if nothing more happens. Raises PeerError,
+        PeerRefusedError."""
 
 
 class Candidates:

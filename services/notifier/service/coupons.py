@@ -17,6 +17,8 @@ from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.issuing import Limits, beyond
 from services.notifier.domain.pools import CodeProblem, PoolCode, ProblemLine, against_kept, folded, read_lines
 from services.notifier.domain.uses import (
+    ERASED,
+    NO_MEMBER,
     Money,
     Now,
     Redeem,
@@ -34,13 +36,14 @@ from services.notifier.errors import (
     CouponUnknownError,
     MemberErasedError,
     MemberUnknownError,
+    OccurredInFutureError,
     OfferError,
     PageTokenError,
     RefusedError,
 )
 from services.notifier.progress import Progress
 from services.notifier.service.issuing import CodeTakenError, CouponMaker
-from services.notifier.service.requests import MemberExists, is_member, same_request
+from services.notifier.service.requests import lies_ahead, same_request
 from services.notifier.service.uses import TierAskedError, UsedCoupon, UseDesk
 from services.notifier.store import Store, Transaction
 from services.notifier.store.coupons import CouponPlace
@@ -58,8 +61,11 @@ _TRIES = 3
 
 T = TypeVar("T")
 
-# The key of the tier whose benefits a member has, empty for none, SUSPENDED of a suspended account; raises PeerError.
-TierOf = Callable[[str], Awaitable[str]]
+# The key of the tier whose benefits a member has, empty for none, SUSPENDED of a suspended account, None of whom tiers
+# does not know as a member now; raises PeerError.
+TierOf = Callable[[str], Awaitable[str | None]]
+# Why the ledger has no such member, None where it has; raises PeerError.
+WhyNoMember = Callable[[str], Awaitable[Refusal | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,30 +98,36 @@ class CouponService:
         maker: CouponMaker,
         progress: Progress,
         partitions: int,
+        simulated: bool,
         request_key: bytes,
         page_key: bytes,
         tier_of: TierOf,
-        member_exists: MemberExists,
+        why_no_member: WhyNoMember,
         money: Money,
         machine_now: MachineClock,
         business_now: Callable[[], datetime],
         limits: Callable[[], Limits] = Limits,
+        tiers: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """`limits`: what a coupon that is issued may be worth now."""
+        """`limits`: what a coupon that is issued may be worth now; `tiers`: the keys of the tiers it may be for."""
         self._store = store
         self._codes = codes
         self._partitions = partitions
+        self._simulated = simulated
         self._request_key = request_key
         self._page_key = page_key
         self._tier_of = tier_of
-        self._member_exists = member_exists
+        self._why_no_member = why_no_member
         self._money = money
         self._machine_now = machine_now
         self._business_now = business_now
         self._limits = limits
+        self._tiers = tiers
         self._maker = maker
         self._progress = progress
-        self._desk = UseDesk(store=store, machine_now=machine_now, business_now=business_now, money=money)
+        self._desk = UseDesk(
+            store=store, partitions=partitions, machine_now=machine_now, business_now=business_now, money=money
+        )
 
     # Reading
 
@@ -162,20 +174,23 @@ class CouponService:
     async def validate(self, code: str, context: UseContext) -> Verdict:
         """Whether a coupon can be used there and now. Raises CouponUnknownError, PeerError."""
 
-        async def look(partition: int, printed: str) -> tuple[Coupon, int, Uses]:
+        async def look(partition: int, printed: str) -> tuple[Coupon, int, Uses, bool]:
             coupon, reserved = await self._read(partition, printed)
 
-            async def read(transaction: Transaction) -> Uses:
+            async def read(transaction: Transaction) -> tuple[Uses, bool]:
                 of = [(printed, context.member_id)] if coupon.once_per_member and context.member_id else []
                 found = await transaction.find_uses(partition, [printed], self._machine_now(), named=[], members=of)
-                return Uses(found.get(printed, {}))
+                shown = partition_of(context.member_id, self._partitions), context.member_id
+                return Uses(found.get(printed, {})), bool(await transaction.find_erased([shown]))
 
-            return coupon, reserved, await self._store.read(read)
+            return coupon, reserved, *await self._store.read(read)
 
-        coupon, reserved, uses = await self._found(code, look)
+        coupon, reserved, uses, erased = await self._found(code, look)
         now = self._now()
+        if erased:
+            context = replace(context, tier=ERASED)
         if needs_tier(coupon, uses, context, now):
-            context = replace(context, tier=await self._tier_of(context.member_id))
+            context = await self._knowing(context)
         refusal = why_not(coupon, uses, context, now, self._money)
         return Verdict(
             coupon=coupon,
@@ -192,7 +207,7 @@ class CouponService:
         """Sets a use of a coupon aside for a time; its id is `use_id`, else that of the request. `content` is what
         the request said.
 
-        Raises CouponUnknownError, RefusedError, RequestIdReusedError, PeerError, OverloadedError.
+        Raises CouponUnknownError, MemberUnknownError, RefusedError, RequestIdReusedError, PeerError, OverloadedError.
         """
         command = Reserve(use_id=use_id or request_id, context=context, ttl=ttl)
         return await self._use(request_id, content, code, command)
@@ -209,11 +224,18 @@ class CouponService:
         purchase_id: str = "",
         offline: bool = False,
     ) -> UsedCoupon:
-        """Uses a coupon: the use that was reserved, or, where `use_id` is empty, a free one. Raises as `reserve`."""
+        """Uses a coupon: the use that was reserved, or, where `use_id` is empty, a free one. Raises as `reserve`, and
+        OccurredInFutureError: an offline use is never refused, and is one of now then."""
+        now = self._business_now()
+        occurred = occurred_time or now
+        if lies_ahead(occurred, now, simulated=self._simulated):
+            if not offline:
+                raise OccurredInFutureError(occurred, now)
+            occurred = now
         command = Redeem(
             use_id=use_id or request_id,
             context=context,
-            occurred_time=occurred_time or self._business_now(),
+            occurred_time=occurred,
             purchase_id=purchase_id,
             reserved=bool(use_id),
             offline=offline,
@@ -234,11 +256,21 @@ class CouponService:
                 return await self._desk.ask(partition, printed, request_id=request_id, digest=digest, command=command)
             except TierAskedError:
                 assert not isinstance(command, Release)
-                tier = await self._tier_of(command.context.member_id)
-                knowing = replace(command, context=replace(command.context, tier=tier))
+                knowing = replace(command, context=await self._knowing(command.context))
+                # Whoever is enrolled by then may send the same request again: that is no answer to keep.
+                if knowing.context.tier == NO_MEMBER and not (isinstance(command, Redeem) and command.offline):
+                    raise MemberUnknownError from None
                 return await self._desk.ask(partition, printed, request_id=request_id, digest=digest, command=knowing)
 
         return await self._found(code, ask)
+
+    async def _knowing(self, context: UseContext) -> UseContext:
+        """A context with the tier of its member, or why there is none: the ledger knows a new one before tiers does,
+        and who has left or was erased. Raises PeerError."""
+        tier: str | Refusal | None = await self._tier_of(context.member_id)
+        if tier is None:
+            tier = await self._why_no_member(context.member_id) or ""
+        return replace(context, tier=tier)
 
     # Giving and taking back
 
@@ -270,14 +302,15 @@ class CouponService:
         trigger = f"request:{request_id}" if member_id else f"request:{principal}/{request_id}"
         partition = partition_of(member_id or trigger, self._partitions)
         subject = f"issue:{member_id or principal}"
-        over = valid_until_time <= self._business_now()
-        unknown = bool(member_id) and not await is_member(self._store, self._member_exists, partition, member_id)
-        too_much = beyond(self._limits(), offer, uses, self._money, member_id=member_id, by_staff=by_staff)
         # An answer that was given stays, whatever has changed since.
-        if (over or unknown or too_much) and not await self._answered(partition, subject, request_id):
-            if over:
+        if not await self._answered(partition, subject, request_id):
+            if valid_until_time <= self._business_now():
                 raise OfferError("valid_until_time", "must be later than now")
-            raise OfferError(*too_much) if too_much else MemberUnknownError
+            if wrong := beyond(self._limits(), offer, uses, self._money, member_id=member_id, by_staff=by_staff):
+                raise OfferError(*wrong)
+            self._refuse_unknown_tiers(terms)
+            if member_id:
+                await self._refuse_no_member(member_id)
         coupon = Coupon(
             partition=partition,
             campaign_id="",
@@ -357,6 +390,23 @@ class CouponService:
             return coupon, coupon.state_at(self._business_now(), reserved), replayed
 
         return await self._found(code, take_back)
+
+    def _refuse_unknown_tiers(self, terms: Terms) -> None:
+        """Raises OfferError for a tier that the programme does not have: nobody could use the coupon."""
+        known = self._tiers()
+        if unknown := sorted(terms.tiers.difference(known)):
+            there = ", ".join(known)
+            raise OfferError("terms.tiers", f'the programme has no tier "{unknown[0]}"; there are {there}')
+
+    async def _refuse_no_member(self, member_id: str) -> None:
+        """Raises MemberUnknownError, MemberErasedError, RefusedError of who has left, PeerError."""
+        refusal = await self._why_no_member(member_id)
+        if refusal == NO_MEMBER:
+            raise MemberUnknownError
+        if refusal == ERASED:
+            raise MemberErasedError
+        if refusal is not None:
+            raise RefusedError(refusal.reason, refusal.sentence)
 
     # Pools
 

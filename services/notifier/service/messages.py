@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,6 +14,7 @@ from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.deliveries import TAKEN_BACK, Delivery, DeliveryState
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.messages import partition_of_delivery
+from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import (
     DeliveryNotRetryableError,
     DeliveryUnknownError,
@@ -54,16 +55,20 @@ class MessageService:
         request_key: bytes,
         progress: Progress,
         partitions: int,
+        programmes: Programmes,
         messages_queued: Callable[[], None],
         machine_now: MachineClock,
+        business_now: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._page_key = page_key
         self._request_key = request_key
         self._progress = progress
         self._partitions = partitions
+        self._programmes = programmes
         self._messages_queued = messages_queued
         self._machine_now = machine_now
+        self._business_now = business_now
 
     async def list_deliveries(
         self,
@@ -77,8 +82,8 @@ class MessageService:
     ) -> DeliveryPage:
         """A page of messages, newest first, once the entries up to `after` are handled.
 
-        An empty `member_id` and a state of None let all through; a `page_size` of 0 is 50. Raises PageTokenError,
-        CausalTokenAheadError, NotCaughtUpError.
+        Those that name no topic show the one that they go by. An empty `member_id` and a state of None let all
+        through; a `page_size` of 0 is 50. Raises PageTokenError, CausalTokenAheadError, NotCaughtUpError.
         """
         size = page_size or DEFAULT_PAGE
         place = self._read_place(page_token, member_id, state) if page_token else _NEWEST
@@ -98,6 +103,8 @@ class MessageService:
         if len(found) > size:
             last = Place(created_time=shown[-1].created_time, delivery_id=shown[-1].delivery_id)
             token = self._place_token(last, member_id, state)
+        policy = self._programmes.at(self._business_now()).messages
+        shown = [replace(one, topic=one.topic or policy.topic("").id) for one in shown]
         return DeliveryPage(deliveries=shown, next_page_token=token, total_size=total)
 
     async def retry_delivery(self, *, request_id: str, delivery_id: str) -> tuple[str, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -18,12 +18,14 @@ from services.notifier.errors import (
     DeliveryUnknownError,
     MemberErasedError,
     MemberUnknownError,
+    PreferenceError,
     TopicUnknownError,
 )
 from services.notifier.links import UnsubscribeLinks
 from services.notifier.service.requests import MemberExists, same_request
-from services.notifier.store import Store, Transaction
+from services.notifier.store import KeptRequest, Store, Transaction
 from services.notifier.vault import Vault
+from services.programme.messages import Consent, Topic
 from services.runtime.clock import MachineClock, microseconds
 
 ONE_CLICK: Final = "one-click"
@@ -90,9 +92,8 @@ class PreferenceService:
         """Keeps what a member said, and says whether this request was answered before.
 
         Raises MemberUnknownError, MemberErasedError, RequestIdReusedError, TopicUnknownError, ChannelUnknownError,
-        PeerError.
+        PreferenceError, PeerError.
         """
-        self._check(hearings)
         digest = self._digest(hearings, source, consent_time)
         partition = partition_of(member_id, self._partitions)
         business_now = self._business_now()
@@ -102,6 +103,8 @@ class PreferenceService:
             return found.known, found.content_digest is not None
 
         known_here, answered = await self._store.read(known)
+        if not answered:
+            self._check(hearings)
         if not known_here and not answered and not await self._member_exists(member_id):
             raise MemberUnknownError
         now = self._machine_now()
@@ -118,7 +121,7 @@ class PreferenceService:
             if time is None:
                 # Business time may be behind what was told with a time; what is said now is said after that.
                 said = (await transaction.find_consents(partition, [member_id])).get(member_id, ())
-                time = max([business_now, *(one.chosen_time for one in said if one.chosen_time <= now)])
+                time = max([business_now, *(one.place[0] for one in said)])
             choices = [
                 Choice(
                     number=number,
@@ -156,10 +159,12 @@ class PreferenceService:
 
     async def unsubscribe(self, *, request_id: str, token: str, principal: str) -> Hearing:
         """Refuses what the link of a message refuses; the same again changes nothing. Raises UnsubscribeTokenError,
-        MemberErasedError, RequestIdReusedError."""
+        PreferenceError where that cannot be refused any more, MemberErasedError, RequestIdReusedError."""
         refusal = self._links.read(token)
         hearing = Hearing(channel=refusal.channel, topic=refusal.topic, allowed=False)
-        topics = {topic.id for topic in self._programmes.at(self._business_now()).messages.topics}
+        topics = self._topics()
+        if (topic := topics.get(refusal.topic)) is not None and topic.consent is Consent.ALWAYS:
+            raise _cannot_be_refused("token", topic)
         # A topic that is gone may come back: what was said of it is kept, too.
         kept = hearing if refusal.topic in topics else replace(hearing, topic="")
         await self.set_preferences(
@@ -194,21 +199,32 @@ class PreferenceService:
             raise MemberUnknownError
         return contact or Contact(), reason
 
-    async def record_bounce(self, *, address: str, delivery_id: str, bounce: Bounce) -> bool:
+    async def record_bounce(
+        self, *, request_id: str, principal: str, address: str, delivery_id: str, bounce: Bounce
+    ) -> tuple[bool, bool]:
         """Takes note of what became of a message to an address, or, where that is empty, to the one that a message was
-        sent to; says whether nothing is sent there. Where it was sent is not known of what was never tried, of what
-        was sent before this was kept, and of a member who was erased. Raises DeliveryUnknownError."""
+        sent to; says whether nothing is sent there, and whether this was answered before. Where it was sent is not
+        known of what was never tried, of what was sent before this was kept, and of a member who was erased: that
+        changes nothing. Raises DeliveryUnknownError, RequestIdReusedError."""
         key = self._addresses.key(address) if address else await self._address_of(delivery_id)
-        if key is None:
-            return False
-        known, now = key, self._machine_now()
+        request = keyed_digest(self._vault.request_key, "bounce request", principal, request_id)
+        # With the request's own digest in it, so that nobody finds all that was told of an address.
+        content = keyed_digest(self._vault.request_key, "bounce", request, address, delivery_id, bounce.name)
+        now = self._machine_now()
 
-        async def put(transaction: Transaction) -> bool:
-            if bounce in REASONS:
-                await transaction.insert_suppressions({known: REASONS[bounce]}, now)
-            elif bounce is Bounce.RESOLVED:
-                await transaction.delete_suppression(known)
-            return known in await transaction.find_suppressed([known])
+        async def put(transaction: Transaction) -> tuple[bool, bool]:
+            suppressed = key is not None and (
+                bounce in REASONS or (bounce is Bounce.TRANSIENT and bool(await transaction.find_suppressed([key])))
+            )
+            asked = KeptRequest(content_digest=content, answer=suppressed)
+            kept = await transaction.keep_request(request, asked, now)
+            if kept is not None:
+                return bool(kept.answer), same_request(kept.content_digest, content)
+            if key is not None and bounce in REASONS:
+                await transaction.insert_suppressions({key: REASONS[bounce]}, now)
+            elif key is not None and bounce is Bounce.RESOLVED:
+                await transaction.delete_suppression(key)
+            return suppressed, False
 
         return await self._store.transact(put)
 
@@ -225,14 +241,23 @@ class PreferenceService:
         return await self._store.read(read)
 
     def _check(self, hearings: Sequence[Hearing]) -> None:
-        topics = [topic.id for topic in self._programmes.at(self._business_now()).messages.topics]
-        for hearing in hearings:
+        topics = self._topics()
+        for place, hearing in enumerate(hearings):
             if hearing.topic and hearing.topic not in topics:
                 raise TopicUnknownError(hearing.topic, topics)
+            if hearing.topic and not hearing.allowed and topics[hearing.topic].consent is Consent.ALWAYS:
+                raise _cannot_be_refused(f"preferences[{place}].allowed", topics[hearing.topic])
             if hearing.channel and hearing.channel not in self._channels:
                 raise ChannelUnknownError(hearing.channel, self._channels)
+
+    def _topics(self) -> Mapping[str, Topic]:
+        return {topic.id: topic for topic in self._programmes.at(self._business_now()).messages.topics}
 
     def _digest(self, hearings: Sequence[Hearing], source: str, consent_time: datetime | None) -> bytes:
         said = [field for hearing in hearings for field in (hearing.channel, hearing.topic, int(hearing.allowed))]
         time = 0 if consent_time is None else microseconds(consent_time)
         return keyed_digest(self._vault.request_key, "preferences", source, time, *said)
+
+
+def _cannot_be_refused(field: str, topic: Topic) -> PreferenceError:
+    return PreferenceError(field, f"messages about {topic.id!r} belong to the membership and cannot be refused")

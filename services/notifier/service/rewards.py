@@ -197,7 +197,7 @@ class RewardService:
     async def _facts(self, programme: Programme, member_id: str, now: datetime, rewards: list[Reward]) -> RewardFacts:
         """What of the member matters to these rewards. The tier is asked always: it says whether the account is
         suspended."""
-        tier = await self._tier_of(member_id) if rewards else ""
+        tier = (await self._tier_of(member_id) or "") if rewards else ""
         segments = await self._segments(member_id) if any(reward.segments for reward in rewards) else frozenset[str]()
         return RewardFacts(tier=tier, segments=segments, day=programme.local_day(now))
 
@@ -453,7 +453,8 @@ class RewardService:
         return await self._store.transact(issue)
 
     async def _refuse(self, intent: RewardIntent, refusal: Refusal, *, held: bool = True) -> RewardIntent:
-        """Lets go of what is held, takes the coupon back, and gives back what was taken of stock and limits."""
+        """Lets go of what is held, takes the coupon back, and gives back what was taken of stock and limits. Where
+        somebody has gone further meanwhile, goes on from there: what was held may be spent."""
         if held:
             # Refused where nothing is held any more.
             with contextlib.suppress(PeerRefusedError):
@@ -467,7 +468,7 @@ class RewardService:
 
         async def refuse(transaction: Transaction) -> RewardIntent:
             kept = await transaction.lock_reward_intent(intent)
-            if not kept.open:
+            if kept.state is not intent.state:
                 return kept
             if kept.code:
                 now = self._business_now()
@@ -478,6 +479,8 @@ class RewardService:
             return refused
 
         refused = await self._store.transact(refuse)
+        if refused.open:
+            return await self._go_on(refused)
         await self._after_step("refused")
         return refused
 
@@ -516,7 +519,8 @@ class RewardService:
         reason: str,
     ) -> tuple[RedeemedReward, CouponState | None, bool]:
         """Takes a reward back whole: what it was, the state of its coupon now, and whether this answer was given
-        before. The code of its coupon or its redemption names it, and the other is empty.
+        before. The code of its coupon or its redemption names it, and the other is empty. Its money is told to the
+        request alone that began to take it back: it is handed out once.
 
         Raises MemberUnknownError, MemberErasedError, RefusedError, RequestIdReusedError; PeerError and OverloadedError
         where it is not settled yet: what was begun goes on by itself.
@@ -537,14 +541,17 @@ class RewardService:
                 return kept[asked], True
             if await transaction.find_erasure(partition, member_id) is not None:
                 raise MemberErasedError
-            refusal = await self._begin_reversal(transaction, intent, coupon, principal, reason)
-            answer: dict[str, Any] = {"reversed": True}
-            if refusal is not None:
-                answer = {"reason": refusal.reason, "sentence": refusal.sentence}
+            begun = await self._begin_reversal(transaction, intent, coupon, principal, reason)
+            answer: dict[str, Any] = {"reversed": begun}
+            if isinstance(begun, Refusal):
+                answer = {"reason": begun.reason, "sentence": begun.sentence}
             new = CouponRequest(subject=asked[0], request_id=request_id, content_digest=digest, answer=answer)
             if await transaction.insert_coupon_requests(partition, [new], self._machine_now()):
                 return new, False
-            return (await transaction.find_coupon_requests(partition, [asked]))[asked], True
+            there = (await transaction.find_coupon_requests(partition, [asked]))[asked]
+            # At the same moment for another reward: what this try began is rolled back.
+            same_request(there.content_digest, digest)
+            return there, True
 
         request, replayed = await self._store.transact(begin)
         same_request(request.content_digest, digest)
@@ -558,6 +565,8 @@ class RewardService:
         if not ended:
             await self._give_back(intent, reversal)
         redeemed, state = await self._redeemed(intent)
+        if not request.answer["reversed"]:
+            redeemed = replace(redeemed, money_minor_units=0)
         return redeemed, state, replayed and ended
 
     async def _issued(self, partition: int, member_id: str, code: str, redemption_id: str) -> RewardIntent | None:
@@ -574,13 +583,13 @@ class RewardService:
 
     async def _begin_reversal(
         self, transaction: Transaction, intent: RewardIntent | None, coupon: Coupon | None, principal: str, reason: str
-    ) -> Refusal | None:
+    ) -> bool | Refusal:
         """Makes the coupon void and writes down that the points are to be given back, or says why not. A reward that is
-        taken back already stays so."""
+        taken back already stays so: False."""
         if intent is None:
             return NO_SUCH_REWARD
         if await transaction.find_reward_reversal(intent) is not None:
-            return None
+            return False
         reserved = 0
         if coupon is not None:
             now = self._machine_now()
@@ -591,7 +600,7 @@ class RewardService:
             return refusal
         begun = self._business_now()
         await transaction.void_coupon(intent.partition, intent.code, business_now=begun, reason=reason)
-        await transaction.insert_reward_reversal(
+        return await transaction.insert_reward_reversal(
             RewardReversal(
                 partition=intent.partition,
                 member_id=intent.member_id,
@@ -602,7 +611,6 @@ class RewardService:
                 not_before=self._machine_now() + LEASE,
             )
         )
-        return None
 
     async def _give_back(self, intent: RewardIntent, reversal: RewardReversal) -> None:
         """Does what is left of taking a reward back. May be done by several at once. Raises RefusedError where the
@@ -615,16 +623,21 @@ class RewardService:
                 on_behalf_of=reversal.principal,
             )
         except PeerRefusedError as error:
-            await self._store.transact(partial(_end_reversal, reversal, ReversalState.REFUSED))
+            await self._end(intent, reversal, ReversalState.REFUSED)
             raise RefusedError(error.reason, str(error)) from None
         await self._after_step("given back")
+        await self._end(intent, reversal, ReversalState.DONE)
+        await self._after_step("reversed")
+
+    async def _end(self, intent: RewardIntent, reversal: RewardReversal, state: ReversalState) -> None:
+        """Keeps what came of taking a reward back. Its coupon is void whatever the ledger said: stock and limit have
+        its piece again."""
 
         async def end(transaction: Transaction) -> None:
-            if await transaction.end_reward_reversal(reversal, ReversalState.DONE):
+            if await transaction.end_reward_reversal(reversal, state):
                 await self._give_counts_back(transaction, intent)
 
         await self._store.transact(end)
-        await self._after_step("reversed")
 
     async def _give_counts_back(self, transaction: Transaction, intent: RewardIntent) -> None:
         """Gives back what a reward took of the member's limit and of the stock."""
@@ -711,10 +724,6 @@ async def _find(intent: RewardIntent | RewardReversal, transaction: Transaction)
 
 async def _find_reversal(intent: RewardIntent, transaction: Transaction) -> RewardReversal | None:
     return await transaction.find_reward_reversal(intent)
-
-
-async def _end_reversal(reversal: RewardReversal, state: ReversalState, transaction: Transaction) -> bool:
-    return await transaction.end_reward_reversal(reversal, state)
 
 
 def _reward(programme: Programme, reward_id: str) -> Reward | None:

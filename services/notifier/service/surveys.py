@@ -12,8 +12,14 @@ from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.programmes import Programmes
 from services.notifier.domain.surveys import Result, result_of
-from services.notifier.errors import FeedbackError, MemberErasedError, MemberUnknownError, SurveyUnknownError
-from services.notifier.service.requests import MemberExists, is_member, same_request
+from services.notifier.errors import (
+    FeedbackError,
+    MemberErasedError,
+    MemberUnknownError,
+    OccurredInFutureError,
+    SurveyUnknownError,
+)
+from services.notifier.service.requests import MemberExists, is_member, lies_ahead, same_request
 from services.notifier.store import Store, Transaction
 from services.notifier.store.surveys import Answer, AnswerCount
 from services.notifier.vault import Vault
@@ -44,6 +50,7 @@ class SurveyService:
         vault: Vault,
         programmes: Programmes,
         partitions: int,
+        simulated: bool,
         member_exists: MemberExists,
         machine_now: MachineClock,
         business_now: Callable[[], datetime],
@@ -52,6 +59,7 @@ class SurveyService:
         self._vault = vault
         self._programmes = programmes
         self._partitions = partitions
+        self._simulated = simulated
         self._member_exists = member_exists
         self._machine_now = machine_now
         self._business_now = business_now
@@ -71,7 +79,8 @@ class SurveyService:
         """Keeps an answer to a survey, and says whether this request was answered before.
 
         A member may answer again: each answer stands, with its time. Raises SurveyUnknownError, FeedbackError for what
-        is no answer to it, MemberUnknownError, MemberErasedError, RequestIdReusedError, PeerError.
+        is no answer to it, OccurredInFutureError, MemberUnknownError, MemberErasedError, RequestIdReusedError,
+        PeerError.
         """
         partition = partition_of(member_id, self._partitions)
         sent = "" if answered_time is None else answered_time.isoformat()
@@ -85,11 +94,14 @@ class SurveyService:
 
         if (kept := await self._store.read(look)) is not None:
             return same_request(kept, digest)
-        survey = self._programmes.at(self._business_now()).survey(survey_id)
+        business_now = self._business_now()
+        survey = self._programmes.at(business_now).survey(survey_id)
         if survey is None:
             raise SurveyUnknownError
         if not survey.takes(score, choice):
-            raise FeedbackError("score" if score is not None else "choice", "that is no answer to this survey")
+            raise _no_answer(survey)
+        if answered_time is not None and lies_ahead(answered_time, business_now, simulated=self._simulated):
+            raise OccurredInFutureError(answered_time, business_now)
         if not await is_member(self._store, self._member_exists, partition, member_id):
             raise MemberUnknownError
 
@@ -111,7 +123,7 @@ class SurveyService:
                 score=score,
                 choice=choice,
                 source=source,
-                answered_time=answered_time or self._business_now(),
+                answered_time=answered_time or business_now,
                 comment=sealed,
             )
             if await transaction.insert_feedback(answer, digest, self._machine_now()):
@@ -175,6 +187,14 @@ class SurveyService:
             version=programme.version,
             result=result_of(survey, members),
         )
+
+
+def _no_answer(survey: Survey) -> FeedbackError:
+    """Says what would be an answer to a survey."""
+    if survey.choices:
+        return FeedbackError("choice", f"this survey is answered with one of its choices: {', '.join(survey.choices)}")
+    scores = survey.scores
+    return FeedbackError("score", f"this survey is answered with a score from {scores[0]} to {scores[-1]}")
 
 
 def _months(programme: Programme, first: datetime, until: datetime) -> list[datetime]:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.uses import (
+    ERASED,
     CouponUse,
     Money,
     Now,
@@ -73,9 +75,16 @@ class UseDesk:
     """Carries requests out, in batches by partition."""
 
     def __init__(
-        self, *, store: Store, machine_now: MachineClock, business_now: Callable[[], datetime], money: Money
+        self,
+        *,
+        store: Store,
+        partitions: int,
+        machine_now: MachineClock,
+        business_now: Callable[[], datetime],
+        money: Money,
     ) -> None:
         self._store = store
+        self._partitions = partitions
         self._machine_now = machine_now
         self._business_now = business_now
         self._money = money
@@ -150,6 +159,9 @@ class UseDesk:
             named=[(asked.code, asked.command.use_id) for asked in batch],
             members=sorted({pair for asked in batch for pair in _member_of(asked, coupons)}),
         )
+        shown = sorted({member_id for asked in batch if (member_id := _shown(asked.command))})
+        keys = [(partition_of(member_id, self._partitions), member_id) for member_id in shown]
+        erased = {member_id for _, member_id in await transaction.find_erased(keys)} if keys else set[str]()
         uses = {code: Uses(found.get(code, {})) for code in coupons}
         counts = {code: coupon.redeemed for code, coupon in coupons.items()}
         changed: dict[tuple[str, str], CouponUse] = {}
@@ -164,11 +176,13 @@ class UseDesk:
             if before is not None:
                 outcomes.append(_again(coupon, before, asked.digest))
                 continue
-            own = uses[asked.code]
-            if asks_tier(coupon, own, asked.command, now):
+            own, command = uses[asked.code], asked.command
+            if not isinstance(command, Release) and command.context.member_id in erased:
+                command = replace(command, context=replace(command.context, tier=ERASED))
+            if asks_tier(coupon, own, command, now):
                 outcomes.append(TierAskedError())
                 continue
-            decided = decide(coupon, own, asked.command, now, self._money)
+            decided = decide(coupon, own, command, now, self._money)
             if isinstance(decided, CouponUse):
                 coupon = coupons[asked.code] = counted(coupon, own.get(decided.use_id), decided)
                 if decided != own.get(decided.use_id):
@@ -194,10 +208,13 @@ class UseDesk:
 def _member_of(asked: _Asked, coupons: Mapping[str, Coupon]) -> list[tuple[str, str]]:
     """Whose uses of its coupon matter to a request."""
     coupon = coupons.get(asked.code)
-    if coupon is None or not coupon.once_per_member or isinstance(asked.command, Release):
-        return []
-    member_id = asked.command.context.member_id
-    return [(asked.code, member_id)] if member_id else []
+    member_id = _shown(asked.command)
+    return [(asked.code, member_id)] if coupon is not None and coupon.once_per_member and member_id else []
+
+
+def _shown(command: UseCommand) -> str:
+    """Whose card a command shows; empty where that is nobody's."""
+    return "" if isinstance(command, Release) else command.context.member_id
 
 
 def _answer(coupon: Coupon, state: CouponState, decided: CouponUse | Refusal) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from services.notifier.domain.webhooks import (
 from services.notifier.endpoint_secrets import EndpointSecrets
 from services.notifier.errors import EndpointUnknownError, TooManyEndpointsError, WebhookFieldError, WebhookUrlError
 from services.notifier.service.requests import same_request
-from services.notifier.store import Store, Transaction
+from services.notifier.store import KeptRequest, Store, Transaction
 from services.runtime.clock import MachineClock
 
 _DELETED = "the endpoint was deleted"
@@ -135,13 +135,13 @@ class WebhookService:
         """Changes an endpoint, once for a request; says how it is now."""
         request = keyed_digest(self._request_key, "endpoint request", principal, request_id)
         content = keyed_digest(self._request_key, change, endpoint_id)
+        asked = KeptRequest(content_digest=content, answer=None)
         now = self._machine_now()
 
         async def once(transaction: Transaction) -> tuple[Endpoint, bool]:
-            replayed = not await transaction.insert_webhook_request(request, content, now)
-            if replayed:
-                same_request(await transaction.find_webhook_request(request), content)
-            else:
+            kept = await transaction.keep_request(request, asked, now)
+            replayed = kept is not None and same_request(kept.content_digest, content)
+            if not replayed:
                 await put(transaction)
             found = await transaction.find_endpoint(endpoint_id)
             if found is None or found[2]:

@@ -24,6 +24,7 @@ from services.notifier.store.messages import DeliveryFilter, Due, Messages, Plac
 from services.notifier.store.pools import Pools
 from services.notifier.store.preferences import Preferences
 from services.notifier.store.privacy import ErasureKept, Grant, Privacy
+from services.notifier.store.requests import KeptRequest, Requests
 from services.notifier.store.rewards import RewardIntents
 from services.notifier.store.surveys import Surveys
 from services.notifier.store.table import QUERIES
@@ -39,6 +40,7 @@ __all__ = [
     "ErasureKept",
     "Grant",
     "Installation",
+    "KeptRequest",
     "Place",
     "SealedContact",
     "Store",
@@ -98,5 +100,6 @@ class Transaction(
     Privacy,
     Preferences,
     Webhooks,
+    Requests,
 ):
     """One transaction."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -159,9 +159,10 @@ class Checkouts(Table):
         """It was looked at; what came back since is still to be."""
         await self._connection.execute(QUERIES["settle_undone_checkout"], *checkout.key, checkout.undone_offset)
 
-    async def check_checkouts(self, partition: int) -> list[CheckedCheckout]:
-        """Requests of a partition with their checkouts, and checkouts whose request is gone."""
-        rows = await self._connection.fetch(QUERIES["check_checkouts"], partition)
+    async def check_checkouts(self, partition: int, members: Collection[str] | None = None) -> list[CheckedCheckout]:
+        """Requests of a partition, of all or some of its members, with their checkouts; and checkouts whose request is
+        gone."""
+        rows = await self._connection.fetch(QUERIES["check_checkouts"], partition, members)
         return [CheckedCheckout(**row) for row in rows]
 
 

@@ -50,6 +50,11 @@ class Privacy(Table):
         row = await self._connection.fetchrow(QUERIES["find_erasure"], partition, member_id)
         return None if row is None else ErasureKept(partition=partition, member_id=member_id, **row)
 
+    async def find_erased(self, members: Sequence[MemberKey]) -> set[MemberKey]:
+        """Which of these members were erased."""
+        columns = [partition for partition, _ in members], [member_id for _, member_id in members]
+        return {tuple(row) for row in await self._connection.fetch(QUERIES["find_erased"], *columns)}
+
     async def insert_erasure(self, erasure: ErasureKept) -> bool:
         """Keeps an erasure; False where the member has one."""
         kept = await self._connection.fetchval(

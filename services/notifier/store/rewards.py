@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -134,9 +134,19 @@ class RewardIntents(Table):
         rows = await self._connection.fetch(QUERIES["find_reward_counts"], *columns)
         return {(row["member_id"], row["reward_id"]): row["taken"] for row in rows}
 
-    async def check_reward_intents(self, partition: int) -> list[CheckedReward]:
-        """The rewards of a partition that were asked for."""
-        rows = map(dict, await self._connection.fetch(QUERIES["check_reward_intents"], partition))
+    async def check_reward_limits(self) -> list[tuple[int, str, str, int, int]]:
+        """Where what is counted of a reward for a member is not what was given: partition, member, reward, how many
+        were given, how many are counted."""
+        return [tuple(row) for row in await self._connection.fetch(QUERIES["check_reward_limits"])]
+
+    async def check_reward_stock(self) -> list[tuple[str, int | None, int, int | None]]:
+        """Each reward with a stock, once for every place where that is counted: reward, partition, how many were given
+        in all, how many are counted there; no partition and count where it is counted nowhere."""
+        return [tuple(row) for row in await self._connection.fetch(QUERIES["check_reward_stock"])]
+
+    async def check_reward_intents(self, partition: int, members: Collection[str] | None = None) -> list[CheckedReward]:
+        """The rewards of a partition that were asked for, by all or some of its members."""
+        rows = map(dict, await self._connection.fetch(QUERIES["check_reward_intents"], partition, members))
         return [
             CheckedReward(coupon=row.pop("coupon"), reversal=row.pop("reversal"), intent=_intent(row)) for row in rows
         ]

@@ -62,16 +62,6 @@ class Webhooks(Table):
         """A try at it succeeded."""
         await self._connection.execute(QUERIES["endpoint_succeeded"], endpoint_id)
 
-    async def insert_webhook_request(self, request_digest: bytes, content_digest: bytes, now: datetime) -> bool:
-        """Keeps a request that changes an endpoint; False where it was made before."""
-        values = (request_digest, content_digest, now)
-        return await self._connection.fetchval(QUERIES["insert_webhook_request"], *values) is not None
-
-    async def find_webhook_request(self, request_digest: bytes) -> bytes | None:
-        """What stands for what a request asked for; None where there was none."""
-        found: bytes | None = await self._connection.fetchval(QUERIES["find_webhook_request"], request_digest)
-        return found
-
     async def enable_endpoint(self, endpoint_id: str) -> None:
         """Sends it events again; how long it failed is forgotten. One that is not disabled stays as it is."""
         await self._connection.execute(QUERIES["enable_endpoint"], endpoint_id)

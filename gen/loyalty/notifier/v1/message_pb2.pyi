@@ -107,10 +107,12 @@ class RecordBounceRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., address: _Optional[str] = ..., delivery_id: _Optional[str] = ..., kind: _Optional[_Union[BounceKind, str]] = ...) -> None: ...
 
 class RecordBounceResponse(_message.Message):
-    __slots__ = ("suppressed",)
+    __slots__ = ("suppressed", "replayed")
     SUPPRESSED_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
     suppressed: bool
-    def __init__(self, suppressed: _Optional[bool] = ...) -> None: ...
+    replayed: bool
+    def __init__(self, suppressed: _Optional[bool] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class RetryDeliveryRequest(_message.Message):
     __slots__ = ("request_id", "delivery_id")

@@ -311,7 +311,8 @@ class NotifierServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PreviewCampaign(self, request, context):
-        """Says who would get what of a campaign, and what it would cost. Nothing is given.
+        """Says who would get what of a campaign, and what it would cost: on a day, or if what sets it off happened to every
+        member of its audience. What was given before, pauses and caps are not asked about. Nothing is given.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -112,7 +112,7 @@ WHERE partition = $1 AND member_id = $2 AND checkout_id = $3 AND undone_offset =
 
 -- name: check_checkouts
 -- The requests of a partition with their checkouts, and checkouts whose request is gone, for the check; of what was sold
--- the price as it was answered.
+-- the price as it was answered. Of the members $2 alone where they are given.
 SELECT member_id, request_id, checkout_id, checkout.state,
     request.answer IS NOT NULL AS answered,
     request.answer #>> '{sold,quote,currency,code}' AS currency,
@@ -120,6 +120,9 @@ SELECT member_id, request_id, checkout_id, checkout.state,
     FROM jsonb_array_elements_text(request.answer #> '{sold,quote,price,line_amounts}') AS line) AS amount,
     (request.answer #>> '{sold,quote,price,points}')::bigint AS points,
     (request.answer #>> '{sold,quote,price,points_amount}')::bigint AS points_amount
-FROM (SELECT * FROM notifier.checkout_requests WHERE partition = $1) AS request
-FULL JOIN (SELECT * FROM notifier.checkouts WHERE partition = $1) AS checkout
-    USING (member_id, checkout_id, request_id);
+FROM (
+    SELECT * FROM notifier.checkout_requests WHERE partition = $1 AND ($2::text[] IS NULL OR member_id = ANY($2))
+) AS request
+FULL JOIN (
+    SELECT * FROM notifier.checkouts WHERE partition = $1 AND ($2::text[] IS NULL OR member_id = ANY($2))
+) AS checkout USING (member_id, checkout_id, request_id);

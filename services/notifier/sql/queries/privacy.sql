@@ -3,6 +3,12 @@
 SELECT request_id, reason, principal, asked_time, erased_time FROM notifier.erasures
 WHERE partition = $1 AND member_id = $2;
 
+-- name: find_erased
+-- Which of these members were erased.
+SELECT partition, member_id
+FROM unnest($1::integer[], $2::text[]) AS asked (partition, member_id)
+JOIN notifier.erasures USING (partition, member_id);
+
 -- name: insert_erasure
 -- Keeps that a member is to be erased; says nothing where it is already.
 INSERT INTO notifier.erasures (partition, member_id, request_id, reason, principal, asked_time)

@@ -107,9 +107,37 @@ SELECT count.member_id, count.reward_id, count.taken
 FROM unnest($1::integer[], $2::text[], $3::text[]) AS wanted (partition, member_id, reward_id)
 JOIN notifier.reward_counts AS count USING (partition, member_id, reward_id);
 
+-- name: check_reward_limits
+-- Where what is counted of a reward for a member is not what was given, for the check. What the ledger would not give
+-- the points back of is free like what was taken back: the coupon is void.
+SELECT partition, member_id, reward_id, coalesce(had.taken, 0) AS expected, coalesce(kept.taken, 0) AS found
+FROM (
+    SELECT intent.partition, intent.member_id, intent.reward_id, count(*) AS taken
+    FROM notifier.reward_intents AS intent
+    LEFT JOIN notifier.reward_reversals AS reversal USING (partition, member_id, request_id)
+    WHERE intent.state <> 'refused' AND coalesce(reversal.state, 'begun') = 'begun'
+    GROUP BY 1, 2, 3
+) AS had
+FULL JOIN (SELECT * FROM notifier.reward_counts WHERE member_id <> '') AS kept USING (partition, member_id, reward_id)
+WHERE coalesce(had.taken, 0) <> coalesce(kept.taken, 0)
+ORDER BY 1, 2, 3;
+
+-- name: check_reward_stock
+-- How much was given of each stock, beside every place where that is counted, for the check.
+SELECT reward_id, kept.partition, coalesce(had.taken, 0) AS expected, kept.taken AS found
+FROM (
+    SELECT intent.reward_id, count(*) AS taken
+    FROM notifier.reward_intents AS intent
+    LEFT JOIN notifier.reward_reversals AS reversal USING (partition, member_id, request_id)
+    WHERE intent.from_stock AND intent.state <> 'refused' AND coalesce(reversal.state, 'begun') = 'begun'
+    GROUP BY 1
+) AS had
+FULL JOIN (SELECT * FROM notifier.reward_counts WHERE member_id = '') AS kept USING (reward_id)
+ORDER BY 1, 2;
+
 -- name: check_reward_intents
 -- The rewards of a partition that were asked for, for the check, each with what became of its coupon, and how far its
--- taking back is, where it is taken back.
+-- taking back is, where it is taken back; of the members $2 alone where they are given.
 SELECT intent.*, reversal.state AS reversal, CASE
     WHEN coupon.code IS NULL THEN ''
     WHEN coupon.voided_time IS NOT NULL THEN 'void'
@@ -121,4 +149,4 @@ LEFT JOIN notifier.coupons AS coupon ON coupon.partition = intent.partition AND 
 LEFT JOIN notifier.reward_reversals AS reversal
     ON reversal.partition = intent.partition AND reversal.member_id = intent.member_id
         AND reversal.request_id = intent.request_id
-WHERE intent.partition = $1;
+WHERE intent.partition = $1 AND ($2::text[] IS NULL OR intent.member_id = ANY($2));

@@ -39,17 +39,6 @@ RETURNING disabled_time IS NOT NULL;
 UPDATE notifier.webhook_endpoints SET failing_since = NULL
 WHERE endpoint_id = $1 AND failing_since IS NOT NULL AND disabled_time IS NULL;
 
--- name: insert_webhook_request
--- A request that changes an endpoint: $2 = what it asks for, $3 = now. Says nothing where it was made before.
-INSERT INTO notifier.webhook_requests (request_digest, content_digest, recorded_time)
-VALUES ($1, $2, $3)
-ON CONFLICT DO NOTHING
-RETURNING true;
-
--- name: find_webhook_request
--- What a request asked for.
-SELECT content_digest FROM notifier.webhook_requests WHERE request_digest = $1;
-
 -- name: enable_endpoint
 -- An endpoint is sent events again.
 UPDATE notifier.webhook_endpoints SET failing_since = NULL, disabled_time = NULL, disabled_reason = ''
