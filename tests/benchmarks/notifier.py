@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import uvloop
@@ -10,7 +11,7 @@ from services.programme import load
 from tests.benchmarks.client import Joining
 from tests.benchmarks.figures import Bench
 from tests.benchmarks.messages import empty
-from tests.benchmarks.notifier_jobs import Importing, Issuing, Quoting, Redeeming
+from tests.benchmarks.notifier_jobs import Importing, Issuing, Quoting, Redeeming, Telling
 from tests.benchmarks.results import Figure
 from tests.benchmarks.stack import PROGRAMME
 
@@ -22,6 +23,9 @@ _TIERS_OF_BUYERS = "notifier_tiers_of_buyers"
 _CHECKOUTS = "notifier_checkouts"
 _MESSAGES = "notifier_messages"
 _WAITING = "notifier_waiting"
+_LEDGER_OF_TOLD = "notifier_ledger_of_told"
+_TIERS_OF_TOLD = "notifier_tiers_of_told"
+_TOLD = "notifier_told"
 _PART = 10_000
 
 
@@ -114,8 +118,35 @@ def messages(bench: Bench) -> list[Figure]:
     return figures
 
 
+def telling(bench: Bench) -> list[Figure]:
+    """From a purchase that brings a level to the e-mail that says so, by way of ledger, tiers, notifier and SMTP."""
+    stack, sizes = bench.stack, bench.sizes
+    stack.create_database(_LEDGER_OF_TOLD)
+    stack.create_database(_TIERS_OF_TOLD, service="tiers")
+    stack.create_database(_TOLD, service="notifier")
+    # Free by now; whoever takes it before the task does ends the run.
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        stack.ledger(_LEDGER_OF_TOLD) as ledger,
+        stack.tiers(_TIERS_OF_TOLD, ledger) as tiers,
+        stack.notifier(_TOLD, ledger, tiers, mail_port=port) as notifier,
+    ):
+        job = Telling(
+            **notifier.door, seed=next(bench.seeds), ledger=ledger.door["address"], port=port, members=sizes.told
+        )
+        told = stack.run(job)
+    return [
+        Figure(
+            name="notifier: from purchase to e-mail, p50", unit="ms", values=[told.median_ms], at_least=500, aim=100
+        ),
+        Figure(name="notifier: from purchase to e-mail, p99", unit="ms", values=[told.p99_ms], at_least=1_000, aim=300),
+    ]
+
+
 PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "notifier.coupons": coupons,
     "notifier.checkouts": checkouts,
     "notifier.messages": messages,
+    "notifier.telling": telling,
 }

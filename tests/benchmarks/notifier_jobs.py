@@ -3,24 +3,44 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import grpc
-from loyalty.notifier.v1 import checkout_service_pb2, reward_pb2
+from aiosmtpd.smtp import SMTP
+from loyalty.ledger.v1 import ledger_service_pb2
+from loyalty.notifier.v1 import checkout_service_pb2, notifier_service_pb2, reward_pb2
 from loyalty.notifier.v1 import coupon_pb2 as pb
+from loyalty.type.v1.money_pb2 import Money
 
 from services.runtime.clock import machine_now
-from tests.benchmarks.client import Job, LoadError, Measured, call_all, main, unary
-from tests.benchmarks.purchases import CURRENCY, member_id
+from tests.benchmarks.client import (
+    CALL_SECONDS,
+    Job,
+    LoadError,
+    Measured,
+    call_all,
+    check_answer,
+    main,
+    measured,
+    unary,
+)
+from tests.benchmarks.echo import SERVICE
+from tests.benchmarks.purchases import CURRENCY, joinings, member_id
 
 REWARD_SERVICE = "loyalty.notifier.v1.RewardService"
 CHECKOUT_SERVICE = "loyalty.notifier.v1.CheckoutService"
+NOTIFIER_SERVICE = "loyalty.notifier.v1.NotifierService"
 # Of a basket.
 _LINES = 10
 # Parts of an import under way at once, as `loyalty coupons import` has them.
 _PARTS_IN_FLIGHT = 2
+# In minor units: past the first level of the programme, and not yet at the second.
+_ENOUGH_FOR_A_LEVEL = 35_000
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
@@ -116,6 +136,65 @@ class Quoting(Job):
             return await call_all(call, requests, 1, self.metadata, _check_quote)
 
 
+class _Mailbox:
+    """A mail server that notes for whom something came."""
+
+    def __init__(self) -> None:
+        self._came: asyncio.Queue[str] = asyncio.Queue()
+
+    async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:
+        """Takes a message."""
+        self._came.put_nowait(envelope.rcpt_tos[0])
+        return "250 2.0.0 taken"
+
+    async def next_for(self, address: str) -> None:
+        """Waits for what comes next, which is for this address."""
+        came = await asyncio.wait_for(self._came.get(), CALL_SECONDS)
+        if came != address:
+            raise LoadError(f"a mail came for {came}, and not for {address}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling(Job):
+    """One member after the other joins, buys what brings it to a level, and is told so by e-mail. `ledger`: where it
+    buys; `port`: where the notifier finds a mail server, which is this process."""
+
+    ledger: str
+    port: int
+    members: int
+
+    async def run(self) -> Measured:
+        """Measures the time from each receipt to the end of the e-mail that the level brings."""
+        mailbox, loop, took = _Mailbox(), asyncio.get_running_loop(), []
+        server = await loop.create_server(
+            lambda: SMTP(mailbox, hostname="localhost", loop=loop, timeout=600), "127.0.0.1", self.port
+        )
+        async with server, self.connected() as channel, grpc.aio.insecure_channel(self.ledger) as ledger:
+            enroll = unary(ledger, "EnrollMember", ledger_service_pb2.EnrollMemberResponse, SERVICE)
+            record = unary(ledger, "RecordPurchase", ledger_service_pb2.RecordPurchaseResponse, SERVICE)
+            reach = unary(channel, "SetContact", notifier_service_pb2.SetContactResponse, NOTIFIER_SERVICE)
+            began = time.perf_counter()
+            for number, joining in enumerate(joinings(0, self.members)):
+                address = f"m{number}@example.com"
+                contact = notifier_service_pb2.SetContactRequest(
+                    request_id="contact",
+                    member_id=joining.member_id,
+                    contact=notifier_service_pb2.Contact(email=address),
+                )
+                purchase = ledger_service_pb2.RecordPurchaseRequest(
+                    request_id=f"{joining.member_id}-{self.seed}",
+                    member_id=joining.member_id,
+                    amount=Money(currency_code=CURRENCY, minor_units=_ENOUGH_FOR_A_LEVEL),
+                )
+                for call, request in ((enroll, joining), (reach, contact)):
+                    await call(request.SerializeToString(), timeout=CALL_SECONDS, metadata=self.metadata)
+                check_answer(await record(purchase.SerializeToString(), timeout=CALL_SECONDS, metadata=self.metadata))
+                got = time.perf_counter()
+                await mailbox.next_for(address)
+                took.append(time.perf_counter() - got)
+        return measured(took, time.perf_counter() - began)
+
+
 async def _issued(job: Job, channel: grpc.aio.Channel, count: int, in_flight: int) -> tuple[Measured, list[str]]:
     """Issues coupons: how fast, and their codes."""
     codes: list[str] = []
@@ -150,4 +229,4 @@ def _check_quote(answer: checkout_service_pb2.QuoteCheckoutResponse) -> None:
 
 
 if __name__ == "__main__":
-    main(Issuing, Redeeming, Importing, Quoting)
+    main(Issuing, Redeeming, Importing, Quoting, Telling)

@@ -50,6 +50,8 @@ class Sizes:
     # Messages of a round, and those that wait for a mail server that is away (FULL alone; 0: none do).
     messages: int = 3_000
     messages_waiting: int = 0
+    # Members who are told of a level, one after the other.
+    told: int = 300
     # FULL.
     log_entries: int = 5_000_000
     memory_seconds: int = 600
@@ -86,6 +88,7 @@ SMOKE = Sizes(
     quoting_members=5,
     messages=100,
     messages_waiting=300,
+    told=5,
     log_entries=5_000,
     memory_seconds=6,
     memory_first_seconds=2,

@@ -156,15 +156,15 @@ class Stack:
             yield made
 
     @contextlib.contextmanager
-    def notifier(self, database: str, ledger: Server, tiers: Server) -> Iterator[Server]:
-        """The notifier over a database, behind a ledger and tiers; no mail server is there."""
+    def notifier(self, database: str, ledger: Server, tiers: Server, *, mail_port: int = 9) -> Iterator[Server]:
+        """The notifier over a database, behind a ledger and tiers; where no port is named no mail server is there."""
         about = {
             **self._about(database),
             "LOYALTY_DATABASE_URL": self.dsn(database, service="notifier"),
             "LOYALTY_LEDGER_ADDRESS": ledger.door["address"],
             "LOYALTY_TIERS_ADDRESS": tiers.door["address"],
             "LOYALTY_SMTP_HOST": "127.0.0.1",
-            "LOYALTY_SMTP_PORT": "9",
+            "LOYALTY_SMTP_PORT": str(mail_port),
             "LOYALTY_MAIL_FROM": "Bench <bench@example.com>",
             "LOYALTY_MASTER_KEY_FILE": str(self._master_key_file),
         }
