@@ -167,6 +167,7 @@ class Shop:
             sales=self.sales,
             programmes=Programmes(self.programme),
             partitions=PARTITIONS,
+            simulated=False,
             request_key=KEY,
             machine_now=lambda: self.now,
             business_now=lambda: self.now,

@@ -53,6 +53,14 @@ SERVICES = ("ledger", "tiers", "notifier")
 HOST = "127.0.0.1"
 MAIL_FROM = "loyalty@example.com"
 
+# What of the notifier's settings `loyalty up` takes from its own environment: what leads out of this machine.
+_HANDED_ON = (
+    "LOYALTY_CHANNEL_ADAPTERS",
+    "LOYALTY_UNSUBSCRIBE_URL",
+    "LOYALTY_WEBHOOK_AUTHORITY",
+    "LOYALTY_WEBHOOK_NETWORKS",
+)
+
 _PROBE_SECONDS = 2.0
 _RENEWAL_SECONDS = 3600.0
 
@@ -117,6 +125,7 @@ class LocalStack:
                         "LOYALTY_MASTER_KEY_FILE": str(self.installation.master_key_file),
                         "LOYALTY_ERASURES_FILE": str(self.installation.erasures_file),
                     }
+                    | {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
                 )
         raise ValueError(f"there is no service {service}")
 

@@ -291,6 +291,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
             sales=sales,
             programmes=programmes,
             partitions=installation.partitions,
+            simulated=installation.simulated,
             request_key=vault.request_key,
             machine_now=clock,
             business_now=business_now,

@@ -17,15 +17,17 @@ import structlog
 from services.notifier.domain.awards import AwardSettlement, AwardState, DueAward, asked, put_back, unanswered
 from services.notifier.domain.deliveries import Random
 from services.notifier.errors import PeerError, PeerRefusedError
-from services.notifier.store import Store, Transaction
+from services.notifier.store import DueAwards, Store, Transaction
 from services.runtime.clock import MachineClock
 
 log = structlog.get_logger()
 
-# Taken at once, from one partition.
+# Taken at once, of one campaign from one partition.
 LEASED: Final = 200
 LEASE: Final = timedelta(seconds=60)
 _AT_ONCE: Final = 16
+# How long nothing is asked for after nobody has answered.
+_PAUSE: Final = timedelta(seconds=5)
 _LONGEST_WAIT_SECONDS: Final = 30.0
 
 
@@ -77,34 +79,39 @@ class Awarding:
         while True:
             due = await self._store.read(_look)
             now = self._now()
-            ready = [partition for partition, not_before in due.items() if not_before <= now]
+            ready = [one for one in due if one.not_before <= now]
             if not ready:
-                return min(due.values(), default=None)
-            for partition in ready:
-                await self._ask(partition)
+                return min((one.not_before for one in due), default=None)
+            for one in ready:
+                if not await self._ask(one.partition, one.campaign_id):
+                    return self._now() + _PAUSE
 
-    async def _ask(self, partition: int) -> None:
+    async def _ask(self, partition: int, campaign_id: str) -> bool:
+        """Asks for one lease of a campaign's points in a partition; False where nobody answers."""
         now = self._now()
 
         async def lease(transaction: Transaction) -> list[DueAward]:
-            paused = await transaction.paused_campaigns()
-            return await transaction.lease_awards(partition, now=now, until=now + LEASE, limit=LEASED, paused=paused)
+            if campaign_id in await transaction.paused_campaigns():
+                return []
+            return await transaction.lease_awards(partition, campaign_id, now=now, until=now + LEASE, limit=LEASED)
 
         leased = await self._store.transact(lease)
         settlements: list[AwardSettlement] = []
+        answered = True
         for first in range(0, len(leased), _AT_ONCE):
-            some = leased[first : first + _AT_ONCE]
-            paused = await self._store.read(Transaction.paused_campaigns)
-            settlements += [put_back(due, self._now()) for due in some if due.award.campaign_id in paused]
-            going = [due for due in some if due.award.campaign_id not in paused]
-            answers = await asyncio.gather(*(self._settled(due) for due in going))
+            if campaign_id in await self._store.read(Transaction.paused_campaigns):
+                settlements += [put_back(due, self._now()) for due in leased[first:]]
+                break
+            answers = await asyncio.gather(*(self._settled(due) for due in leased[first : first + _AT_ONCE]))
             settlements += answers
-            if any(one.state is AwardState.QUEUED for one in answers):
-                # Nobody answers: the others are not tried for nothing.
-                settlements += [unanswered(due, "", self._now(), self._random) for due in leased[first + len(some) :]]
+            answered = all(one.state is not AwardState.QUEUED for one in answers)
+            if not answered:
+                # The others are not tried for nothing.
+                settlements += [unanswered(due, "", self._now(), self._random) for due in leased[first + _AT_ONCE :]]
                 break
         if settlements:
             await self._write_down(settlements)
+        return answered
 
     async def _settled(self, due: DueAward) -> AwardSettlement:
         award = due.award
@@ -139,5 +146,5 @@ class Awarding:
         )
 
 
-async def _look(transaction: Transaction) -> dict[int, datetime]:
+async def _look(transaction: Transaction) -> list[DueAwards]:
     return await transaction.due_awards(await transaction.paused_campaigns())

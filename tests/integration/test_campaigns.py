@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -18,11 +19,12 @@ from services.notifier.domain.feeds import Happening, MemberEvent
 from services.notifier.domain.profiles import Losing
 from services.notifier.errors import CampaignUnknownError
 from services.notifier.service.campaigns import Entered
-from services.notifier.store import Transaction
+from services.notifier.store import QUERIES, Transaction
 from services.notifier.store.privacy import ErasureKept
 from services.runtime.status import NotCaughtUpError
 from tests.campaign_desk import PARTITIONS, START, Desk, campaign_desk, shop
 from tests.conftest import Database
+from tests.plans import rows_touched
 
 
 class OpenDesk(Protocol):
@@ -598,6 +600,54 @@ async def test_a_campaign_that_is_paused_while_its_points_are_asked_for_gets_few
     assert len(desk.points.given) == desk.points.asked == 40
 
 
+async def test_points_that_wait_for_a_paused_campaign_cost_nothing(open_desk: OpenDesk, database: Database) -> None:
+    """However many wait, neither looking for what is due nor taking it touches more than a row of them."""
+    desk = await open_desk("{id: one, trigger: purchase, points: 1}", "{id: two, trigger: purchase, points: 2}")
+    await desk.join("m-1")
+    await desk.buy("m-1")
+    await desk.campaigns.pause("one")
+    partition = partition_of("m-1", PARTITIONS)
+    owner = await asyncpg.connect(database.dsn("loyalty_owner"))
+    try:
+        await owner.execute(
+            """INSERT INTO notifier.awards
+                   (partition, campaign_id, member_id, trigger, points, minor_units, alone, purchase_id, lasting,
+                    not_before)
+               SELECT $1, 'one', 'm-1', 'waiting:' || number, 1, 0, true, '', '', $2
+               FROM generate_series(1, 20000) AS number""",
+            partition, desk.machine_now - timedelta(hours=1),
+        )  # fmt: skip
+        now, later = desk.machine_now, desk.machine_now + timedelta(seconds=60)
+        types = "integer, text, timestamptz, timestamptz, integer"
+        await owner.execute(f"PREPARE look (text[]) AS {QUERIES['due_awards']}")
+        await owner.execute(f"PREPARE lease ({types}) AS {QUERIES['lease_awards']}")
+        for mode in ("force_generic_plan", "force_custom_plan"):
+            await owner.execute(f"SET plan_cache_mode = {mode}")
+            assert 1 <= await rows_touched(owner, "awards", "look ('{one}')") <= 4
+            assert 1 <= await rows_touched(owner, "awards", f"lease ({partition}, 'two', '{now}', '{later}', 200)") <= 4
+            await owner.execute("ANALYZE notifier.awards")
+    finally:
+        await owner.close()
+    assert await desk.awarding.ask_for_all() is None
+    assert [points for _, points, _ in desk.points.given.values()] == [2]
+
+
+async def test_a_ledger_that_is_away_is_not_asked_by_each_campaign_and_partition_in_turn(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: one, trigger: purchase, points: 1}", "{id: two, trigger: purchase, points: 2}")
+    members = [f"m-{number}" for number in range(20)]
+    await desk.join(*members)
+    for member in members:
+        await desk.buy(member)
+    desk.points.away = True
+    again = await desk.awarding.ask_for_all()
+    assert again == desk.machine_now + timedelta(seconds=5)
+    assert desk.points.asked <= 16
+    desk.points.away = False
+    desk.machine_now += timedelta(hours=2)
+    assert await desk.awarding.ask_for_all() is None
+    assert len(desk.points.given) == 40
+
+
 async def test_messages_of_a_paused_campaign_wait(open_desk: OpenDesk) -> None:
     desk = await open_desk("{id: one, trigger: purchase, message: {subject: Thanks, text: For buying}}")
     await desk.join("m-1")
@@ -643,7 +693,7 @@ async def test_an_award_whose_notifier_died_is_asked_for_again_under_the_same_id
     async def lease(transaction: Transaction) -> Any:
         now = desk.machine_now
         return [
-            await transaction.lease_awards(partition, now=now, until=now + timedelta(seconds=60), limit=9, paused=())
+            await transaction.lease_awards(partition, "one", now=now, until=now + timedelta(seconds=60), limit=9)
             for partition in range(PARTITIONS)
         ]
 

@@ -21,6 +21,7 @@ from services.notifier.errors import (
     CheckoutInProgressError,
     CheckoutRefusedError,
     MemberUnknownError,
+    OccurredInFutureError,
     PeerError,
     PeerRefusedError,
     RequestIdReusedError,
@@ -631,6 +632,21 @@ async def test_a_basket_that_costs_nothing_is_no_purchase_and_uses_its_coupon_up
     assert (sold.recorded.points, sold.recorded.available_points) == (0, 1_000)
     assert await shop.purchases(member_id) == []
     assert await shop.coupon_state(code) is CouponState.REDEEMED
+
+
+async def test_a_sale_that_cannot_have_happened_yet_is_refused_though_it_costs_nothing(shop: Shop) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon(minor_units=20_000)
+    goods = tuple(line for line in shop.asked(member_id).lines if line.kind.value == "goods")
+    tomorrow = shop.now + timedelta(days=1)
+
+    with pytest.raises(OccurredInFutureError):
+        await shop.quote(member_id, code, points=0, lines=goods, occurred_time=tomorrow)
+    with pytest.raises(OccurredInFutureError):
+        await shop.commit(member_id, code, points=0, pay=0, lines=goods, occurred_time=tomorrow)
+    assert await shop.coupon_state(code) is CouponState.ISSUED
+    # A till's clock may run a little ahead.
+    await shop.commit(member_id, code, points=0, pay=0, lines=goods, occurred_time=shop.now + timedelta(minutes=4))
 
 
 async def test_a_checkout_id_is_used_once_and_an_unknown_member_buys_nothing(shop: Shop) -> None:

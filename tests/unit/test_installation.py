@@ -10,6 +10,8 @@ import pytest
 from services.cli import installation
 from services.cli.errors import CommandError, NotRunningError, UsageError
 from services.cli.installation import DEFAULT_PROGRAMME, open_or_create
+from services.cli.local_stack import LocalStack
+from services.cli.postgres import Cluster
 from services.runtime.clock import ClockMode
 
 OTHER_PROGRAMME = DEFAULT_PROGRAMME.with_name("tiered-365.yaml")
@@ -111,3 +113,18 @@ def test_a_programme_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None
         open_or_create(tmp_path / "shop")
     made.programme.write_text(text + "\n# a comment changes nothing\n")
     open_or_create(tmp_path / "shop")
+
+
+def test_what_leads_out_of_the_machine_is_taken_from_the_environment_and_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = open_or_create(tmp_path / "shop")
+    stack = LocalStack(installation=made, cluster=Cluster(made.directory), port=1, smtp_port=2)
+    for service in ("ledger", "notifier"):
+        (made.secrets / f"database-loyalty_{service}").write_text("a password")
+    before = stack.environment("notifier")
+    monkeypatch.setenv("LOYALTY_WEBHOOK_NETWORKS", "127.0.0.1/32")
+    monkeypatch.setenv("LOYALTY_SMTP_HOST", "mail.example.com")
+    monkeypatch.setenv("LOYALTY_MASTER_KEY_FILE", "/nowhere")
+    assert stack.environment("notifier") == before | {"LOYALTY_WEBHOOK_NETWORKS": "127.0.0.1/32"}
+    assert "LOYALTY_WEBHOOK_NETWORKS" not in stack.environment("ledger")

@@ -37,11 +37,12 @@ from services.notifier.errors import (
     CheckoutInProgressError,
     CheckoutRefusedError,
     CouponUnknownError,
+    OccurredInFutureError,
     PeerError,
     PeerRefusedError,
 )
 from services.notifier.service.coupons import CouponService
-from services.notifier.service.requests import same_request
+from services.notifier.service.requests import lies_ahead, same_request
 from services.notifier.service.sales import Sales
 from services.notifier.store import Store, Transaction
 from services.notifier.store.checkouts import CheckoutKey, CheckoutRequest
@@ -134,6 +135,7 @@ class CheckoutService:
         sales: Sales,
         programmes: Programmes,
         partitions: int,
+        simulated: bool,
         request_key: bytes,
         machine_now: MachineClock,
         business_now: Callable[[], datetime],
@@ -144,6 +146,7 @@ class CheckoutService:
         self._sales = sales
         self._programmes = programmes
         self._partitions = partitions
+        self._simulated = simulated
         self._request_key = request_key
         self._now = machine_now
         self._business_now = business_now
@@ -151,7 +154,7 @@ class CheckoutService:
     async def quote(self, asked: Asked) -> Quote:
         """What a basket costs now, and why. Nothing is kept.
 
-        Raises BasketError, MemberUnknownError, PeerRefusedError, PeerError, NotCaughtUpError.
+        Raises BasketError, OccurredInFutureError, MemberUnknownError, PeerRefusedError, PeerError, NotCaughtUpError.
         """
         return (await self._priced(asked)).quote
 
@@ -466,8 +469,13 @@ class CheckoutService:
         # Who has left by now buys nothing now, though it may be before that by our clock or by that of tiers.
         if (why_not := buyer.why_not(asked.occurred_time)) is not None:
             raise PeerRefusedError(why_not.code, why_not.reason, why_not.message)
-        # What costs nothing is no purchase, and earns nothing: the ledger is not asked.
-        earned, rules = await self._desk.earned(buyer.member_id, content) if price.amount else (0, ())
+        if price.amount:
+            earned, rules = await self._desk.earned(buyer.member_id, content)
+        elif lies_ahead(occurred, now := self._business_now(), simulated=self._simulated):
+            raise OccurredInFutureError(occurred, now)
+        else:
+            # What costs nothing is no purchase, and earns nothing: the ledger is not asked.
+            earned, rules = 0, ()
         quote = replace(quote, earned=earned, rules=rules, summary=checkout.sentence(order, price, earned))
         return replace(content, quote=quote)
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import asyncpg
 
-from services.notifier.store.campaigns import Campaigns
+from services.notifier.store.campaigns import Campaigns, DueAwards
 from services.notifier.store.checkouts import Checkouts
 from services.notifier.store.contacts import ContactRequest, Contacts, SealedContact, WrappedKey
 from services.notifier.store.coupons import Coupons
@@ -37,6 +37,7 @@ __all__ = [
     "ContactRequest",
     "DeliveryFilter",
     "Due",
+    "DueAwards",
     "ErasureKept",
     "Grant",
     "Installation",

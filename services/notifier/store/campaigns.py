@@ -35,6 +35,16 @@ class CampaignState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DueAwards:
+    """Where there are points to be asked for: those of a campaign, in a partition. `not_before`: when the first of them
+    are due, in machine time."""
+
+    partition: int
+    campaign_id: str
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignCount:
     """What one variant of a campaign, or its control group, came to."""
 
@@ -363,16 +373,17 @@ class Campaigns(Table):
             now,
         )
 
-    async def due_awards(self, paused: Collection[str]) -> dict[int, datetime]:
-        """For each partition with points to be asked for: when the first is due."""
+    async def due_awards(self, paused: Collection[str]) -> list[DueAwards]:
+        """Where there are points to be asked for, the first that is due first. Those of campaigns that are paused
+        wait."""
         rows = await self._connection.fetch(QUERIES["due_awards"], list(paused))
-        return {row["partition"]: row["not_before"] for row in rows}
+        return [DueAwards(**row) for row in rows]
 
     async def lease_awards(
-        self, partition: int, *, now: datetime, until: datetime, limit: int, paused: Collection[str]
+        self, partition: int, campaign_id: str, *, now: datetime, until: datetime, limit: int
     ) -> list[DueAward]:
-        """Takes up to `limit` that are due; nobody else gets them before `until`."""
-        rows = await self._connection.fetch(QUERIES["lease_awards"], partition, now, until, limit, list(paused))
+        """Takes up to `limit` of a campaign that are due; nobody else gets them before `until`."""
+        rows = await self._connection.fetch(QUERIES["lease_awards"], partition, campaign_id, now, until, limit)
         return [
             DueAward(
                 award=Award(

@@ -143,23 +143,42 @@ FROM unnest(
 ON CONFLICT DO NOTHING;
 
 -- name: due_awards
--- For each partition with points to be asked for: when the first is due.
-SELECT partition, min(not_before) AS not_before FROM notifier.awards
-WHERE state = 'queued' AND campaign_id <> ALL($1::text[])
-GROUP BY partition;
+-- For each partition and campaign with points to be asked for: when the first is due. Those of campaigns that are paused
+-- ($1) wait. From one campaign the next is looked for, so that it does not matter how much waits of each.
+WITH RECURSIVE due AS (
+    SELECT cursor.partition, first.campaign_id, first.not_before
+    FROM notifier.cursors AS cursor
+    CROSS JOIN LATERAL (
+        SELECT campaign_id, not_before FROM notifier.awards AS award
+        WHERE award.partition = cursor.partition AND award.state = 'queued'
+        ORDER BY campaign_id, not_before
+        LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT due.partition, next.campaign_id, next.not_before
+    FROM due
+    CROSS JOIN LATERAL (
+        SELECT campaign_id, not_before FROM notifier.awards AS award
+        WHERE award.partition = due.partition AND award.state = 'queued' AND award.campaign_id > due.campaign_id
+        ORDER BY campaign_id, not_before
+        LIMIT 1
+    ) AS next
+)
+SELECT partition, campaign_id, not_before FROM due WHERE campaign_id <> ALL($1::text[]) ORDER BY not_before;
 
 -- name: lease_awards
--- Takes points to be asked for: $1 = partition, $2 = now, $3 = end of the lease, $4 = at most, $5 = paused campaigns.
+-- Takes points of a campaign to be asked for: $1 = partition, $2 = campaign, $3 = now, $4 = end of the lease,
+-- $5 = at most.
 WITH due AS (
     SELECT partition, campaign_id, member_id, trigger
     FROM notifier.awards
-    WHERE partition = $1 AND state = 'queued' AND not_before <= $2 AND campaign_id <> ALL($5::text[])
+    WHERE partition = $1 AND campaign_id = $2 AND state = 'queued' AND not_before <= $3
     ORDER BY not_before
-    LIMIT $4
+    LIMIT $5
     FOR UPDATE SKIP LOCKED
 )
 UPDATE notifier.awards AS award
-SET not_before = $3
+SET not_before = $4
 FROM due
 WHERE award.partition = $1 AND award.partition = due.partition AND award.campaign_id = due.campaign_id
     AND award.member_id = due.member_id AND award.trigger = due.trigger
