@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -287,8 +288,7 @@ class Shop:
             causal_token="",
             on_behalf_of="till-1",
             wait_seconds=SECONDS,
-            may_try_codes=lambda: None,
-            code_unknown=lambda: None,
+            trying_code=contextlib.nullcontext,
         )
         return replace(asked, **more)
 

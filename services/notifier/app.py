@@ -27,7 +27,14 @@ from services.notifier.domain.programmes import Programmes
 from services.notifier.domain.suppressions import AddressHashes
 from services.notifier.endpoint_secrets import EndpointSecrets
 from services.notifier.erasure_file import ErasureFile
-from services.notifier.errors import FeedError, InstallationError, PeerError
+from services.notifier.errors import (
+    CouponUnknownError,
+    FeedError,
+    InstallationError,
+    PeerError,
+    PeerRefusedError,
+    WrongCodesError,
+)
 from services.notifier.gate import Gate
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.links import UnsubscribeLinks
@@ -64,7 +71,7 @@ from services.runtime.audit import AuditTrail
 from services.runtime.clock import MachineClock, machine_now
 from services.runtime.command import own_identity
 from services.runtime.database import create_pool, keep_going
-from services.runtime.guesses import Guesses
+from services.runtime.guesses import Guesses, UnknownIdentifiersError
 from services.runtime.server import Service
 
 log = structlog.get_logger()
@@ -297,8 +304,14 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
             business_now=business_now,
         ),
         rewards=rewards,
-        wrong_codes=Guesses(time.monotonic),
-        unknown_identifiers=Guesses(time.monotonic),
+        wrong_codes=Guesses(
+            time.monotonic, is_miss=lambda error: isinstance(error, CouponUnknownError), refusal=WrongCodesError
+        ),
+        unknown_identifiers=Guesses(
+            time.monotonic,
+            is_miss=lambda error: isinstance(error, PeerRefusedError) and error.reason == "IDENTIFIER_UNKNOWN",
+            refusal=UnknownIdentifiersError,
+        ),
     )
     audit = AuditTrail("notifier", pool, clock)
     return Service(

@@ -15,7 +15,7 @@ from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
 
 from services.notifier.domain.checkout import Line, LineKind
 from services.notifier.domain.coupons import CouponState
-from services.notifier.domain.sales import BuyerStanding
+from services.notifier.domain.sales import BuyerStanding, Sale
 from services.notifier.errors import (
     BasketError,
     CheckoutInProgressError,
@@ -27,7 +27,8 @@ from services.notifier.errors import (
     RequestIdReusedError,
     WrongCodesError,
 )
-from services.notifier.store import Store
+from services.notifier.store import Store, Transaction
+from services.notifier.store.checkouts import CheckoutKey
 from services.programme.rewards import Offer, OfferKind, Terms
 from services.runtime.channels import open_channel
 from services.runtime.clock import ClockMode
@@ -403,6 +404,31 @@ async def test_a_cancelling_beside_a_sale_ends_in_one_of_the_two(shop: Shop) -> 
             await sold_once(shop, member_id, code)
 
 
+async def test_a_sale_that_begins_in_the_moment_in_which_it_is_cancelled_is_not_sold_thereafter(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    look, begun = Transaction.cancel_checkout, False
+
+    async def look_and_let_it_begin(transaction: Transaction, key: CheckoutKey) -> Sale | None:
+        nonlocal begun
+        found = await look(transaction, key)
+        if not begun:
+            begun = True
+            assert found is None
+            shop.crashing_at(1)
+            with pytest.raises(Crash):
+                await shop.commit(member_id, code)
+        return found
+
+    monkeypatch.setattr(Transaction, "cancel_checkout", look_and_let_it_begin)
+    assert not await shop.cancel(member_id)
+    await shop.recover()
+    await nothing_sold(shop, member_id, code)
+    assert await refusal_of(shop, member_id, code) == "CHECKOUT_CANCELLED"
+
+
 @pytest.mark.parametrize("lost", ["hold", "record"])
 async def test_a_lost_answer_of_the_ledger_is_asked_for_again(shop: Shop, lost: str) -> None:
     member_id = await shop.customer()
@@ -699,20 +725,20 @@ async def test_a_checkout_that_is_under_way_is_told_so_to_another_request_whatev
 
 
 async def test_a_sale_is_told_again_to_who_may_try_no_more_codes(shop: Shop) -> None:
-    def too_many() -> None:
+    def too_many() -> contextlib.AbstractAsyncContextManager[None]:
         raise WrongCodesError(60)
 
     member_id = await shop.customer()
     code = await shop.coupon()
     first = await shop.commit(member_id, code)
 
-    assert await shop.commit(member_id, code, may_try_codes=too_many) == first
+    assert await shop.commit(member_id, code, trying_code=too_many) == first
     with pytest.raises(WrongCodesError):
-        await shop.commit(member_id, code, may_try_codes=too_many, request_id="c-2", checkout_id="sale-2")
+        await shop.commit(member_id, code, trying_code=too_many, request_id="c-2", checkout_id="sale-2")
     with pytest.raises(WrongCodesError):
-        await shop.quote(member_id, code, may_try_codes=too_many)
+        await shop.quote(member_id, code, trying_code=too_many)
     # Who types no code in tries none.
-    await shop.quote(member_id, points=0, may_try_codes=too_many)
+    await shop.quote(member_id, points=0, trying_code=too_many)
 
 
 async def test_what_was_answered_to_who_showed_a_card_is_answered_again_when_the_card_is_blocked(shop: Shop) -> None:

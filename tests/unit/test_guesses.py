@@ -2,119 +2,176 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 
-from services.runtime.guesses import Guesses
+from services.runtime.guesses import Guesses, UnknownIdentifiersError
 from services.runtime.identity import Caller
+
+
+class NothingThereError(Exception):
+    pass
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def guesses(clock: Clock) -> Guesses:
+    return Guesses(clock, is_miss=lambda error: isinstance(error, NothingThereError), refusal=UnknownIdentifiersError)
 
 
 def backend(on_behalf_of: object = "") -> Caller:
     return Caller(principal="backend", on_behalf_of=str(on_behalf_of))
 
 
-def missed_at_once(guesses: Guesses, caller: Caller, count: int) -> int:
-    """How many of so many are answered that are asked for at once, before the first is known to lead to nobody."""
-    if guesses.wait(caller):
-        return 0
-    for _ in range(count):
-        guesses.missed(caller)
-    return count
+def till(number: int = 1) -> Caller:
+    return Caller(principal="tills", store="s-1", terminal=f"t-{number}")
 
 
-def test_a_principal_that_names_other_places_all_the_time_gains_little() -> None:
-    guesses = Guesses(lambda: 0.0)
-    asked = 0
-    while not guesses.wait(backend(asked)):
-        guesses.missed(backend(asked))
-        asked += 1
-    assert asked == 500
-    assert guesses.wait(backend("a place that never asked")) > 0
-    assert guesses.wait(Caller(principal="other")) == 0
+async def look_up(guesses: Guesses, caller: Caller, *, there: bool) -> None:
+    """Asks for one thing, which takes a while."""
+    async with guesses.trying(caller):
+        await asyncio.sleep(0)
+        if not there:
+            raise NothingThereError
 
 
-def test_a_shop_that_says_for_nobody_it_asks_is_not_stopped_by_one_customer_who_guesses() -> None:
-    guesses = Guesses(lambda: 0.0)
-    for _ in range(499):
-        guesses.missed(backend())
-    assert guesses.wait(backend()) == 0
-    guesses.missed(backend())
-    assert guesses.wait(backend()) > 0
+async def guess(guesses: Guesses, caller: Caller) -> bool:
+    """Asks for what is not there; whether that was answered."""
+    try:
+        await look_up(guesses, caller, there=False)
+    except NothingThereError:
+        return True
+    except UnknownIdentifiersError:
+        return False
+    raise AssertionError
 
 
-def test_one_till_that_guesses_leaves_the_others_alone() -> None:
-    guesses = Guesses(lambda: 0.0)
-    first, second = (Caller(principal="tills", store="s-1", terminal=terminal) for terminal in ("t-1", "t-2"))
-    asked = 0
-    while not guesses.wait(first):
-        guesses.missed(first)
-        asked += 1
-    assert asked == 20
-    assert guesses.wait(second) == 0
+async def guess_on(guesses: Guesses, caller: Callable[[int], Caller]) -> int:
+    """How many guesses are answered, one after the other."""
+    answered = 0
+    while await guess(guesses, caller(answered)):
+        answered += 1
+    return answered
 
 
-def test_whoever_asks_for_many_at_once_waits_for_minutes_before_the_next() -> None:
-    now = 0.0
-    guesses = Guesses(lambda: now)
-    till = Caller(principal="tills", store="s-1", terminal="t-1")
-    times = [now]
-    assert missed_at_once(guesses, till, 1_000) == 1_000
-    assert guesses.wait(till) == 315
-    while now < 3600:
-        now += 1.0
-        if missed_at_once(guesses, till, 1_000):
-            times.append(now)
-    assert times == [315.0 * number for number in range(12)]
+async def test_a_till_has_twenty_guesses_and_then_one_every_fifteen_seconds(guesses: Guesses, clock: Clock) -> None:
+    assert await guess_on(guesses, lambda _: till()) == 20
+    with pytest.raises(UnknownIdentifiersError) as refused:
+        await look_up(guesses, till(), there=True)
+    assert refused.value.wait_seconds == 15
+    clock.now += 14
+    assert not await guess(guesses, till())
+    clock.now += 1
+    assert await guess_on(guesses, lambda _: till()) == 1
 
 
-@pytest.mark.parametrize(
-    ("caller", "at_once", "each"), [(Caller(principal="till", terminal="t-1"), 21, 15.0), (backend(), 501, 0.6)]
-)
-def test_whoever_asks_for_no_more_at_once_than_can_be_owed_gains_nothing(
-    caller: Caller, at_once: int, each: float
+async def test_what_is_there_costs_nothing(guesses: Guesses) -> None:
+    for _ in range(1_000):
+        await look_up(guesses, till(), there=True)
+    assert await guess_on(guesses, lambda _: till()) == 20
+
+
+async def test_a_principal_that_names_other_places_all_the_time_gains_little(guesses: Guesses) -> None:
+    assert await guess_on(guesses, backend) == 500
+    assert not await guess(guesses, backend("a place that never asked"))
+    assert await guess(guesses, Caller(principal="other"))
+
+
+async def test_a_shop_that_says_for_nobody_it_asks_is_not_stopped_by_one_customer_who_guesses(guesses: Guesses) -> None:
+    assert await guess_on(guesses, lambda _: backend()) == 500
+
+
+async def test_one_till_that_guesses_leaves_the_others_alone(guesses: Guesses) -> None:
+    assert await guess_on(guesses, lambda _: till(1)) == 20
+    assert await guess(guesses, till(2))
+
+
+@pytest.mark.parametrize(("caller", "tries"), [(till(), 20), (backend(), 500)])
+async def test_who_guesses_many_at_once_finds_no_more_than_one_after_the_other(
+    guesses: Guesses, clock: Clock, caller: Caller, tries: int
 ) -> None:
-    now = 0.0
-    guesses = Guesses(lambda: now)
-    missed = 0
-    while now < 3600:
-        missed += missed_at_once(guesses, caller, at_once)
-        now += 1.0
-    # The last of them are owed still.
-    assert missed <= 2 * at_once + now / each
+    assert sum(await asyncio.gather(*(guess(guesses, caller) for _ in range(2_000)))) == tries
+    clock.now += 3600
+    assert sum(await asyncio.gather(*(guess(guesses, caller) for _ in range(2_000)))) == tries
 
 
-def test_one_till_that_asks_for_many_at_once_leaves_the_others_alone() -> None:
-    guesses = Guesses(lambda: 0.0)
-    first, second = (Caller(principal="tills", store="s-1", terminal=terminal) for terminal in ("t-1", "t-2"))
-    missed_at_once(guesses, first, 1_000)
-    assert guesses.wait(second) == 0
-    # All of the principal's but what one place can have and owe.
-    others = 0
-    while not guesses.wait(Caller(principal="tills")):
-        guesses.missed(Caller(principal="tills"))
-        others += 1
-    assert others == 500 - 40
+async def test_who_asks_for_many_at_once_that_are_there_has_them_all_answered(guesses: Guesses) -> None:
+    under_way = most = 0
+
+    async def ask() -> None:
+        nonlocal under_way, most
+        async with guesses.trying(till()):
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+
+    await asyncio.gather(*(ask() for _ in range(2_000)))
+    assert most == 20
 
 
-def test_a_day_of_fifty_busy_tills_that_misread_every_tenth_card_is_never_held_up() -> None:
-    now = 0.0
-    guesses = Guesses(lambda: now)
+async def test_a_right_one_that_waits_behind_guesses_is_answered_while_there_is_a_try_left(guesses: Guesses) -> None:
+    wrong = [guess(guesses, till()) for _ in range(19)]
+    right = [look_up(guesses, till(), there=True) for _ in range(100)]
+    assert (await asyncio.gather(*wrong, *right))[:19] == [True] * 19
+
+
+async def test_who_gives_up_when_its_turn_comes_leaves_it_to_the_next(guesses: Guesses) -> None:
+    first_ends, others_end = asyncio.Event(), asyncio.Event()
+
+    async def hang(until: asyncio.Event) -> None:
+        async with guesses.trying(till()):
+            await until.wait()
+        if until is first_ends:
+            leaving.cancel()
+
+    async with asyncio.timeout(5):
+        under_way = [asyncio.create_task(hang(until)) for until in (first_ends, *[others_end] * 19)]
+        await asyncio.sleep(0)
+        leaving, gone, staying = (asyncio.create_task(look_up(guesses, till(), there=True)) for _ in range(3))
+        await asyncio.sleep(0)
+        gone.cancel()
+        first_ends.set()
+        await staying
+        assert leaving.cancelled()
+        others_end.set()
+        await asyncio.gather(*under_way)
+    assert await guess_on(guesses, lambda _: till()) == 20
+
+
+async def test_a_day_of_fifty_busy_tills_that_misread_every_tenth_card_is_never_held_up(
+    guesses: Guesses, clock: Clock
+) -> None:
     chance = random.Random(7)
-    tills = [Caller(principal="tills", store="s-1", terminal=f"t-{number}") for number in range(50)]
-    while now < 12 * 3600:
+    while clock.now < 3 * 3600:
         # A customer at each of them every half a minute; a card that is misread is tried once more.
-        now += 30.0 / len(tills)
-        till = chance.choice(tills)
+        clock.now += 30.0 / 50
+        here = till(chance.randrange(50))
         for _ in range(2):
-            assert guesses.wait(till) == 0
             if chance.random() > 0.1:
+                await look_up(guesses, here, there=True)
                 break
-            guesses.missed(till)
+            assert await guess(guesses, here)
 
 
-def test_only_as_many_who_miss_are_remembered_as_there_is_room_for() -> None:
-    guesses = Guesses(lambda: 0.0)
+async def test_only_who_misses_is_remembered_and_no_more_than_there_is_room_for(guesses: Guesses) -> None:
+    for number in range(100):
+        await look_up(guesses, Caller(principal=f"p-{number}"), there=True)
+    assert not guesses._remembered
     for number in range(12_000):
-        guesses.missed(Caller(principal=f"p-{number}"))
-    assert len(guesses._buckets) == 10_000
+        await guess(guesses, Caller(principal=f"p-{number}"))
+    assert len(guesses._remembered) == 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -52,7 +53,11 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         self._clock = clock
         self._messages = Messages(ledger.rules)
         self._recorder = Recorder(ledger, self._messages, refused)
-        self._unknown_identifiers = Guesses(time.monotonic)
+        self._unknown_identifiers = Guesses(
+            time.monotonic,
+            is_miss=lambda error: isinstance(error, IdentifierUnknownError),
+            refusal=UnknownIdentifiersError,
+        )
         self._feed_parts: dict[bytes, bytes] = {}
 
     async def EnrollMember(self, request: Any, context: Any) -> Any:
@@ -90,14 +95,8 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         caller = current_caller.get()
         # Whom a service of the platform acts for, that service counts: it knows from where the call came.
         counted = caller.scopes is not None or not caller.on_behalf_of
-        if counted and (wait := self._unknown_identifiers.wait(caller)):
-            raise UnknownIdentifiersError(wait)
-        try:
+        async with self._unknown_identifiers.trying(caller) if counted else contextlib.nullcontext():
             member = await self._ledger.lookup(digest_of(request.identifier, self._ledger.keys))
-        except IdentifierUnknownError:
-            if counted:
-                self._unknown_identifiers.missed(caller)
-            raise
         response = pb.LookupMemberResponse()
         await self._fill_member(response.member, member)
         return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -11,10 +11,8 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.notifier.v1 import checkout_service_pb2, privacy_pb2
 
-from services.notifier.errors import PeerRefusedError
 from services.notifier.service import UseCases
 from services.runtime.audit import AuditTrail
-from services.runtime.guesses import UnknownIdentifiersError
 from services.runtime.identity import current_caller
 from services.runtime.interceptors import DEFAULT_DEADLINE_SECONDS
 
@@ -39,19 +37,15 @@ class Methods:
         self._audit = audit
         self._currency = currency
 
-    @contextlib.contextmanager
-    def _identifying(self, request: _Identifying) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _identifying(self, request: _Identifying) -> AsyncIterator[None]:
         """Counts an identifier that leads to nobody against who asks, for the ledger leaves that to us; raises
         UnknownIdentifiersError, before it is looked up, where it was too often."""
-        caller = current_caller.get()
-        if request.HasField("identifier") and (wait := self._do.unknown_identifiers.wait(caller)):
-            raise UnknownIdentifiersError(wait)
-        try:
+        if not request.HasField("identifier"):
             yield
-        except PeerRefusedError as error:
-            if error.reason == "IDENTIFIER_UNKNOWN":
-                self._do.unknown_identifiers.missed(caller)
-            raise
+            return
+        async with self._do.unknown_identifiers.trying(current_caller.get()):
+            yield
 
 
 def seconds_to_wait(context: Context) -> float:

@@ -16,7 +16,6 @@ from loyalty.type.v1 import money_pb2
 
 from services.notifier.domain.checkout import MOST_MINOR_UNITS, Currency, DiscountKind, Line, LineKind
 from services.notifier.domain.sales import BenefitInForce, Identifier, Quote, RulePoints
-from services.notifier.errors import WrongCodesError
 from services.notifier.rpc.calls import Context, Methods, acting_principal, seconds_to_wait, stamp
 from services.notifier.service.checkout import Asked, Commit
 from services.runtime.identity import current_caller
@@ -48,7 +47,7 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
     ) -> pb.QuoteCheckoutResponse:
         """Says what a basket costs."""
         asked = self._asked(request, context)
-        with self._identifying(request):
+        async with self._identifying(request):
             quote = await self._do.checkouts.quote(asked)
         return pb.QuoteCheckoutResponse(quote=_quote(quote))
 
@@ -65,7 +64,7 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
             receipt_number=request.receipt_number,
             content=request.SerializeToString(deterministic=True),
         )
-        with self._identifying(request):
+        async with self._identifying(request):
             sold, replayed = await self._do.checkouts.commit(commit)
         return pb.CommitCheckoutResponse(
             checkout_id=sold.checkout_id,
@@ -81,7 +80,7 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
         self, request: pb.CancelCheckoutRequest, context: Context
     ) -> pb.CancelCheckoutResponse:
         """Lets a checkout go."""
-        with self._identifying(request):
+        async with self._identifying(request):
             replayed = await self._do.checkouts.cancel(
                 request_id=request.request_id,
                 checkout_id=request.checkout_id,
@@ -94,12 +93,6 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
 
     def _asked(self, request: _Basket, context: Context) -> Asked:
         """A basket as it was sent."""
-        caller = current_caller.get()
-
-        def may_try_codes() -> None:
-            if wait := self._do.wrong_codes.wait(caller):
-                raise WrongCodesError(wait)
-
         occurred = request.occurred_time if request.HasField("occurred_time") else None
         lines = tuple(_line(number, line) for number, line in enumerate(request.lines))
         if sum(line.price for line in lines) > MOST_MINOR_UNITS:
@@ -117,8 +110,7 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
             causal_token=request.causal_token,
             on_behalf_of=acting_principal(),
             wait_seconds=seconds_to_wait(context),
-            may_try_codes=may_try_codes,
-            code_unknown=partial(self._do.wrong_codes.missed, caller),
+            trying_code=partial(self._do.wrong_codes.trying, current_caller.get()),
         )
 
 

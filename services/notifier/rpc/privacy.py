@@ -30,7 +30,7 @@ class PrivacyMethods(Methods):
         caller = current_caller.get()
         if not member_id:
             sought = request.identifier
-            with self._identifying(request):
+            async with self._identifying(request):
                 member_id = await self._do.members.look_up(sought.kind, sought.value, acting_principal())
         whole = caller.scopes is None or _READS_CONTACTS in caller.scopes
         shown = await self._do.members.view(

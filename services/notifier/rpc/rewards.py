@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from loyalty.ledger.v1 import ledger_service_pb2
@@ -14,7 +12,7 @@ from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.pools import CodeProblem
 from services.notifier.domain.rewards import OfferedReward, RedeemedReward
 from services.notifier.domain.uses import OF_CHECKOUT, Goods, UseContext
-from services.notifier.errors import CouponUnknownError, OfferError, RefusedError, WrongCodesError
+from services.notifier.errors import OfferError, RefusedError
 from services.notifier.rpc.calls import Context, Methods, acting_principal, seconds_to_wait, stamp
 from services.notifier.rpc.offers import amount_of, money, offer_message, offer_of, terms_message, terms_of
 from services.notifier.rpc.pictures import qr
@@ -154,7 +152,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         self, request: coupon_pb2.GetCouponRequest, context: Context
     ) -> coupon_pb2.GetCouponResponse:
         """Reads a coupon by its code."""
-        with self._guesses_counted():
+        async with self._do.wrong_codes.trying(current_caller.get()):
             coupon, state = await self._do.coupons.get_coupon(request.code)
         picture = qr(coupon.code, kind=_PICTURES[request.qr]) if request.qr else b""
         return coupon_pb2.GetCouponResponse(coupon=coupon_message(coupon, state, self._currency), qr=picture)
@@ -181,7 +179,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
     ) -> coupon_pb2.ValidateCouponResponse:
         """Says whether a coupon can be used in a checkout."""
         where = self._where(request.context, request.store_id)
-        with self._guesses_counted():
+        async with self._do.wrong_codes.trying(current_caller.get()):
             verdict = await self._do.coupons.validate(request.code, where)
         return coupon_pb2.ValidateCouponResponse(
             coupon=coupon_message(verdict.coupon, verdict.state, self._currency),
@@ -196,7 +194,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         """Sets a use of a coupon aside for a checkout."""
         ttl: timedelta = request.ttl.ToTimedelta() if request.HasField("ttl") else DEFAULT_RESERVATION
         _refuse_use_of_checkout(request.request_id)
-        with self._guesses_counted():
+        async with self._do.wrong_codes.trying(current_caller.get()):
             used = await self._do.coupons.reserve(
                 request_id=request.request_id,
                 content=request.SerializeToString(deterministic=True),
@@ -219,7 +217,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         if request.HasField("occurred_time"):
             occurred = request.occurred_time.ToDatetime(tzinfo=UTC)
         _refuse_use_of_checkout(request.use_id or request.request_id)
-        with self._guesses_counted():
+        async with self._do.wrong_codes.trying(current_caller.get()):
             used = await self._do.coupons.redeem(
                 request_id=request.request_id,
                 content=request.SerializeToString(deterministic=True),
@@ -245,7 +243,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         if request.redeemed and not _may(_ISSUES):
             message = f"a redeemed use is given back with the scope {_ISSUES} alone"
             raise PermissionDeniedError(current_caller.get(), "SCOPE_MISSING", message, scope=_ISSUES)
-        with self._guesses_counted():
+        async with self._do.wrong_codes.trying(current_caller.get()):
             used = await self._do.coupons.release(
                 request_id=request.request_id,
                 content=request.SerializeToString(deterministic=True),
@@ -261,7 +259,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         self, request: coupon_pb2.VoidCouponRequest, context: Context
     ) -> coupon_pb2.VoidCouponResponse:
         """Takes a coupon back."""
-        with self._guesses_counted():
+        async with self._do.wrong_codes.trying(current_caller.get()):
             coupon, state, replayed = await self._do.coupons.void(
                 request_id=request.request_id,
                 content=request.SerializeToString(deterministic=True),
@@ -277,19 +275,6 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
 
     def _money_of(self, redeemed: RedeemedReward) -> money_pb2.Money | None:
         return money(redeemed.money_minor_units, self._currency) if redeemed.money_minor_units else None
-
-    @contextlib.contextmanager
-    def _guesses_counted(self) -> Iterator[None]:
-        """Counts a code that no coupon has against who asks; raises WrongCodesError before it is looked up where that
-        was too often."""
-        caller = current_caller.get()
-        if wait := self._do.wrong_codes.wait(caller):
-            raise WrongCodesError(wait)
-        try:
-            yield
-        except CouponUnknownError:
-            self._do.wrong_codes.missed(caller)
-            raise
 
     def _where(self, context: coupon_pb2.CouponUseContext, store_id: str) -> UseContext:
         """Where a coupon is to be used. Raises OfferError for an amount in another currency."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -63,8 +64,8 @@ _LEAST: Final = timedelta(microseconds=1)
 class Asked:
     """A basket, as it was sent. Who buys is told by id or by identifier; `occurred_time` is None for now.
 
-    `wait_seconds`: how long the answer may wait for tiers, where there is a causal token. `may_try_codes` is called
-    before codes are looked up, and raises WrongCodesError; `code_unknown` for each code that no coupon has.
+    `wait_seconds`: how long the answer may wait for tiers, where there is a causal token. Each code is looked up within
+    `trying_code`, which counts those that no coupon has, and raises WrongCodesError where they were too many.
     """
 
     buyer: str | Identifier
@@ -79,8 +80,7 @@ class Asked:
     causal_token: str
     on_behalf_of: str
     wait_seconds: float
-    may_try_codes: Callable[[], None]
-    code_unknown: Callable[[], None]
+    trying_code: Callable[[], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +281,9 @@ class CheckoutService:
             refused = await _in_the_way(transaction, await transaction.find_checkout(key)) or rejection
             if refused is None and not await transaction.insert_checkout(sale):
                 refused = await _in_the_way(transaction, await transaction.find_checkout(key))
-                assert refused is not None, "it was in the way"
+                if refused is None:
+                    # What was in the way was refused since.
+                    raise CheckoutInProgressError
             if refused is not None:
                 await transaction.answer_checkout_request(*ids, Answer(rejection=refused))
             return refused is None
@@ -359,7 +361,8 @@ class CheckoutService:
             # There is nothing that could be returned or voided.
             gone = await transaction.cancel_done_checkout(key, _nothing_but(sold), now)
             return Answer() if gone else None
-        return None if found.state is SaleState.RECORDING else Answer()
+        # One that began since we looked is let go the next time.
+        return Answer() if found.state in _CANCELLED else None
 
     async def _identified(self, buyer: str | Identifier, on_behalf_of: str) -> str | Buyer:
         """The member that was shown; an id is taken as it is."""
@@ -380,8 +383,6 @@ class CheckoutService:
     async def _priced(self, asked: Asked, shown: str | Buyer | None = None, receipt_number: str = "") -> SaleContent:
         """What a basket costs, and all that it takes to sell it at that. `shown`: the buyer, where it was looked up."""
         currency = _currency("currency_code", asked.currency_code)
-        if asked.codes:
-            asked.may_try_codes()
         if shown is None:
             shown = await self._identified(asked.buyer, asked.on_behalf_of)
         if isinstance(shown, str):
@@ -419,7 +420,7 @@ class CheckoutService:
             ),
         )
         looked = await asyncio.gather(
-            *(self._look(code, context, asked.code_unknown) for code in dict.fromkeys(asked.codes))
+            *(self._look(code, context, asked.trying_code) for code in dict.fromkeys(asked.codes))
         )
         usable, declined = _usable(looked, currency, programme)
         order = Order(
@@ -479,11 +480,13 @@ class CheckoutService:
         quote = replace(quote, earned=earned, rules=rules, summary=checkout.sentence(order, price, earned))
         return replace(content, quote=quote)
 
-    async def _look(self, code: str, context: UseContext, unknown: Callable[[], None]) -> _Looked:
+    async def _look(
+        self, code: str, context: UseContext, trying: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> _Looked:
         try:
-            verdict = await self._coupons.validate(code, context)
+            async with trying():
+                verdict = await self._coupons.validate(code, context)
         except CouponUnknownError as error:
-            unknown()
             return _Looked(code=code, coupon=None, refusal=Refusal(reason="COUPON_UNKNOWN", sentence=str(error)))
         return _Looked(code=verdict.coupon.code, coupon=verdict.coupon, refusal=verdict.refusal)
 
