@@ -23,8 +23,9 @@ $(READY): requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/loyalty demo
 
+# Each module on one worker, so that what its tests share is made once; in their order, which has what takes long first.
 test: setup
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # What any running stack must do: the one that LOYALTY_ADDRESS and LOYALTY_TOKEN name, else one started for it.
 acceptance: setup

@@ -12,7 +12,7 @@ from typing import Any
 from services.notifier.awarding import Awarding
 from services.notifier.consumer import Consumer
 from services.notifier.days import Days
-from services.notifier.domain.campaigns import Rewards
+from services.notifier.domain.campaigns import Gifts
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import Contact, partition_of
 from services.notifier.domain.feeds import (
@@ -233,13 +233,13 @@ class Desk:
         self.programmes.learn(Versions.only(programme))
         self.feeds = Feeds(programme=programme, simulated=self.simulated)
         self.progress = Progress(self.cursors)
-        rewards = Rewards(
+        gifts = Gifts(
             programmes=self.programmes,
             codes=CouponCodes(key=VAULT.coupon_key, partitions=PARTITIONS),
             delivery_key=VAULT.delivery_key,
         )
         self.engine = CampaignEngine(
-            rewards=rewards,
+            gifts=gifts,
             programmes=self.programmes,
             vault=VAULT,
             partitions=PARTITIONS,
@@ -267,12 +267,13 @@ class Desk:
             ledger=self.feeds,
             tiers=self.feeds,
             store=self.store,
-            rewards=rewards,
+            gifts=gifts,
             engine=self.engine,
             programmes=self.programmes,
             partitions=PARTITIONS,
             simulated=self.simulated,
             progress=self.progress,
+            channels=("email", "log", "webhook"),
             time_passed=self.days.wake,
         )
         self.consumer._asks = self.engine.asks

@@ -128,7 +128,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.programme = parse(PROGRAMME, "the test's programme")
-        self.till = FlakyTill(TillClient(ledger=self.ledger, tiers=self.tiers))
+        self.till = FlakyTill(TillClient(ledger=self.ledger, tiers=self.tiers, looking_up=contextlib.nullcontext))
         self.ledger_stub = ledger_service_pb2_grpc.LedgerServiceStub(self.ledger)
         self.tier_stub = tier_service_pb2_grpc.TierServiceStub(self.tiers)
         self.start()
@@ -260,6 +260,7 @@ class Shop:
             request_id=uuid.uuid4().hex,
             content=b"",
             principal="test",
+            issued_by="test",
             member_id=member_id,
             offer=offer,
             terms=more.pop("terms", Terms()),

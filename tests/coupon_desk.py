@@ -230,6 +230,14 @@ class Desk:
         request = pb.ListCouponsRequest(member_id=member_id, causal_token=token, **fields)
         return list((await self.rewards.ListCoupons(request, timeout=SECONDS)).coupons)
 
+    async def reach(self, token: str) -> None:
+        """Waits until the notifier has taken a write in."""
+        try:
+            await self.coupons("nobody", token)
+        except grpc.aio.AioRpcError as error:
+            if refused(error)[1] != "MEMBER_UNKNOWN":
+                raise
+
     async def get_reward(self, member_id: str, reward_id: str, **fields: Any) -> pb.RedeemRewardResponse:
         values = {"request_id": self.next(), "member_id": member_id, "reward_id": reward_id}
         return await self.rewards.RedeemReward(pb.RedeemRewardRequest(**{**values, **fields}), timeout=SECONDS)
@@ -281,5 +289,5 @@ async def open_desk(
         )
         await desk.start_tiers()
         await desk.start()
-        await desk.coupons("nobody", await desk.advance(NOW))
+        await desk.reach(await desk.advance(NOW))
         yield desk

@@ -119,6 +119,7 @@ class Desk:
             programmes=self.programmes,
             channels=["email", "sms"],
             partitions=PARTITIONS,
+            simulated=False,
             member_exists=self.exists,
             machine_now=lambda: self.now,
             business_now=self.business_now,

@@ -43,7 +43,7 @@ def advance(data: Path, to: str) -> None:
     there = installation.find(data)
     if there.clock is not ClockMode.SIMULATED:
         raise CommandError(f"{there.directory} lives in real time: its clock moves by itself")
-    rules = installation.load_programme(there.programme)
+    rules = installation.load_programme(there.programme, applied=True)
     to_time = read_time(to, rules)
     console = Console(highlight=False)
     with alone(there), installation.running(there.directory) as up:

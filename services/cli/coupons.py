@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
@@ -53,7 +54,8 @@ def import_codes(
     if as_json:
         print(json.dumps({"pool": pool, "imported": account.taken, **account.as_json()}))
     else:
-        print(f"{account.taken:,} of {account.lines:,} lines are in the pool {pool}")
+        are = "is" if account.taken == 1 else "are"
+        print(f"{account.taken:,} of {account.lines:,} lines {are} in the pool {pool}")
         account.show_problems()
     if account.nothing_but_malformed:
         raise UsageError(
@@ -104,8 +106,10 @@ async def _import(up: Connection, pool: str, file: Path) -> Account:
 
         try:
             with file.open("rb") as source:
+                begin = _begin(source)
+                source.seek(begin)
                 digest = hashlib.file_digest(source, "sha256").hexdigest()
-                source.seek(0)
+                source.seek(begin)
                 parts = _parts(source)
                 while some := list(islice(parts, _AT_ONCE)):
                     # In this order, so that of two lines that are alike in two parts the first one mostly stays.
@@ -116,6 +120,11 @@ async def _import(up: Connection, pool: str, file: Path) -> Account:
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror or error}") from None
     return account
+
+
+def _begin(source: BinaryIO) -> int:
+    """Where the first line begins: spreadsheets put a byte-order mark before it, which belongs to no code."""
+    return len(BOM_UTF8) if source.read(len(BOM_UTF8)) == BOM_UTF8 else 0
 
 
 def _parts(source: BinaryIO) -> Iterator[tuple[int, list[str]]]:

@@ -184,7 +184,7 @@ def export(what: str, *, data: Path, at: str | None, output: Path, period: str |
         raise UsageError(f"--period is for the journal; {what} are those of an instant, which --at names")
     there = installation.find(data)
     refuse_over("--output", output, data=there.directory)
-    rules = installation.load_programme(there.programme)
+    rules = installation.load_programme(there.programme, applied=True)
     at_time = None if at is None else read_time(at, rules)
     console = Console(stderr=True, highlight=False)
     with (

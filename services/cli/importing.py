@@ -110,11 +110,11 @@ def find_format(name: str) -> Format:
 
 def check_target(data: Path, programme_file: Path | None) -> Programme:
     """The programme that would be loaded under; raises CommandError where the folder does not take history."""
-    path = programme_file or DEMO_PROGRAMME
-    if _is_made(data):
+    path, is_made = programme_file or DEMO_PROGRAMME, _is_made(data)
+    if is_made:
         refuse_real_time(installation.find(data))
         path = installation.open_or_create(data, programme_file=programme_file).programme
-    return installation.load_programme(path)
+    return installation.load_programme(path, applied=is_made)
 
 
 def _is_made(data: Path) -> bool:

@@ -202,10 +202,11 @@ def open_or_create(
     """
     directory = directory.resolve()
     # Read before anything is made: a broken file leaves no trace.
-    wanted = None if programme_file is None else load_programme(programme_file)
-    if (directory / "installation.json").exists():
+    exists = (directory / "installation.json").exists()
+    wanted = None if programme_file is None else load_programme(programme_file, applied=exists)
+    if exists:
         there = find(directory)
-        kept = load_programme(there.programme)
+        kept = load_programme(there.programme, applied=True)
         if kept.version != there.programme_version:
             raise CommandError(
                 f"{there.programme} was changed: it says {kept.version}, and this installation has lived by "
@@ -416,10 +417,10 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def load_programme(path: Path) -> programme.Programme:
-    """The programme in this file; raises CommandError where it is none."""
+def load_programme(path: Path, *, applied: bool = False) -> programme.Programme:
+    """The programme in this file; raises CommandError where it is none. `applied`: an installation lives by it."""
     try:
-        return programme.load(path)
+        return programme.load(path, applied=applied)
     except programme.ProgrammeError as error:
         raise CommandError(str(error)) from None
 

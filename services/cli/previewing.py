@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -15,13 +18,28 @@ from services.cli import installation
 from services.cli.commands import Data, interruptible
 from services.cli.errors import CommandError, UsageError
 from services.cli.installation import DEFAULT_DIRECTORY, Connection
-from services.programme import VARIABLES, Message, Programme, describe_offer, render
-from services.programme.campaigns import Actions, Campaign
+from services.notifier.channels.words import fill
+from services.notifier.domain.assignments import Assignment, Claim, Cost, variant_of
+from services.notifier.domain.campaigns import Gifts
+from services.notifier.domain.codes import CouponCodes
+from services.notifier.domain.contacts import Contact
+from services.notifier.domain.deliveries import DueDelivery
+from services.notifier.domain.profiles import Profile, level_key, standing
+from services.notifier.domain.programmes import Programmes
+from services.programme import Message, Programme
+from services.programme.campaigns import Campaign, Trigger, TriggerKind, Variant
+from services.programme.messages import EMAIL, Consent
+from services.programme.model import Level
 
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _BROWSER_SECONDS: Final = 60
 _WIDTH: Final = 700
 _HEIGHT: Final = 1000
+
+# What is made up, where nobody is asked: it is told from what is real.
+_NO_CODE: Final = "-0000-0000-0000"
+_POINTS: Final = 100
+_UNSUBSCRIBE: Final = "https://example.com/unsubscribe"
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +52,7 @@ def preview(
     member: Annotated[
         str, typer.Option(metavar="ID", help="As this member would read it (default: somebody without a name).")
     ] = "",
-    variant: Annotated[str, typer.Option(metavar="ID", help="The variant (default: the first).")] = "",
+    variant: Annotated[str, typer.Option(metavar="ID", help="The variant (default: the member's, or the first).")] = "",
     language: Annotated[str, typer.Option(metavar="CODE", help="In this language (default: the member's).")] = "",
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write message.txt, message.html and message.png there.")
@@ -44,22 +62,105 @@ def preview(
     ] = None,
     data: Data = DEFAULT_DIRECTORY,
 ) -> None:
-    """Show what a member would read of a campaign. Nothing is sent, no coupon is given: its code is made up."""
-    programme = installation.load_programme(file or installation.find(data).programme)
+    """Show what a member would read of a campaign. Nothing is sent and no coupon is given: its code is made up, and so
+    is what sets the campaign off."""
+    programme = installation.load_programme(file or installation.find(data).programme, applied=file is None)
     found = _campaign(programme, campaign)
-    actions = _actions(found, variant)
-    contact: Any = None
-    tier = programme.tiers.levels[0].name
+    reader = Reader()
     if member:
         with interruptible("interrupted"), installation.running(installation.find(data).directory) as up:
-            contact, held = _told_of(up, member)
-            tier = held or tier
-    if found.tiers and (level := programme.tiers.find_level(found.tiers[0])) is not None:
-        tier = level.name
-    message = _filled(programme, found, actions, member, contact, tier, language)
+            reader = _told_of(up, member)
+    chosen, in_control = _variant(found, variant, member)
+    if in_control:
+        print(f"{member} is in the control group, and would get none of this", file=sys.stderr)
+    if language:
+        reader = replace(reader, contact=replace(reader.contact, language=language))
+    message = written(programme, found, chosen, reader)
     print(f"Subject: {message.subject}\n\n{message.text}", end="" if message.text.endswith("\n") else "\n")
     if output is not None:
         _write(output, message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Who would read it; what is left out is made up. `tier_number`: of the level whose benefits the member has, 0
+    where there is none; `now`: what the installation's clock shows."""
+
+    member_id: str = ""
+    contact: Contact = field(default_factory=Contact)
+    tier_number: int = 0
+    points: int = _POINTS
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def written(programme: Programme, campaign: Campaign, variant: Variant, reader: Reader) -> Message:
+    """The message as the notifier would write it, of an occasion that is made up. Raises UsageError where there is
+    none."""
+    action = variant.actions.message
+    if action is None:
+        raise UsageError("the campaign sends no message")
+    profile = _profile(programme, campaign, reader)
+    claim = Claim(
+        programme=programme,
+        campaign=campaign,
+        partition=0,
+        member_id=reader.member_id,
+        trigger="preview",
+        time=reader.now,
+        facts={**standing(profile, programme), **occasion(programme, campaign, profile, reader.now)},
+    )
+    prefix = "" if variant.actions.coupon is None else variant.actions.coupon.prefix
+    code = f"{prefix or 'CODE'}{_NO_CODE}"
+    # Of a key there is no need: the code is there already.
+    gifts = Gifts(programmes=Programmes(programme), codes=CouponCodes(key=b"", partitions=1), delivery_key=b"")
+    gift = gifts.gift(Assignment(claim=claim, variant=variant.id, in_control=False, cost=Cost(), code=code))
+    message = next(message for message in gift.messages if message.channel == action.channel)
+    due = DueDelivery(delivery_id="", message=message, coupon=gift.coupon, attempts=0, leased_until=reader.now)
+    refusable = action.channel == EMAIL and programme.messages.topic(action.topic).consent is not Consent.ALWAYS
+    return fill(programme, action, due, reader.contact, unsubscribe_url=_UNSUBSCRIBE if refusable else "")
+
+
+def occasion(programme: Programme, campaign: Campaign, profile: Profile, now: datetime) -> dict[str, str | int]:
+    """What an occasion of the campaign's trigger would tell (`templates.OF_OCCASIONS`)."""
+    trigger = campaign.trigger
+    day = programme.local_day(now) + timedelta(days=trigger.days)
+    match trigger.kind:
+        case TriggerKind.TIER_REACHED | TriggerKind.TIER_LOST:
+            level = _level(programme, trigger, profile)
+            below = programme.tiers.level(level.number - 1)
+            before, after = (below, level) if trigger.kind is TriggerKind.TIER_REACHED else (level, below)
+            return {"tier": after.name, "previous_tier": before.name, "balance": after.threshold or 0}
+        case TriggerKind.TIER_AT_RISK:
+            return {"tier": _level(programme, trigger, profile).name, "day": f"{day}"}
+        case TriggerKind.POINTS_REACHED:
+            return {"points_balance": max(trigger.points, profile.available)}
+        case TriggerKind.POINTS_EXPIRING:
+            return {"points": profile.available or _POINTS, "day": f"{day}"}
+        case TriggerKind.ANNIVERSARY:
+            return {"years": 1}
+        case TriggerKind.INACTIVITY:
+            return {"days": trigger.days}
+        case TriggerKind.COUPON_EXPIRING:
+            # It ends in the course of the day.
+            return {"code": f"CODE{_NO_CODE}", "day": f"{day - timedelta(days=1)}"}
+        case TriggerKind.PROGRAMME_CHANGE:
+            return {"version": programme.version}
+        case _:
+            return {}
+
+
+def _profile(programme: Programme, campaign: Campaign, reader: Reader) -> Profile:
+    """The reader as campaigns know it; who is made up is one of the campaign's audience."""
+    wanted = campaign.audience.tiers
+    levels = (level.key for level in programme.tiers.levels if not wanted or level.key in wanted)
+    tier = level_key(programme, reader.tier_number) or next(levels, "")
+    return Profile(partition=0, member_id=reader.member_id, tier=tier, available=reader.points)
+
+
+def _level(programme: Programme, trigger: Trigger, profile: Profile) -> Level:
+    """The level that a trigger is about: the member's own where it is one of several."""
+    key = profile.tier if profile.tier in trigger.tiers else trigger.tiers[0]
+    return next(level for level in programme.tiers.levels if level.key == key)
 
 
 def _campaign(programme: Programme, campaign_id: str) -> Campaign:
@@ -70,74 +171,48 @@ def _campaign(programme: Programme, campaign_id: str) -> Campaign:
     return found
 
 
-def _actions(campaign: Campaign, variant_id: str) -> Actions:
+def _variant(campaign: Campaign, variant_id: str, member_id: str) -> tuple[Variant, bool]:
+    """The variant that was asked for, or else the member's, or else the first; and whether the member is in the control
+    group."""
     variants = {variant.id: variant for variant in campaign.variants}
     if variant_id and variant_id not in variants:
         raise UsageError(
             f"the campaign has no variant {variant_id}; there are {', '.join(filter(None, variants)) or 'none'}"
         )
-    return (variants[variant_id] if variant_id else campaign.variants[0]).actions
+    drawn, in_control = variant_of(campaign, member_id) if member_id else (campaign.variants[0], False)
+    return (variants[variant_id], False) if variant_id else (drawn, in_control)
 
 
-def _told_of(up: Connection, member_id: str) -> tuple[Any, str]:
-    """The contact of a member, and the name of its tier (empty where it has none yet)."""
+def _told_of(up: Connection, member_id: str) -> Reader:
+    """What the services know of a member."""
     # It takes its time to load, and `--help` does without.
     import uvloop
+    from loyalty.ledger.v1 import ledger_service_pb2 as ledger
     from loyalty.notifier.v1 import notifier_service_pb2 as notifier
     from loyalty.tiers.v1 import tier_service_pb2 as tiers
 
     from services.cli.remote import RemoteError, call, reach
 
-    async def ask() -> tuple[Any, str]:
+    async def ask() -> Reader:
         async with reach(up) as services:
             found = await call(services.notifier.GetContact, notifier.GetContactRequest(member_id=member_id))
+            points = await call(services.ledger.GetBalance, ledger.GetBalanceRequest(member_id=member_id))
+            reader = Reader(
+                member_id=member_id,
+                contact=Contact(name=found.contact.name, language=found.contact.language),
+                points=points.balance.available_points,
+            )
             try:
-                standing = await call(services.tiers.GetStanding, tiers.GetStandingRequest(member_id=member_id))
+                answer = await call(services.tiers.GetStanding, tiers.GetStandingRequest(member_id=member_id))
             except RemoteError as error:
-                if error.reason != "MEMBER_UNKNOWN":
+                # Who has no level yet, or has left, is shown the message all the same.
+                if error.reason not in ("MEMBER_UNKNOWN", "NOT_ENROLLED"):
                     raise
-                return found.contact, ""
-            return found.contact, standing.standing.tier
+                return reader
+            held = answer.standing
+            return replace(reader, tier_number=held.benefits_tier_number, now=held.at_time.ToDatetime(tzinfo=UTC))
 
     return uvloop.run(ask())
-
-
-def _filled(
-    programme: Programme,
-    campaign: Campaign,
-    actions: Actions,
-    member_id: str,
-    contact: Any,
-    tier: str,
-    language: str,
-) -> Message:
-    if actions.message is None:
-        raise UsageError("the campaign sends no message")
-    values = dict.fromkeys(VARIABLES, "")
-    values |= {
-        "member_id": member_id,
-        "name": contact.name if contact is not None else "",
-        "tier": tier,
-        "previous_tier": programme.tiers.levels[0].name,
-        "balance": programme.format_money(0),
-        "points": str(actions.points or 0),
-        "points_balance": str(campaign.trigger.points),
-        "days": str(campaign.trigger.days or ""),
-        "badge": actions.badge,
-        "currency": programme.currency,
-        "programme": programme.name,
-        "unsubscribe_url": "https://example.com/unsubscribe",
-    }
-    if (survey := programme.survey(actions.survey)) is not None:
-        values["survey_link"] = survey.address
-    if actions.coupon is not None:
-        values |= {
-            "code": f"{actions.coupon.prefix or 'CODE'}-0000-0000-0000",
-            "discount": describe_offer(programme, actions.coupon.offer),
-            "valid_until": "2030-01-31",
-        }
-    spoken = language or (contact.language if contact is not None else "")
-    return render(programme.messages.words(actions.message, spoken), values)
 
 
 def _write(folder: Path, message: Message) -> None:

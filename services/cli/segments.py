@@ -57,13 +57,19 @@ def import_members(
     if as_json:
         print(json.dumps({"segment": segment, "members": account.taken, "added": added, **account.as_json()}))
     else:
-        state = (
-            f"are not in the segment {segment}" if remove else f"are in the segment {segment}, {added:,} of them new"
-        )
-        print(f"{account.taken:,} members of {account.lines:,} lines {state}")
+        print(sentence(account, segment, added, remove=remove))
         account.show_problems()
     if account.nothing_but_malformed:
         raise UsageError(f"{file} has no member ids: it needs a column {_COLUMN}, or one in each line")
+
+
+def sentence(account: Account, segment: str, added: int, *, remove: bool) -> str:
+    """What came of a list: how many members, `added` of them new, are in the segment or, with `remove`, out of it."""
+    who = "1 member" if account.taken == 1 else f"{account.taken:,} members"
+    lines = "1 line" if account.lines == 1 else f"{account.lines:,} lines"
+    are = "is" if account.taken == 1 else "are"
+    state = f"not in the segment {segment}" if remove else f"in the segment {segment}, {added:,} of them new"
+    return f"{who} of {lines} {are} {state}"
 
 
 async def _import(up: Connection, segment: str, file: Path, *, remove: bool) -> tuple[Account, int]:

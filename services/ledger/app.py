@@ -21,13 +21,11 @@ from services.runtime.config import ConfigurationError, read_key
 from services.runtime.database import Connection, create_pool, transact
 from services.runtime.server import Service
 
-MIGRATIONS = Path(__file__).parent / "sql" / "migrations"
-
 
 async def build(config: Config, stack: contextlib.AsyncExitStack, clock: MachineClock = machine_now) -> Service:
     """The ledger, ready to serve; what must be closed goes onto the stack."""
     try:
-        configured = programme.load(config.programme)
+        configured = programme.load(config.programme, applied=True)
     except programme.ProgrammeError as error:
         raise ConfigurationError(str(error)) from None
     document = config.programme.read_text(encoding="utf-8")
@@ -45,7 +43,7 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
             "the identifier key is not the one that this ledger was created with; cards and phone numbers are found by "
             "that one alone: put its file back"
         )
-    rules = await transact(pool, lambda c: _rules(c, configured, document, clock))
+    rules = await transact(pool, lambda c: _rules(c, configured, document, config.programme, clock))
     ledger = Ledger(
         dsn=config.database_url,
         pool=pool,
@@ -75,7 +73,9 @@ async def build(config: Config, stack: contextlib.AsyncExitStack, clock: Machine
     )
 
 
-async def _rules(connection: Connection, configured: programme.Programme, document: str, clock: MachineClock) -> Rules:
+async def _rules(
+    connection: Connection, configured: programme.Programme, document: str, source: Path, clock: MachineClock
+) -> Rules:
     """The versions of the programme that are stored; the configured one is the first where there are none.
 
     Raises ConfigurationError where the configured one is not among them.
@@ -83,10 +83,13 @@ async def _rules(connection: Connection, configured: programme.Programme, docume
     await store.lock_versions(connection)
     try:
         stored = await store.read_versions(connection)
+        used = None if stored else await store.read_last_version_used(connection)
+        if not stored and used is None:
+            # Nothing has lived by it: it is held to all that a new one is.
+            configured = programme.parse(document, str(source))
     except programme.ProgrammeError as error:
         raise ConfigurationError(str(error)) from None
     if not stored:
-        used = await store.read_last_version_used(connection)
         if used not in (None, configured.version):
             raise ConfigurationError(
                 f"this ledger has lived by the programme {used} and is configured with {configured.version}; put the "

@@ -76,7 +76,9 @@ async def check(config: Config) -> CheckReport:
             if installation is not None:
                 # The first is stored when the ledger starts.
                 stored = await store.read_versions(connection)
-                rules = Rules(stored) if stored else Rules.only(load(config.programme), recorded_time=_NEVER)
+                rules = (
+                    Rules(stored) if stored else Rules.only(load(config.programme, applied=True), recorded_time=_NEVER)
+                )
                 identifiers: dict[store.IdentifierKey, Identifier] = {}
                 for head in await store.read_heads(connection):
                     rebuilt = await _check_partition(

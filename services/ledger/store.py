@@ -283,7 +283,7 @@ async def read_versions(connection: Connection, after: int = 0) -> list[StoredVe
     return [
         StoredVersion(
             number=row["number"],
-            programme=parse(row["document"], f"the stored programme {row['version']}"),
+            programme=parse(row["document"], f"the stored programme {row['version']}", applied=True),
             document=row["document"],
             from_time=row["from_time"],
             recorded_time=row["recorded_time"],

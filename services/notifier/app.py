@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from services.notifier.channels.webhooks import read_networks
 from services.notifier.config import NotifierConfig, read_programme
 from services.notifier.consumer import Consumer
 from services.notifier.days import Days
-from services.notifier.domain.campaigns import Rewards
+from services.notifier.domain.campaigns import Gifts
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.feeds import LedgerLayout
 from services.notifier.domain.issuing import Limits
 from services.notifier.domain.messages import IMPERSONAL
+from services.notifier.domain.profiles import level_key
 from services.notifier.domain.programmes import Programmes
 from services.notifier.domain.suppressions import AddressHashes
 from services.notifier.endpoint_secrets import EndpointSecrets
@@ -72,6 +73,7 @@ from services.runtime.clock import MachineClock, machine_now
 from services.runtime.command import own_identity
 from services.runtime.database import create_pool, keep_going
 from services.runtime.guesses import Guesses, UnknownIdentifiersError
+from services.runtime.identity import current_caller
 from services.runtime.server import Service
 
 log = structlog.get_logger()
@@ -119,10 +121,10 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         business_now=business_now,
         random=random.random,
     )
-    given = Rewards(programmes=programmes, codes=codes, delivery_key=vault.delivery_key)
+    given = Gifts(programmes=programmes, codes=codes, delivery_key=vault.delivery_key)
     awarding = Awarding(store=store, points=PointsClient(ledger_channel), machine_now=clock, random=random.random)
     engine = CampaignEngine(
-        rewards=given,
+        gifts=given,
         programmes=programmes,
         vault=vault,
         partitions=installation.partitions,
@@ -155,16 +157,26 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         ledger=ledger,
         tiers=tiers,
         store=store,
-        rewards=given,
+        gifts=given,
         engine=engine,
         programmes=programmes,
         partitions=installation.partitions,
         simulated=installation.simulated,
         progress=progress,
+        channels=channels.keys(),
         time_passed=time_passed,
     )
     rotation = KeyRotation(store=store, vault=vault, file=settings.master_key_file)
-    peers = MemberClient(ledger_channel, tiers_channel)
+    lookups = Guesses(
+        time.monotonic,
+        is_miss=lambda error: isinstance(error, PeerRefusedError) and error.reason == "IDENTIFIER_UNKNOWN",
+        refusal=UnknownIdentifiersError,
+    )
+
+    def looking_up() -> AbstractAsyncContextManager[None]:
+        return lookups.trying(current_caller.get())
+
+    peers = MemberClient(ledger_channel, tiers_channel, looking_up)
     members = MemberService(
         store=store,
         vault=vault,
@@ -192,7 +204,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         number, suspended = found
         if suspended:
             return SUSPENDED
-        return programmes.at(business_now()).tiers.level(number).key if number else ""
+        return level_key(programmes.at(business_now()), number)
 
     rewards = RewardService(
         store=store,
@@ -203,7 +215,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         partitions=installation.partitions,
         request_key=vault.request_key,
         tier_of=tier_of,
-        member_exists=ledger.has_member,
+        why_no_member=ledger.why_no_member,
         machine_now=clock,
         business_now=business_now,
     )
@@ -235,7 +247,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         limits=lambda: Limits.of(programmes.at(business_now())),
         tiers=lambda: [level.key for level in programmes.at(business_now()).tiers.levels],
     )
-    till = TillClient(ledger=ledger_channel, tiers=tiers_channel)
+    till = TillClient(ledger=ledger_channel, tiers=tiers_channel, looking_up=looking_up)
     sales = Sales(store=store, coupons=coupons, till=till, machine_now=clock)
     do = UseCases(
         campaigns=campaigns,
@@ -279,6 +291,7 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
             programmes=programmes,
             channels=channels.keys() - IMPERSONAL,
             partitions=installation.partitions,
+            simulated=installation.simulated,
             member_exists=ledger.has_member,
             machine_now=clock,
             business_now=business_now,
@@ -306,11 +319,6 @@ async def _build(settings: NotifierConfig, stack: AsyncExitStack, clock: Machine
         rewards=rewards,
         wrong_codes=Guesses(
             time.monotonic, is_miss=lambda error: isinstance(error, CouponUnknownError), refusal=WrongCodesError
-        ),
-        unknown_identifiers=Guesses(
-            time.monotonic,
-            is_miss=lambda error: isinstance(error, PeerRefusedError) and error.reason == "IDENTIFIER_UNKNOWN",
-            refusal=UnknownIdentifiersError,
         ),
     )
     audit = AuditTrail("notifier", pool, clock)

@@ -19,13 +19,13 @@ from typing import Any
 from services.notifier.check_bookings import Bookings
 from services.notifier.config import NotifierConfig, read_programme
 from services.notifier.domain.bookings import Booked
-from services.notifier.domain.campaigns import Letter, Reward, Rewards
+from services.notifier.domain.campaigns import Gifts, Letter, TierGift
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import partition_of
-from services.notifier.domain.coupons import Coupon, MemberKey, RewardKey, is_change
+from services.notifier.domain.coupons import Coupon, GiftKey, MemberKey, is_change
 from services.notifier.domain.feeds import ClockAdvanced, Cursor, LedgerEntry, MemberJoined, TierChange
 from services.notifier.domain.programmes import Programmes
-from services.notifier.errors import ContactError, FeedError, InstallationError, PeerError, SealError
+from services.notifier.errors import FeedError, FieldError, InstallationError, PeerError, SealError
 from services.notifier.ledger_client import LedgerClient
 from services.notifier.store import Installation, SealedContact, Store, Transaction
 from services.notifier.tiers_client import TiersClient
@@ -70,14 +70,14 @@ async def _check(settings: NotifierConfig) -> CheckReport:
         programmes.learn(await ledger.versions())
         if not programmes.knows(programme.version):
             raise InstallationError(f"the ledger has never gone by the programme {programme.version}")
-        rewards = Rewards(programmes=programmes, codes=codes, delivery_key=vault.delivery_key)
+        gifts = Gifts(programmes=programmes, codes=codes, delivery_key=vault.delivery_key)
         bookings = Bookings(store=Store(pool), ledger=ledger, programmes=programmes, request_key=vault.request_key)
-        logs = _Logs(cursors=kept.cursors, rewards=rewards, bookings=bookings)
+        logs = _Logs(cursors=kept.cursors, gifts=gifts, bookings=bookings)
         await logs.read(ledger, tiers)
     differences = [
         *_cursor_differences(kept.cursors, logs),
         *_member_differences(kept.members, logs.members),
-        *_reward_differences(kept.rewards, logs.rewards_due, rewards, kept.erased, kept.were_paused),
+        *_tier_gift_differences(kept.tier_gifts, logs.gifts_due, gifts, kept.erased, kept.were_paused),
         *_campaign_differences(kept),
         *_use_differences(kept.uses),
         *_limit_differences(kept.limits),
@@ -89,8 +89,8 @@ async def _check(settings: NotifierConfig) -> CheckReport:
         "cursors": len(kept.cursors),
         "members": len(logs.members),
         "changes": logs.changes,
-        "coupons": len(kept.rewards),
-        "deliveries": sum(letter is not None for _, letter, _ in kept.rewards.values()),
+        "coupons": len(kept.tier_gifts),
+        "deliveries": sum(letter is not None for _, letter, _ in kept.tier_gifts.values()),
         **bookings.checked,
         "contacts": len(kept.contacts),
         "keys_of_older_master_keys": kept.keys_of_older,
@@ -104,7 +104,7 @@ class _Kept:
     def __init__(self) -> None:
         self.cursors: dict[int, Cursor] = {}
         self.members: dict[MemberKey, datetime] = {}
-        self.rewards: dict[RewardKey, tuple[Coupon, Letter | None, datetime | None]] = {}
+        self.tier_gifts: dict[GiftKey, tuple[Coupon, Letter | None, datetime | None]] = {}
         self.uses: list[tuple[int, str, int, int]] = []
         self.limits: list[tuple[int, str, str, int, int]] = []
         self.stock: list[tuple[str, int | None, int, int | None]] = []
@@ -113,7 +113,7 @@ class _Kept:
         self.were_paused: set[str] = set()
         self.miscounted: list[tuple[int, str, str, bool, int | None, int | None]] = []
         self.overspent: list[tuple[str, int, int]] = []
-        self.unassigned: list[RewardKey] = []
+        self.unassigned: list[GiftKey] = []
         self.installation: Installation | None = None
         self.keys_of_older = 0
 
@@ -124,7 +124,7 @@ class _Kept:
         kept.keys_of_older = await transaction.count_keys_of_older(newest_id)
         kept.cursors = await transaction.read_cursors()
         kept.members = await transaction.check_members()
-        kept.rewards = await transaction.check_rewards()
+        kept.tier_gifts = await transaction.check_tier_gifts()
         states = await transaction.campaign_states()
         kept.were_paused = {campaign_id for campaign_id, state in states.items() if state.was_paused}
         kept.miscounted = await transaction.check_campaigns()
@@ -141,16 +141,16 @@ class _Kept:
 class _Logs:
     """What the two logs say, up to our cursors; and where they end."""
 
-    def __init__(self, *, cursors: Mapping[int, Cursor], rewards: Rewards, bookings: Bookings) -> None:
+    def __init__(self, *, cursors: Mapping[int, Cursor], gifts: Gifts, bookings: Bookings) -> None:
         self._cursors = cursors
-        self._rewards = rewards
+        self._gifts = gifts
         self._bookings = bookings
         self.heads: Mapping[int, int] = {}
         self.change_heads: dict[int, int] = {}
         self.business_times: dict[int, datetime] = {}
         self.members: dict[MemberKey, datetime] = {}
-        self.rewards_due: dict[RewardKey, Reward] = {}
-        self._rewards_of: dict[MemberKey, list[RewardKey]] = defaultdict(list)
+        self.gifts_due: dict[GiftKey, TierGift] = {}
+        self._gifts_of: dict[MemberKey, list[GiftKey]] = defaultdict(list)
         self.changes = 0
 
     async def read(self, ledger: LedgerClient, tiers: TiersClient) -> None:
@@ -189,13 +189,13 @@ class _Logs:
                 self.business_times[entry.partition] = max(earlier, to_time)
 
     def _follow(self, change: TierChange) -> None:
-        for reward in self._rewards.decide([change]):
-            self.rewards_due[reward.coupon.key] = reward
-            self._rewards_of[change.member_key].append(reward.coupon.key)
+        for gift in self._gifts.decide([change]):
+            self.gifts_due[gift.coupon.key] = gift
+            self._gifts_of[change.member_key].append(gift.coupon.key)
         if change.taken_back_to is not None:
-            held = [self.rewards_due[key] for key in self._rewards_of[change.member_key]]
-            for coupon in self._rewards.take_back([change], held):
-                self.rewards_due[coupon.key] = replace(self.rewards_due[coupon.key], coupon=coupon)
+            held = [self.gifts_due[key] for key in self._gifts_of[change.member_key]]
+            for coupon in self._gifts.take_back([change], held):
+                self.gifts_due[coupon.key] = replace(self.gifts_due[coupon.key], coupon=coupon)
 
 
 def _cursor_differences(cursors: Mapping[int, Cursor], logs: _Logs) -> Iterator[Difference]:
@@ -222,20 +222,20 @@ def _member_differences(kept: Mapping[MemberKey, datetime], due: Mapping[MemberK
             )
 
 
-def _reward_differences(
-    kept: Mapping[RewardKey, tuple[Coupon, Letter | None, datetime | None]],
-    due: Mapping[RewardKey, Reward],
-    rewards: Rewards,
+def _tier_gift_differences(
+    kept: Mapping[GiftKey, tuple[Coupon, Letter | None, datetime | None]],
+    due: Mapping[GiftKey, TierGift],
+    gifts: Gifts,
     erased: Set[MemberKey],
     were_paused: Set[str],
 ) -> Iterator[Difference]:
-    """Of campaigns that changes of tier alone decide on; of one that was ever paused the logs do not say what it left
-    out."""
+    """Of campaigns that changes of tier alone decide on; of one that was ever paused, and of a member who was erased,
+    the logs do not say what was left out."""
     for key in sorted(kept.keys() | due.keys()):
         partition, campaign_id, member_id, trigger = key
         where = f"partition {partition}, {trigger}, member {member_id}, campaign {campaign_id}"
         if key not in kept:
-            if campaign_id in were_paused:
+            if campaign_id in were_paused or (partition, member_id) in erased:
                 continue
             yield _difference("coupon missing", where, due[key].coupon.code, None)
             continue
@@ -244,7 +244,7 @@ def _reward_differences(
             # Given by hand, for points, or for what the feed of changes does not tell.
             continue
         if key not in due:
-            if not rewards.is_plain(coupon):
+            if not gifts.is_plain(coupon):
                 continue
             yield _difference("coupon without cause", where, None, coupon.code)
             continue
@@ -253,7 +253,7 @@ def _reward_differences(
             # Nothing is left of what its message said.
             letter_left = None if expected.letter is None else replace(expected.letter, facts={})
             expected = replace(expected, letter=letter_left)
-        code = rewards.varied(expected.coupon, coupon.variant) if coupon.variant else expected.coupon.code
+        code = gifts.varied(expected.coupon, coupon.variant) if coupon.variant else expected.coupon.code
         pairs = [
             ("code of the coupon", code, coupon.code),
             ("what the coupon is worth", expected.coupon.offer, coupon.offer),
@@ -321,7 +321,7 @@ def _contact_differences(contacts: list[SealedContact], vault: Vault, partitions
             contact = vault.open_contact(sealed)
             if contact.email:
                 contact.address()
-        except (SealError, ContactError) as error:
+        except (SealError, FieldError) as error:
             yield _difference("contact", where, "one that opens, with a usable address", str(error))
 
 

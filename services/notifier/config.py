@@ -42,6 +42,6 @@ class NotifierConfig(CommonConfig):
 def read_programme(settings: NotifierConfig) -> Programme:
     """The programme; raises ConfigurationError with all that is wrong with the file."""
     try:
-        return load(settings.programme)
+        return load(settings.programme, applied=True)
     except ProgrammeError as error:
         raise config.ConfigurationError(str(error)) from None

@@ -9,14 +9,14 @@ waiting reads, the worker - is told after it; if the process dies in between, bo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
 
 import structlog
 
-from services.notifier.domain.campaigns import Rewards
+from services.notifier.domain.campaigns import Gifts
 from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.feeds import (
     Batch,
@@ -90,24 +90,28 @@ class Consumer:
         ledger: Ledger,
         tiers: Tiers,
         store: Store,
-        rewards: Rewards,
+        gifts: Gifts,
         engine: CampaignEngine,
         programmes: Programmes,
         partitions: int,
         simulated: bool,
         progress: Progress,
+        channels: Collection[str],
         time_passed: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._tiers = tiers
         self._store = store
-        self._rewards = rewards
+        self._gifts = gifts
         self._engine = engine
         self._programmes = programmes
         self._partitions = partitions
         self._simulated = simulated
         self._progress = progress
+        self._channels = channels
         self._time_passed = time_passed
+        # Campaigns with channels that are not set up, of which the log has told.
+        self._told: set[tuple[str, str]] = set()
         # Whether this run keeps what campaigns ask of members.
         self._asks = False
         # What was passed by, and is not written down.
@@ -214,8 +218,8 @@ class Consumer:
 
     async def _take_back(self, transaction: Transaction, changes: Sequence[TierChange]) -> int:
         """Voids what these changes take back, and says how many coupons; what is void already stays as it is."""
-        held = await transaction.find_rewards({change.member_key for change in changes})
-        voided = self._rewards.take_back(changes, held)
+        held = await transaction.find_tier_gifts({change.member_key for change in changes})
+        voided = self._gifts.take_back(changes, held)
         if voided:
             await transaction.void_coupons(voided)
         return len(voided)
@@ -302,14 +306,28 @@ class Consumer:
                 log.error("programme_mismatch_found", own=configured, ledger=versions[-1].programme.version)
                 told = True
             await asyncio.sleep(_PROGRAMME_PAUSE_SECONDS)
+        self._take_over(versions)
+
+    def _take_over(self, versions: Versions) -> None:
+        """Goes by these versions. Messages of the last one on channels that are not set up would wait for ever: the log
+        tells of each."""
         self._programmes.learn(versions)
+        used = {
+            (campaign.id, variant.actions.message.channel)
+            for campaign in self._programmes.newest.campaigns
+            for variant in campaign.variants
+            if variant.actions.message is not None and variant.actions.message.channel not in self._channels
+        }
+        for campaign_id, channel in sorted(used - self._told):
+            log.error("channel_not_set_up", campaign_id=campaign_id, channel=channel)
+        self._told |= used
 
     async def _learn_of(self, versions: Iterable[tuple[str, datetime | None]]) -> None:
         """Asks the ledger for its versions where one is told of that is not known, by its name and from when it holds;
         whoever tells the name alone means one that the ledger told of before."""
         for version, from_time in versions:
             if version and not self._programmes.knows(version, from_time):
-                self._programmes.learn(await self._ledger.versions())
+                self._take_over(await self._ledger.versions())
                 log.info("programme_applied", version=version)
                 if self._engine.asks and not self._asks:
                     raise PeerError("campaigns ask for more: the feeds are begun again")

@@ -7,18 +7,18 @@ NotifierError
 │   ├── WrongCodesError
 │   ├── RewardUnknownError
 │   ├── RefusedError         a rule of the programme speaks against it; mostly kept as the answer
-│   ├── OfferError
+│   ├── FieldError           a field of the request cannot be used
+│   │   ├── WebhookUrlError
+│   │   └── WebhookFieldError
 │   ├── RequestIdReusedError
 │   ├── OccurredInFutureError
 │   ├── PageTokenError
 │   ├── CausalTokenAheadError
-│   ├── ContactError
 │   ├── MemberErasedError
 │   ├── GoodwillLimitError
 │   ├── PeerRefusedError     another service refuses what this needs, and the same again changes nothing
 │   ├── CheckoutRefusedError
 │   ├── CheckoutInProgressError
-│   └── BasketError
 │   ├── DeliveryUnknownError
 │   ├── DeliveryNotRetryableError
 │   ├── EndpointUnknownError
@@ -26,10 +26,9 @@ NotifierError
 │   ├── TooManyEndpointsError
 │   ├── TopicUnknownError
 │   ├── ChannelUnknownError
-│   ├── PreferenceError
 │   ├── UnsubscribeTokenError
-│   ├── WebhookUrlError
-│   └── WebhookFieldError
+│   ├── CampaignUnknownError
+│   └── SurveyUnknownError
 ├── PeerError                another service cannot be reached, or broke off
 ├── ChannelClosedError       nothing can be sent over a channel now
 │   └── MailServerError      the mail server cannot be reached
@@ -90,8 +89,8 @@ class RefusedError(RejectedError):
         self.replayed = replayed
 
 
-class OfferError(RejectedError):
-    """A field of an offer cannot be used; `field` is its path in the request."""
+class FieldError(RejectedError):
+    """A field of a request cannot be used; `field` is its path."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(problem)
@@ -103,12 +102,13 @@ class RequestIdReusedError(RejectedError):
 
 
 class OccurredInFutureError(RejectedError):
-    """What is told of happened at a time that lies in the future."""
+    """What is told of happened at a time that lies in the future; `field` is the path of that time in the request."""
 
-    def __init__(self, occurred: datetime, business_now: datetime) -> None:
+    def __init__(self, occurred: datetime, business_now: datetime, field: str = "occurred_time") -> None:
         super().__init__(
-            f"occurred_time {occurred.isoformat()} lies in the future: the clock stands at {business_now.isoformat()}"
+            f"{field} {occurred.isoformat()} lies in the future: the clock stands at {business_now.isoformat()}"
         )
+        self.field = field
 
 
 class PageTokenError(RejectedError):
@@ -119,14 +119,6 @@ class CausalTokenAheadError(RejectedError):
     """the causal token names a partition that this installation does not have; send it as a write gave it out"""
 
 
-class ContactError(RejectedError):
-    """A field of a contact cannot be used; `field` is its path in the request."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(problem)
-        self.field = field
-
-
 class MemberErasedError(RejectedError):
     """the member was erased; nothing is kept of such a person any more"""
 
@@ -135,11 +127,11 @@ class GoodwillLimitError(RejectedError):
     """More goodwill than the programme lets staff give a member in a month; `left`: what may still be given."""
 
     def __init__(self, left: int) -> None:
+        self.left = max(left, 0)
         super().__init__(
-            f"{left} points of goodwill may still be given to this member this month; a larger correction is an "
+            f"{self.left} points of goodwill may still be given to this member this month; a larger correction is an "
             "adjustment, which a second person approves"
         )
-        self.left = left
 
 
 class PeerRefusedError(RejectedError):
@@ -168,14 +160,6 @@ class CheckoutInProgressError(RejectedError):
     """the checkout is under way; send the same request again to learn what became of it"""
 
 
-class BasketError(RejectedError):
-    """A field of a basket cannot be used; `field` is its path in the request."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(problem)
-        self.field = field
-
-
 class DeliveryUnknownError(RejectedError):
     """there is no message of this id"""
 
@@ -200,41 +184,32 @@ class TopicUnknownError(RejectedError):
     """The programme has no topic of this name."""
 
     def __init__(self, topic: str, known: Iterable[str]) -> None:
-        super().__init__(f"the programme has no topic {topic!r}; there are {', '.join(known)}")
+        super().__init__(f"the programme has no topic {topic!r}; it has {', '.join(known)}")
 
 
 class ChannelUnknownError(RejectedError):
     """The installation has no channel of this name."""
 
     def __init__(self, channel: str, known: Iterable[str]) -> None:
-        super().__init__(f"there is no channel {channel!r} to members; there are {', '.join(sorted(known))}")
-
-
-class PreferenceError(RejectedError):
-    """A preference cannot be taken; `field` is its path in the request."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(problem)
-        self.field = field
+        super().__init__(f"there is no channel {channel!r} to members; messages go by {', '.join(sorted(known))}")
 
 
 class UnsubscribeTokenError(RejectedError):
     """the token is not one that a message of this installation carries"""
 
 
-class WebhookUrlError(RejectedError):
+class WebhookUrlError(FieldError):
     """The address of an endpoint cannot be used."""
 
-    field = "url"
+    def __init__(self, problem: str) -> None:
+        super().__init__("url", problem)
 
 
-class WebhookFieldError(RejectedError):
+class WebhookFieldError(FieldError):
     """Events tell none of these fields."""
 
-    field = "fields"
-
     def __init__(self, unknown: Iterable[str]) -> None:
-        super().__init__(f"no event tells {', '.join(unknown)}")
+        super().__init__("fields", f"no event tells {', '.join(unknown)}")
 
 
 class CampaignUnknownError(RejectedError):
@@ -243,14 +218,6 @@ class CampaignUnknownError(RejectedError):
 
 class SurveyUnknownError(RejectedError):
     """the programme has no survey of this id"""
-
-
-class FeedbackError(RejectedError):
-    """A field of a request about campaigns cannot be taken; `field` is its path in the request."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(problem)
-        self.field = field
 
 
 class PeerError(NotifierError):

@@ -44,6 +44,7 @@ _UNDOING = (entry_pb2.ENTRY_KIND_RETURN_RECORDED, entry_pb2.ENTRY_KIND_PURCHASE_
 _HAPPENINGS = {
     entry_pb2.ENTRY_KIND_PURCHASE_RECORDED: Happening.PURCHASE,
     entry_pb2.ENTRY_KIND_PURCHASE_VOIDED: Happening.VOID,
+    entry_pb2.ENTRY_KIND_RETURN_RECORDED: Happening.RETURN,
     entry_pb2.ENTRY_KIND_POINTS_REDEEMED: Happening.ACTIVITY,
     entry_pb2.ENTRY_KIND_HOLD_CAPTURED: Happening.ACTIVITY,
     entry_pb2.ENTRY_KIND_ACTIVITY_RECORDED: Happening.ACTIVITY,
@@ -99,7 +100,7 @@ class LedgerClient:
         programmes = {name: await self._programme(name) for name in dict.fromkeys(one.version for one in told)}
         try:
             parsed = {
-                name: parse(answer.programme.source, f"the ledger's programme {name}")
+                name: parse(answer.programme.source, f"the ledger's programme {name}", applied=True)
                 for name, answer in programmes.items()
             }
         except ProgrammeError as error:

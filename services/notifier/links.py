@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from services.notifier.errors import InstallationError, UnsubscribeTokenError
 
 PLACE: Final = "{token}"
+# What a mail's header may have between angle brackets. With the longest token, 218 characters, its line stays within
+# the 998 that SMTP carries.
+_ADDRESS: Final = re.compile(r"https://[!-;=?-~]{1,692}", re.ASCII)
 _NONCE_BYTES: Final = 12
 _PURPOSE: Final = b"unsubscribe"
 
@@ -35,9 +39,10 @@ class UnsubscribeLinks:
 
     def __init__(self, *, key: bytes, url: str) -> None:
         """Raises InstallationError for an address without the token, or one that mail clients do not call."""
-        if url and (url.count(PLACE) != 1 or not url.startswith("https://") or not url.isascii()):
+        if url and (url.count(PLACE) != 1 or not _ADDRESS.fullmatch(url)):
             raise InstallationError(
-                f"{url!r} is no address to unsubscribe at: it begins with https:// and has {PLACE} in it once"
+                f"{url!r} is no address to unsubscribe at: it begins with https://, has {PLACE} in it once, no blanks, "
+                "and at most 700 characters"
             )
         self._cipher = AESGCM(key)
         self._url = url

@@ -5,7 +5,8 @@ What the other services answer is handed on as it is: nothing here looks into it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
@@ -28,11 +29,21 @@ _MOST_PAGES = 5
 
 
 class MemberClient:
-    """Calls about one member; all raise PeerError where a service cannot be reached or does not answer."""
+    """Calls about one member; all raise PeerError where a service cannot be reached or does not answer.
 
-    def __init__(self, ledger_channel: grpc.aio.Channel, tiers_channel: grpc.aio.Channel) -> None:
+    An identifier is looked up within `looking_up`, which counts those that lead to nobody, for the ledger leaves that
+    to us, and raises UnknownIdentifiersError where they were too many.
+    """
+
+    def __init__(
+        self,
+        ledger_channel: grpc.aio.Channel,
+        tiers_channel: grpc.aio.Channel,
+        looking_up: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
         self._ledger = ledger_service_pb2_grpc.LedgerServiceStub(ledger_channel)
         self._tiers = tier_service_pb2_grpc.TierServiceStub(tiers_channel)
+        self._looking_up = looking_up
 
     async def member(self, member_id: str) -> Any:
         """The ledger's Member; raises MemberUnknownError."""
@@ -45,9 +56,10 @@ class MemberClient:
         """The ledger's Member that an identifier leads to; raises PeerRefusedError, also where it leads to nobody."""
         identifier = member_pb2.Identifier(kind=kind, value=value)  # type: ignore[arg-type]  # a number of the enum
         request = ledger.LookupMemberRequest(identifier=identifier)
-        answer = await known(
-            self._ledger.LookupMember(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of))
-        )
+        async with self._looking_up():
+            answer = await known(
+                self._ledger.LookupMember(request, timeout=_TIMEOUT_SECONDS, metadata=acting_for(on_behalf_of))
+            )
         return answer.member
 
     async def standing(self, member_id: str, causal_token: str) -> tuple[Any, Sequence[Any]] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -46,12 +47,21 @@ class TillClient:
     """Calls that a checkout makes.
 
     Raises PeerError where a service cannot be reached or does not answer, PeerRefusedError for what it refuses.
-    `on_behalf_of`: for whom the checkout is made; entries name both.
+    `on_behalf_of`: for whom the checkout is made; entries name both. An identifier is looked up within `looking_up`,
+    which counts those that lead to nobody, for the ledger leaves that to us, and raises UnknownIdentifiersError where
+    they were too many.
     """
 
-    def __init__(self, *, ledger: grpc.aio.Channel, tiers: grpc.aio.Channel) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: grpc.aio.Channel,
+        tiers: grpc.aio.Channel,
+        looking_up: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
         self._ledger = ledger_service_pb2_grpc.LedgerServiceStub(ledger)
         self._tiers = tier_service_pb2_grpc.TierServiceStub(tiers)
+        self._looking_up = looking_up
 
     async def member(self, member_id: str, on_behalf_of: str) -> Buyer:
         """A member by its id. Raises MemberUnknownError."""
@@ -63,7 +73,8 @@ class TillClient:
         wanted = member_pb2.Identifier(value=identifier.value)
         wanted.kind = identifier.kind  # type: ignore[assignment]  # a number of the contract, as it came
         request = ledger_service_pb2.LookupMemberRequest(identifier=wanted)
-        return _buyer((await _ask(self._ledger.LookupMember, request, on_behalf_of)).member)
+        async with self._looking_up():
+            return _buyer((await _ask(self._ledger.LookupMember, request, on_behalf_of)).member)
 
     async def standing(
         self, member_id: str, at_time: datetime | None, causal_token: str, on_behalf_of: str, seconds: float

@@ -39,7 +39,7 @@ from services.notifier.domain.deliveries import (
 from services.notifier.domain.messages import endpoint_of, webhook_route
 from services.notifier.domain.suppressions import AddressKey
 from services.notifier.domain.webhooks import FAILING, GONE, Endpoint
-from services.notifier.errors import ChannelClosedError, ContactError, SealError, VersionsAwaitedError
+from services.notifier.errors import ChannelClosedError, FieldError, SealError, VersionsAwaitedError
 from services.notifier.gate import Gate, Ruling
 from services.notifier.store import Due, Store, Transaction
 from services.programme.messages import WEBHOOK
@@ -428,7 +428,7 @@ class _Lane:
             return await self._channel.deliver(due, to)
         except SealError:
             return Outcome(verdict=Verdict.REFUSED, error="what it needs cannot be opened with the master key")
-        except ContactError as error:
+        except FieldError as error:
             return Outcome(verdict=Verdict.REFUSED, error=str(error))
         except VersionsAwaitedError as error:
             return Outcome(verdict=Verdict.DEFERRED, error=str(error))

@@ -136,6 +136,14 @@ class Actions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """At most so many times for a member in so many local days."""
+
+    times: int
+    days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """One of the ways in which a campaign is tried. A campaign without tests has one, with an empty id."""
 
@@ -143,6 +151,8 @@ class Variant:
     share_bp: int
     """Its part of the members who are not in the control group; all together are 10000."""
     actions: Actions
+    cap: Cap | None = None
+    """How often a member gets it; None: each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,14 +172,6 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cap:
-    """At most so many times for a member in so many local days."""
-
-    times: int
-    days: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
     """When the trigger happens to a member of the audience, what a variant gives."""
 
@@ -180,7 +182,6 @@ class Campaign:
     control_bp: int = 0
     """The part of the members who get nothing, so that what it does can be measured."""
     budget: Budget = Budget()
-    cap: Cap | None = None
     from_day: date | None = None
     until_day: date | None = None
     """The local days on which it runs, both included."""

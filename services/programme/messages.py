@@ -41,6 +41,8 @@ class MessageAction:
     channel: str = EMAIL
     urgent: bool = False
     """Whether it goes out in quiet hours, too, and whatever the member has had today."""
+    variables: frozenset[str] = frozenset()
+    """What its words use of `templates.VARIABLES`."""
 
 
 class Consent(enum.StrEnum):

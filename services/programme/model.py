@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -526,6 +526,13 @@ class Programme:
     def local_day(self, t: datetime) -> date:
         """The date in the programme's zone at `t` (aware; ValueError otherwise)."""
         return aware(t).astimezone(self._zone).date()
+
+    def last_whole_day(self, end: datetime) -> date:
+        """The last local day that has passed at `end` (aware; ValueError otherwise): what ends then is good through it.
+
+        An end in the last minute of a day is meant as the end of that day.
+        """
+        return self.local_day(end + timedelta(minutes=1)) - timedelta(days=1)
 
     def start_of_local_day(self, day: date) -> datetime:
         """The first instant, UTC, of a local day.

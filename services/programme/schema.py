@@ -7,6 +7,7 @@ document, too, and skips what the second found wrong.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -58,6 +59,7 @@ from services.programme.model import (
     TierWindow,
     Validity,
 )
+from services.programme.new_checks import problems_in_new
 from services.programme.rewards import CouponAction, Offer, OfferKind, Reward, RewardText, Terms
 from services.programme.shape import (
     AMOUNT,
@@ -65,6 +67,7 @@ from services.programme.shape import (
     ActionsFile,
     AutomaticDiscountFile,
     CampaignFile,
+    CapFile,
     CouponFile,
     EarningFile,
     LevelFile,
@@ -80,12 +83,13 @@ from services.programme.shape import (
     derived_key,
     problem_of,
 )
+from services.programme.templates import used
 
 _TOO_LARGE: Final = f"the file is larger than {MAX_BYTES // 1024} KiB; a programme is far smaller"
 
 
-def load(path: str | os.PathLike[str]) -> Programme:
-    """The programme in this file. Raises ProgrammeError, also where the file can not be read."""
+def load(path: str | os.PathLike[str], *, applied: bool = False) -> Programme:
+    """The programme in this file; `applied` as for `parse`. Raises ProgrammeError, also where it can not be read."""
     file = Path(path)
 
     def unusable(message: str, line: int | None = None) -> ProgrammeError:
@@ -106,18 +110,26 @@ def load(path: str | os.PathLike[str]) -> Programme:
     if len(content) > MAX_BYTES:
         raise unusable(_TOO_LARGE)
     try:
-        return parse(content.decode("utf-8"), str(path))
+        return parse(content.decode("utf-8"), str(path), applied=applied)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise unusable(f"the byte 0x{content[error.start]:02X} is not UTF-8; save the file as UTF-8", line) from None
 
 
-def parse(text: str, source: str) -> Programme:
+def parse(text: str, source: str, *, applied: bool = False) -> Programme:
     """The programme that a text holds; `source` is what problems call it. Raises ProgrammeError.
+
+    `applied`: it may be a version that a ledger lives by already, which rules that came after it do not stop.
 
     The version is a hash of the content as read, before defaults, so that neither the layout of the file nor
     a later key with a default changes it.
     """
+    return _parsed(text, source, applied)
+
+
+# Who looks whether there are new versions reads those that are stored again and again.
+@functools.lru_cache(maxsize=32)
+def _parsed(text: str, source: str, applied: bool) -> Programme:
     if len(text) > MAX_BYTES:
         raise ProgrammeError(source, [Problem(line=None, path=(), message=_TOO_LARGE)])
     document = Document(text, source)
@@ -131,6 +143,8 @@ def parse(text: str, source: str) -> Programme:
         shape = None
         problems += [problem_of(details, document) for details in error.errors()]
     problems += problems_in(content, document)
+    if not applied:
+        problems += problems_in_new(content, document)
     # What could not be read is None in the content; that it is, is no second problem.
     unread = {problem.path for problem in document.problems}
     problems = [*document.problems, *(problem for problem in problems if problem.path not in unread)]
@@ -195,16 +209,24 @@ def _campaign(file: CampaignFile) -> Campaign:
             consent=audience.consent or "",
         ),
         variants=tuple(
-            Variant(id=variant.id, share_bp=variant.share, actions=_actions(variant, common))
+            Variant(
+                id=variant.id,
+                share_bp=variant.share,
+                actions=_actions(variant, common),
+                cap=_cap(variant.cap) or _cap(file.cap),
+            )
             for variant in file.variants or ()
         )
-        or (Variant(id="", share_bp=BASIS_POINTS, actions=common),),
+        or (Variant(id="", share_bp=BASIS_POINTS, actions=common, cap=_cap(file.cap)),),
         control_bp=file.control,
         budget=Budget(count=budget.count, points=budget.points, minor_units=budget.amount),
-        cap=None if file.cap is None else Cap(times=file.cap.times, days=file.cap.in_),
         from_day=file.from_,
         until_day=file.until,
     )
+
+
+def _cap(file: CapFile | None) -> Cap | None:
+    return None if file is None else Cap(times=file.times, days=file.in_)
 
 
 def _trigger(file: CampaignFile) -> Trigger:
@@ -244,8 +266,13 @@ def _message(file: MessageFile) -> MessageAction:
         language: Message(subject=subject, text=file.text[language], html=html.get(language, ""))
         for language, subject in file.subject.items()
     }
+    texts = (text for each in words.values() for text in (each.subject, each.text, each.html))
     return MessageAction(
-        words=MappingProxyType(words), topic=file.topic or "", channel=file.channel, urgent=file.urgent
+        words=MappingProxyType(words),
+        topic=file.topic or "",
+        channel=file.channel,
+        urgent=file.urgent,
+        variables=frozenset(name for text in texts for name, _ in used(text)),
     )
 
 

@@ -364,6 +364,7 @@ _LimitAboveZero = Annotated[int, _whole(1, MAX_LIMIT)]
 _Uses = Annotated[int, _whole(1, MAX_USES)]
 _Word = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", 'letters, digits, ".", "_" and "-", at most 64')]
 """What others name: a store, an article, a channel, an attribute."""
+_Pool = Annotated[str, _text(r"[a-z0-9_-]{1,64}", 'small letters, digits, "_" and "-", at most 32')]
 _Event = Annotated[
     str, _text(r"[a-z0-9_]{1,32}(?:\.[a-z0-9_]{1,32}){1,3}", 'words with dots between, such as "campaign.won"')
 ]
@@ -540,7 +541,7 @@ class CouponFile(_File):
     """`campaigns[].coupon` and `rewards[].coupon`"""
 
     prefix: _Prefix | None = None
-    pool: _Name | None = None
+    pool: _Pool | None = None
     discount_percent: _PercentOff | None = None
     discount_amount: _Money | None = None
     free_product: _Word | None = None
@@ -659,22 +660,25 @@ class ActionsFile(_File):
     survey: _Name | None = None
 
 
+class CapFile(_File):
+    """`campaigns[].cap` and `campaigns[].variants[].cap`"""
+
+    times: _LimitAboveZero
+    in_: _DaysText = Field(alias="in")
+
+
 class VariantFile(ActionsFile):
     """`campaigns[].variants[]`"""
 
     id: _Name
     share: _PercentOff
+    cap: CapFile | None = None
 
 
 class _BudgetFile(_File):
     count: _LimitAboveZero | None = None
     points: _LimitAboveZero | None = None
     amount: _Money | None = None
-
-
-class _CapFile(_File):
-    times: _LimitAboveZero
-    in_: _DaysText = Field(alias="in")
 
 
 class CampaignFile(ActionsFile):
@@ -690,7 +694,7 @@ class CampaignFile(ActionsFile):
     control: _Percent = 0
     variants: list[VariantFile] | None = Field(default=None, min_length=1, max_length=MAX_VARIANTS)
     budget: _BudgetFile = _BudgetFile()
-    cap: _CapFile | None = None
+    cap: CapFile | None = None
 
 
 class _SurveyFile(_File):

@@ -7,7 +7,7 @@ what these could do wrong would show only when the message is due, and to one me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -16,12 +16,32 @@ from typing import Final
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
 from jinja2.sandbox import SandboxedEnvironment
 
+from services.programme.campaigns import TriggerKind
 from services.programme.messages import Message
 
-VARIABLES: Final = (
-    "badge", "balance", "code", "currency", "day", "days", "discount", "member_id", "name", "points", "points_balance",
-    "previous_tier", "programme", "survey_link", "tier", "unsubscribe_url", "valid_until", "version", "years",
-)  # fmt: skip
+OF_MEMBERS: Final = ("points_balance", "tier")
+"""What every message knows of its member."""
+_ALWAYS: Final = ("currency", "member_id", "name", "programme", "unsubscribe_url", *OF_MEMBERS)
+OF_OCCASIONS: Final[Mapping[TriggerKind, tuple[str, ...]]] = {
+    TriggerKind.TIER_REACHED: ("balance", "previous_tier"),
+    TriggerKind.TIER_LOST: ("balance", "previous_tier"),
+    TriggerKind.TIER_AT_RISK: ("day",),
+    TriggerKind.POINTS_EXPIRING: ("day", "points"),
+    TriggerKind.ANNIVERSARY: ("years",),
+    TriggerKind.INACTIVITY: ("days",),
+    TriggerKind.COUPON_EXPIRING: ("code", "day"),
+    TriggerKind.PROGRAMME_CHANGE: ("version",),
+}
+"""What messages know of what set them off."""
+OF_GIFTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "coupon": ("code", "discount", "valid_until"),
+    "points": ("points",),
+    "badge": ("badge",),
+    "survey": ("survey_link",),
+}
+"""What messages know of what is given with them; of a survey where it has a link."""
+VARIABLES: Final = tuple(sorted({*_ALWAYS}.union(*OF_OCCASIONS.values(), *OF_GIFTS.values())))
+"""All that templates may use."""
 FILTERS: Final = ("capitalize", "lower", "title", "trim", "upper")
 
 _ALLOWED: Final = (
@@ -50,6 +70,21 @@ class TemplateMistake:
 
 
 _TOO_DEEP: Final = TemplateMistake(line=1, message="the template is nested too deep; make it simpler")
+
+
+def known(trigger: TriggerKind, gifts: Collection[str]) -> frozenset[str]:
+    """The variables that a message of this trigger has, with these of OF_GIFTS; all others are empty in it."""
+    return frozenset(_ALWAYS).union(OF_OCCASIONS.get(trigger, ()), *(OF_GIFTS[gift] for gift in gifts))
+
+
+def used(template: str) -> Iterator[tuple[str, int]]:
+    """The variables that a template uses, each with its line, in no order; none where it can not be read."""
+    try:
+        tree = _TEXT.parse(template)
+        for name in tree.find_all(nodes.Name):
+            yield name.name, name.lineno
+    except (TemplateSyntaxError, RecursionError):
+        return
 
 
 def check(template: str, *, html: bool = False) -> list[TemplateMistake]:

@@ -1,9 +1,10 @@
-"""The audit log of a service: who was refused what, and who read contact data, in a chain of hashes.
+"""The audit log of a service: who was refused what, who read contact data, and who did what by hand, in a chain of
+hashes.
 
 A line is written for each call, and each write of a list, whose caller was known and told PERMISSION_DENIED, whatever
-the method; and for each read of contact data. Refusals are written behind, a principal's at most so many a minute;
-those beyond are counted in its next line. A read is always written, and before it is answered: what cannot be written
-down is not shown.
+the method; for each read of contact data; and for what was done by hand. Refusals are written behind, a principal's at
+most so many a minute; those beyond are counted in its next line. A read is always written, and before it is answered:
+what cannot be written down is not shown.
 
 A line is the lengths of these fields in this order, each as 4 bytes big-endian, and then the fields themselves; texts
 in UTF-8, integers in decimal, the time as decimal microseconds since 1970-01-01T00:00:00Z:
@@ -79,8 +80,8 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line. `reason`: why the call was refused. `member_ids`: whom a read was about, in order and a space between
-    two, empty where they are too many; `members`: how many. `left_out`: the principal's refusals before this one that
+    """One line. `reason`: why the call was refused. `member_ids`: whom it was about, in order and a space between two,
+    empty where they are too many; `members`: how many. `left_out`: the principal's refusals before this one that
     have no line."""
 
     call_time: datetime

@@ -88,21 +88,26 @@ class CheckReport:
 Check = Callable[[Any], Coroutine[Any, Any, CheckReport]]
 
 
-def run(
-    name: str,
-    *,
-    config_class: type[Any],
-    migrations: Path,
-    build: Build,
-    check: Check,
-) -> int:
-    """Runs one command of a service and says the exit code."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What `serve` and `check` are made of."""
+
+    config_class: type[Any]
+    build: Build
+    check: Check
+
+
+def run(name: str, *, migrations: Path, parts: Callable[[], Parts]) -> int:
+    """Runs one command of a service and says the exit code.
+
+    `parts` imports the service: that takes longer than all else of `migrate`, which does without.
+    """
     _leave_no_core_file()
     parser = argparse.ArgumentParser(prog=f"python -m services.{name}")
     parser.add_argument("command", choices=("serve", "migrate", "check"), nargs="?", default="serve")
     command = parser.parse_args().command
     try:
-        return _run(command, name, config_class, migrations, build, check)
+        return _run(command, name, migrations, parts)
     except Exception as error:
         cause = _root(error)
         if isinstance(cause, CONNECTION_ERRORS):
@@ -118,26 +123,20 @@ def run(
     return NOT_RUN
 
 
-def _run(
-    command: str,
-    name: str,
-    config_class: type[Any],
-    migrations: Path,
-    build: Build,
-    check: Check,
-) -> int:
+def _run(command: str, name: str, migrations: Path, parts: Callable[[], Parts]) -> int:
     if command == "migrate":
         settings = config.load(MigrationConfig, os.environ)
         ran = asyncio.run(migrate(settings.migration_database_url, name, migrations))
         print(json.dumps({"service": name, "migrations_run": ran}))
         return 0
-    loaded = config.load(config_class, os.environ)
+    service = parts()
+    loaded = config.load(service.config_class, os.environ)
     if command == "check":
-        report = asyncio.run(_checked(check, loaded, name))
+        report = asyncio.run(_checked(service.check, loaded, name))
         print(report.to_json())
         return DIFFERENT if report.differences else CLEAN
     logging.configure(name, loaded.log_level)
-    uvloop.run(_serve(loaded, build))
+    uvloop.run(_serve(loaded, service.build))
     return 0
 
 

@@ -43,10 +43,18 @@ class _Tries:
     left: float
     at: float
     under_way: int = 0
+    asking: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     async def take(self, clock: Callable[[], float]) -> float:
         """Takes one, which may take until another has ended; or says how many seconds it is to the next: 0, taken."""
+        self.asking += 1
+        try:
+            return await self._take(clock)
+        finally:
+            self.asking -= 1
+
+    async def _take(self, clock: Callable[[], float]) -> float:
         while (left := self._left(clock())) < 1:
             if not self.under_way:
                 return (1 - left) * self.each
@@ -72,8 +80,8 @@ class _Tries:
         self._wake(1 if self.left >= 1 or self.under_way else len(self.waiting))
 
     def are_whole(self) -> bool:
-        """Whether there is nothing to remember of them."""
-        return self.left >= self.most
+        """Whether there is nothing to remember of them, and nobody holds them."""
+        return self.left >= self.most and not self.asking
 
     def _left(self, now: float) -> float:
         # One that is under way comes back by its end alone.

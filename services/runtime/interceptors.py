@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
@@ -52,7 +52,19 @@ _MOST_STREAMS_EACH = 64
 _TOLD_WHY_SECONDS = 30.0
 # A call that brings no deadline gets this one.
 DEFAULT_DEADLINE_SECONDS = 30.0
+# What is kept of a deadline for the answer to travel, at least, and of longer ones this share.
+_LEAST_MARGIN_SECONDS = 0.2
+_MARGIN = 1 / 20
 _MAX_VIOLATIONS = 20
+
+
+def seconds_to_wait(context: Context) -> float:
+    """How long a call may wait for what it asks for, so that the answer arrives in time: also where the caller is a
+    service that has a deadline of its own to keep."""
+    remaining = context.time_remaining()
+    if remaining is None:
+        remaining = DEFAULT_DEADLINE_SECONDS
+    return max(0.0, remaining - max(_LEAST_MARGIN_SECONDS, remaining * _MARGIN))
 
 
 class RequestValidator:
@@ -70,29 +82,59 @@ class RequestValidator:
 
 
 def _described(message: Message, violation: protovalidate.Violation) -> tuple[str, str]:
-    path = ""
     elements = violation.proto.field.elements if violation.proto.field else ()
+    names = [element.field_name for element in elements]
+    if violation.proto.rule_id == "required" and (fields := _fields_of_oneof(message, names)):
+        # No field of a request has its name.
+        path = ".".join(filter(None, (_path(elements[:-1]), fields[0])))
+        return path, f"one of {', '.join(fields)} must be given"
+    return _path(elements), _problem(message, names, violation)
+
+
+def _path(elements: Iterable[Any]) -> str:
+    """What a violation's path leads to, as callers write it: lines[0].sku."""
+    path = ""
     for element in elements:
         path += f".{element.field_name}" if path else element.field_name
         subscript = element.subscript
         if subscript is not None and subscript.field == "index":
             path += f"[{subscript.value}]"
-    if violation.proto.rule_id == "string.pattern":
-        return path, PATTERNS.get(str(violation.rule_value), violation.proto.message)
-    if violation.proto.rule_id == "string.not_contains":
-        return path, "must not contain the character NUL"
-    if violation.proto.rule_id == "enum.not_in":
-        return path, f"must be one of {', '.join(_values(message, [element.field_name for element in elements]))}"
-    return path, violation.proto.message or violation.proto.rule_id
+    return path
 
 
-def _values(message: Message, path: Sequence[str]) -> list[str]:
+def _problem(message: Message, names: Sequence[str], violation: protovalidate.Violation) -> str:
+    match violation.proto.rule_id, violation.rule_value:
+        case "string.pattern", pattern:
+            return PATTERNS.get(str(pattern), violation.proto.message)
+        case "string.not_contains", _:
+            return "must not contain the character NUL"
+        case "enum.not_in", _:
+            return f"must be one of {', '.join(_values(message, names))}"
+        case (("repeated.min_items" | "string.min_len"), 1):
+            return "must not be empty"
+        case "repeated.max_items", most:
+            return f"must have at most {most:,}"
+    return violation.proto.message or violation.proto.rule_id
+
+
+def _values(message: Message, names: Sequence[str]) -> list[str]:
     """The values of an enum of the contract, but for the one that stands for none."""
-    *parents, name = path
+    enum = _holder(message, names).fields_by_name[names[-1]].enum_type
+    return [value.name for value in enum.values if value.number]
+
+
+def _fields_of_oneof(message: Message, names: Sequence[str]) -> list[str]:
+    """The fields of which one is to be given; none where the names lead to a field."""
+    oneof = _holder(message, names).oneofs_by_name.get(names[-1])
+    return [] if oneof is None else [field.name for field in oneof.fields]
+
+
+def _holder(message: Message, names: Sequence[str]) -> Any:
+    """The descriptor of the message that holds what the names lead to."""
     descriptor: Any = message.DESCRIPTOR
-    for parent in parents:
+    for parent in names[:-1]:
         descriptor = descriptor.fields_by_name[parent].message_type
-    return [value.name for value in descriptor.fields_by_name[name].enum_type.values if value.number]
+    return descriptor
 
 
 # The patterns of the contract in words: what a field may be.

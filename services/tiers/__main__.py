@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from services.runtime.command import run
-from services.tiers.app import MIGRATIONS, build
-from services.tiers.check import check
-from services.tiers.config import Config
+from services.runtime.command import Parts, run
+
+
+def parts() -> Parts:
+    """The service, imported now."""
+    from services.tiers.app import build
+    from services.tiers.check import check
+    from services.tiers.config import Config
+
+    return Parts(config_class=Config, build=build, check=check)
+
 
 if __name__ == "__main__":
-    sys.exit(run("tiers", config_class=Config, migrations=MIGRATIONS, build=build, check=check))
+    sys.exit(run("tiers", migrations=Path(__file__).with_name("sql") / "migrations", parts=parts))

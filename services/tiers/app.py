@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 import grpc
 from loyalty.tiers.v1 import tier_service_pb2_grpc
@@ -21,8 +20,6 @@ from services.tiers.ledger_client import LedgerClient
 from services.tiers.rpc import TierServicer, describe
 from services.tiers.service import Tiers
 
-MIGRATIONS = Path(__file__).parent / "sql" / "migrations"
-
 # One each for the feed, what is due and the outbox; the rest answer reads.
 _POOL_SIZE = 8
 
@@ -30,7 +27,7 @@ _POOL_SIZE = 8
 async def build(config: Config, stack: contextlib.AsyncExitStack, clock: MachineClock = machine_now) -> Service:
     """Tiers, ready to serve: it answers reads from what it has stored before the ledger is reached."""
     try:
-        rules = programme.load(config.programme)
+        rules = programme.load(config.programme, applied=True)
     except programme.ProgrammeError as error:
         raise ConfigurationError(str(error)) from None
     pool = await create_pool(config.database_url, service="tiers", size=_POOL_SIZE)

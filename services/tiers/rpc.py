@@ -17,7 +17,7 @@ from loyalty.type.v1 import money_pb2
 from services.programme import FOREVER, Level, Market, Metric, Programme, Versions
 from services.runtime.causality import parse_token
 from services.runtime.identity import current_caller
-from services.runtime.interceptors import DEFAULT_DEADLINE_SECONDS, Context
+from services.runtime.interceptors import Context, seconds_to_wait
 from services.runtime.messages import first_difference
 from services.runtime.status import ErrorStatus, InvalidFieldError
 from services.tiers.domain.facts import FactKind, NotCounted, Scope
@@ -37,13 +37,10 @@ from services.tiers.errors import (
     TokenBeyondLogError,
 )
 from services.tiers.paging import line_token_of, read_line_token
-from services.tiers.service import DEFAULT_PAGE, LONGEST_WAIT_SECONDS, Asked, Audience, Progress, Tiers
+from services.tiers.service import DEFAULT_PAGE, Asked, Audience, Progress, Tiers
 from services.tiers.store import StoredChange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-# A read that waits gives up this long before its deadline, so that the caller hears why.
-_MARGIN_SECONDS = 0.2
 
 # docs/errors.md
 _STATUSES: dict[type[TiersError], tuple[grpc.StatusCode, str]] = {
@@ -115,7 +112,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
 
     async def GetStanding(self, request: pb.GetStandingRequest, context: Context) -> pb.GetStandingResponse:
         """Reads a member's tier with what explains it."""
-        await self._tiers.wait_for(parse_token(request.causal_token), seconds=_patience(context))
+        await self._tiers.wait_for(parse_token(request.causal_token), seconds=seconds_to_wait(context))
         standing = await self._tiers.standing(
             request.member_id, _asked(request, "at_time"), _asked(request, "known_at_time")
         )
@@ -123,7 +120,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
 
     async def ExplainStanding(self, request: pb.ExplainStandingRequest, context: Context) -> pb.ExplainStandingResponse:
         """Explains a standing line by line."""
-        await self._tiers.wait_for(parse_token(request.causal_token), seconds=_patience(context))
+        await self._tiers.wait_for(parse_token(request.causal_token), seconds=seconds_to_wait(context))
         asked = _asked(request, "at_time")
         at, first = read_line_token(request.page_token, asked) if request.page_token else (asked, 0)
         page = await self._tiers.explain(
@@ -146,7 +143,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
         self, request: pb.BatchGetStandingsRequest, context: Context
     ) -> pb.BatchGetStandingsResponse:
         """Reads the tiers of members at one instant."""
-        await self._tiers.wait_for(parse_token(request.causal_token), seconds=_patience(context))
+        await self._tiers.wait_for(parse_token(request.causal_token), seconds=seconds_to_wait(context))
         found = await self._tiers.batch(request.member_ids, _asked(request, "at_time"))
         return pb.BatchGetStandingsResponse(
             results=[
@@ -159,7 +156,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
 
     async def SetTierOverride(self, request: pb.SetTierOverrideRequest, context: Context) -> pb.SetTierOverrideResponse:
         """Gives a member a tier by hand."""
-        await self._tiers.wait_for(parse_token(request.causal_token), seconds=_patience(context))
+        await self._tiers.wait_for(parse_token(request.causal_token), seconds=seconds_to_wait(context))
         standing, replayed = await self._tiers.decide(
             _to_decide(
                 request,
@@ -178,7 +175,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
         self, request: pb.ClearTierOverrideRequest, context: Context
     ) -> pb.ClearTierOverrideResponse:
         """Ends an override now."""
-        await self._tiers.wait_for(parse_token(request.causal_token), seconds=_patience(context))
+        await self._tiers.wait_for(parse_token(request.causal_token), seconds=seconds_to_wait(context))
         standing, replayed = await self._tiers.decide(
             _to_decide(request, FactKind.OVERRIDE_CLEARED, reason=request.reason)
         )
@@ -188,7 +185,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
 
     async def ConfirmAccount(self, request: pb.ConfirmAccountRequest, context: Context) -> pb.ConfirmAccountResponse:
         """Records that a member confirmed its data."""
-        await self._tiers.wait_for(parse_token(request.causal_token), seconds=_patience(context))
+        await self._tiers.wait_for(parse_token(request.causal_token), seconds=seconds_to_wait(context))
         standing, replayed = await self._tiers.decide(_to_decide(request, FactKind.CONFIRMED))
         return pb.ConfirmAccountResponse(
             standing=_standing(self._tiers.versions, request.member_id, standing), replayed=replayed
@@ -225,7 +222,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
     async def CountStandings(self, request: pb.CountStandingsRequest, context: Context) -> pb.CountStandingsResponse:
         """Counts members by tier."""
         wanted = parse_token(request.causal_token)
-        await self._tiers.wait_for(wanted, seconds=_patience(context), settled=request.settled)
+        await self._tiers.wait_for(wanted, seconds=seconds_to_wait(context), settled=request.settled)
         at_time, members = await self._tiers.count(_asked(request, "at_time"))
         programme = self._tiers.versions.at(at_time)
 
@@ -250,7 +247,7 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
     async def ListStandings(self, request: pb.ListStandingsRequest, context: Context) -> pb.ListStandingsResponse:
         """Lists members with their tiers."""
         wanted = parse_token(request.causal_token)
-        await self._tiers.wait_for(wanted, seconds=_patience(context), settled=request.settled)
+        await self._tiers.wait_for(wanted, seconds=seconds_to_wait(context), settled=request.settled)
         losing = timedelta(days=request.losing_within_days) if request.losing_within_days else None
         audience = Audience(
             tier_numbers=frozenset(request.tier_numbers),
@@ -281,13 +278,6 @@ class TierServicer(tier_service_pb2_grpc.TierServiceServicer):
                 changes=[_change(self._tiers.versions, change) for change in changes],
                 progress=[_progress(partition) for partition in progress],
             )
-
-
-def _patience(context: Context) -> float:
-    remaining = context.time_remaining()
-    if remaining is None:
-        remaining = DEFAULT_DEADLINE_SECONDS
-    return min(max(remaining - _MARGIN_SECONDS, 0.0), LONGEST_WAIT_SECONDS)
 
 
 def _asked(request: Message, name: str) -> datetime | None:

@@ -1188,7 +1188,7 @@ def read_versions(stored: Sequence[StoredVersion]) -> Versions:
     """The versions in documents that a ledger took. Raises ProgrammeError."""
     return Versions(
         Version(
-            programme=programmes.parse(one.document, one.version),
+            programme=programmes.parse(one.document, one.version, applied=True),
             from_time=one.from_time,
             recorded_time=one.recorded_time,
         )

@@ -27,17 +27,21 @@ MEMBERS = 40
 ASKED = 3
 PRICE, POINTS = 300, 700
 STOCK = 70
-REWARDS = f"""
-rewards:
-  - id: mug
+VICTIMS = ("notifier", "ledger", "postgres")
+# A reward for each; members are called by the victim, too.
+REWARDS = "rewards:\n" + "".join(
+    f"""
+  - id: mug-{victim}
     points: {PRICE}
     stock: {STOCK}
     coupon: {{prefix: MUG, free_product: mug-1, valid: P30D}}
     texts: {{en: {{name: Mug}}}}
 """
+    for victim in VICTIMS
+)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stack() -> Iterator[Connection]:
     """The whole platform as processes of its own."""
     directory = Path(tempfile.mkdtemp(prefix="ly-kill-"))
@@ -53,14 +57,14 @@ def stack() -> Iterator[Connection]:
         programme.unlink()
 
 
-@pytest.mark.parametrize("victim", ["notifier", "ledger", "postgres"])
+@pytest.mark.parametrize("victim", VICTIMS)
 async def test_kill_9_while_rewards_are_given_leaves_each_whole_or_not_there(stack: Connection, victim: str) -> None:
     channels = [open_service(stack, name) for name in ("ledger", "notifier")]
     ledger = ledger_service_pb2_grpc.LedgerServiceStub(channels[0])
     rewards = coupon_pb2_grpc.RewardServiceStub(channels[1])
     start = ledger_pb.BatchRecordRequest()
     for number in range(MEMBERS):
-        member_id = f"m-{number}"
+        member_id = f"{victim}-{number}"
         start.writes.add(enroll_member=ledger_pb.EnrollMemberRequest(request_id="e", member_id=member_id))
         award = ledger_pb.AwardPointsRequest(request_id="a", member_id=member_id, points=POINTS, reason="test")
         start.writes.add(award_points=award)
@@ -71,7 +75,9 @@ async def test_kill_9_while_rewards_are_given_leaves_each_whole_or_not_there(sta
     outcomes: dict[tuple[int, int], str] = {}
 
     async def ask(number: int, time: int) -> str:
-        request = pb.RedeemRewardRequest(request_id=f"r-{time}", member_id=f"m-{number}", reward_id="mug")
+        request = pb.RedeemRewardRequest(
+            request_id=f"r-{time}", member_id=f"{victim}-{number}", reward_id=f"mug-{victim}"
+        )
         try:
             return str((await call(rewards.RedeemReward, request)).coupon.code)
         except RemoteError as error:
@@ -97,11 +103,11 @@ async def test_kill_9_while_rewards_are_given_leaves_each_whole_or_not_there(sta
     assert again == outcomes, "an answer is an answer for ever"
     given: Counter[int] = Counter()
     for number in range(MEMBERS):
-        listed = await call(rewards.ListCoupons, pb.ListCouponsRequest(member_id=f"m-{number}"))
+        listed = await call(rewards.ListCoupons, pb.ListCouponsRequest(member_id=f"{victim}-{number}"))
         codes = {outcomes[number, time] for time in range(ASKED)} - {"NOT_ENOUGH_POINTS", "OUT_OF_STOCK"}
         assert {coupon.code for coupon in listed.coupons} == codes
         given[number] = len(codes)
-        balance = await call(ledger.GetBalance, ledger_pb.GetBalanceRequest(member_id=f"m-{number}"))
+        balance = await call(ledger.GetBalance, ledger_pb.GetBalanceRequest(member_id=f"{victim}-{number}"))
         assert balance.balance.available_points == POINTS - PRICE * len(codes)
         assert balance.balance.held_points == 0
     assert given.total() == STOCK

@@ -20,20 +20,22 @@ from loyalty.notifier.v1 import coupon_pb2_grpc
 from services.cli import installation
 from services.cli.installation import Connection, connection
 from services.cli.remote import open_service, reach
+from services.runtime.clock import ClockMode
 from tests.conftest import PROGRAMMES
 from tests.e2e.conftest import LOYALTY, loyalty
 from tests.made_history import CLIMBER, open_days, write_history
 from tests.outcomes import Outcome, assert_same, outcome_of
 
-DAYS = open_days(before=30, between=8, after=30)
-FORMAT = ("--format", "online-retail", "--currency", "USD", "--programme", str(PROGRAMMES / "retail-demo.yaml"))
+DAYS = open_days(before=15, between=4, after=15)
+PROGRAMME = PROGRAMMES / "retail-demo.yaml"
+FORMAT = ("--format", "online-retail", "--currency", "USD", "--programme", str(PROGRAMME))
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A month, eight days in the year that follows, and a month in which what was in the first leaves the window."""
+    """15 days, four in the year that follows, and 15 in which what was in the first leaves the window."""
     path = tmp_path_factory.mktemp("source") / "history.csv"
-    write_history(path, DAYS, members=40, a_day=15, rush=600)
+    write_history(path, DAYS, members=40, a_day=15, rush=500)
     return path
 
 
@@ -47,9 +49,13 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
-def load(source: Path, folder: Path) -> None:
+def load(source: Path, folder: Path) -> Connection:
+    """Into a new folder, that is up."""
+    installation.open_or_create(folder, programme_file=PROGRAMME, clock=ClockMode.SIMULATED)
+    up = start(folder)
     done = loyalty("import", str(source), *FORMAT, "--data", str(folder), seconds=600)
     assert done.returncode == 0, done.stderr
+    return up
 
 
 def start(folder: Path) -> Connection:
@@ -74,8 +80,7 @@ def expected(source: Path) -> Iterator[Outcome]:
     """What becomes of it in one go."""
     folder = Path(tempfile.mkdtemp(prefix="ly-once-"))
     try:
-        load(source, folder)
-        yield outcome(start(folder))
+        yield outcome(load(source, folder))
     finally:
         loyalty("down", "--data", str(folder))
         shutil.rmtree(folder, ignore_errors=True)
@@ -127,24 +132,23 @@ def test_two_loads_into_two_folders_give_the_same(source: Path, folder: Path, ex
     assert len(expected.changes) > 20
     assert any(cause == "" for changes in expected.changes.values() for cause, _ in changes)
     assert [coupon.code for coupon in expected.coupons[CLIMBER]][:3] == ["GREEN", "SILVER", "GOLDEN"]
-    load(source, folder)
-    assert_same(outcome(start(folder)), expected)
+    assert_same(outcome(load(source, folder)), expected)
 
 
 def test_a_load_that_is_killed_three_times_and_loses_ledger_and_tiers_on_its_way_gives_the_same(
     source: Path, folder: Path, expected: Outcome
 ) -> None:
     # The second of them just before the day of the rush, to be in the middle of it.
-    for place in (12, len(DAYS) // 2 - 1, 41):
+    for place in (6, len(DAYS) // 2 - 1, 21):
         under_way = Import(source, folder)
         under_way.until_closed(DAYS[place])
         under_way.process.kill()
         assert under_way.ended()[0] == -signal.SIGKILL
     up = start(folder)
     under_way = Import(source, folder)
-    under_way.until_closed(DAYS[45])
+    under_way.until_closed(DAYS[23])
     kill(up, "ledger")
-    under_way.until_closed(DAYS[55])
+    under_way.until_closed(DAYS[28])
     kill(up, "tiers")
     code, said = under_way.ended()
     assert code == 0, said

@@ -24,7 +24,7 @@ from services.cli.loader import alone
 from services.cli.main import main
 from services.runtime.clock import ClockMode
 from tests.conftest import PROGRAMMES
-from tests.e2e.conftest import LOYALTY
+from tests.e2e.conftest import LOYALTY, loyalty
 
 POUNDS = str(PROGRAMMES / "tiered-365-gbp.yaml")
 COLUMNS = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country\n"
@@ -300,6 +300,17 @@ def place() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def up(place: Path) -> Iterator[tuple[str, ...]]:
+    """The arguments that load into a folder that is up."""
+    folder = str(place / "up")
+    open_or_create(place / "up", programme_file=Path(POUNDS), clock=ClockMode.SIMULATED)
+    started = loyalty("up", "--data", folder, "--port", "0", "--detach")
+    assert started.returncode == 0, started.stderr
+    yield ("--format", "online-retail", "--programme", POUNDS, "--data", folder)
+    loyalty("down", "--data", folder)
+
+
 def report_of(*arguments: str, cwd: Path) -> dict[str, Any]:
     done = run(*arguments, "--json", cwd=cwd)
     assert done.returncode == 0, done.stderr
@@ -333,23 +344,26 @@ def test_what_had_no_room_is_loaded_by_the_next_run_and_every_line_is_in_the_acc
     assert report["purchases"]["recorded"] == report["returns"]["recorded"] == report["members"]["joined"] == 1
 
 
-def test_a_file_with_nothing_but_its_columns_is_an_account_of_nothing(place: Path) -> None:
-    report = report_of(*orders(place, COLUMNS), cwd=place)
+def test_a_file_with_nothing_but_its_columns_is_an_account_of_nothing(up: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(COLUMNS)
+    report = report_of("orders.csv", *up, cwd=tmp_path)
     assert report["account"]["adds_up"] is True
     assert report["account"]["file"] == report["account"]["loaded"] == {"lines": 0, "minor_units": 0}
     assert report["source"]["first_day"] is None
     assert report["load"]["sent"] == 0
 
 
-def test_files_that_overlap_and_what_the_ledger_refuses_are_in_the_account_and_loaded_to_the_end(place: Path) -> None:
-    first = place / "first.csv"
+def test_files_that_overlap_and_what_the_ledger_refuses_are_in_the_account_and_loaded_to_the_end(
+    up: tuple[str, ...], tmp_path: Path
+) -> None:
+    first = tmp_path / "first.csv"
     first.write_text(
         COLUMNS
         + "100,A,Mug,1,2010-01-05 10:00:00,3.00,F1,France\n"
         + "101,A,Mug,1,2010-01-06 10:00:00,0.001,F1,France\n"
         + "102,A,Mug,2,2010-01-07 10:00:00,3.00,F2,France\n"
     )
-    second = place / "second.csv"
+    second = tmp_path / "second.csv"
     second.write_text(
         COLUMNS
         + "102,A,Mug,2,2010-01-07 10:00:00,3.00,F2,France\n"
@@ -358,7 +372,7 @@ def test_files_that_overlap_and_what_the_ledger_refuses_are_in_the_account_and_l
     )
 
     def load(file: Path) -> dict[str, Any]:
-        return report_of(str(file), "--format", "online-retail", "--programme", POUNDS, "--data", "overlap", cwd=place)
+        return report_of(str(file), *up, cwd=tmp_path)
 
     for _ in range(2):
         report = load(first)

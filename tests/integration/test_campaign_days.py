@@ -224,6 +224,27 @@ async def test_after_a_restart_days_come_before_what_was_recorded_after_them(ope
     assert await desk.given() == [("asleep", "m-1", "inactive:2026-01-05")]
 
 
+async def test_messages_on_a_channel_that_is_not_set_up_are_told_of_once_in_the_log(open_desk: OpenDesk) -> None:
+    def campaign(name: str, channel: str) -> str:
+        message = f"message: {{subject: Hello, text: Here you are, channel: {channel}}}"
+        return f"{{id: {name}, trigger: birthday, variants: [{{id: a, share: '100', {message}}}]}}"
+
+    before = [campaign("right", "email"), campaign("wrong", "emial")]
+    desk = await open_desk(*before)
+    feeds, later = desk.feeds, shop(*before, campaign("other", "sms"))
+    feeds.advance(START)
+    told = []
+    for _ in range(2):
+        with structlog.testing.capture_logs() as logged:
+            async with desk.running():
+                await desk.caught_up()
+                feeds.known = Versions([*feeds.known[:1], Version(programme=later, from_time=START)])
+                feeds.line(0, ProgrammeApplied(version=later.version, from_time=START, announced_time=None))
+                await desk.caught_up()
+        told += [(line["campaign_id"], line["channel"]) for line in logged if line["event"] == "channel_not_set_up"]
+    assert told == [("wrong", "emial"), ("other", "sms")]
+
+
 async def test_a_version_that_brings_the_first_days_loses_none_of_them(open_desk: OpenDesk) -> None:
     visits = "{id: visits, trigger: purchase, points: 1}"
     desk = await open_desk(visits)

@@ -219,6 +219,7 @@ async def test_campaigns_are_previewed_paused_and_resumed_over_the_contract(inst
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await notifier.stub.PauseCampaign(campaign_pb2.PauseCampaignRequest(campaign_id="x"), timeout=SECONDS)
     assert reason_of(refused.value) == (grpc.StatusCode.NOT_FOUND, "CAMPAIGN_UNKNOWN")
+    assert await installation.done_by_hand() == [("PauseCampaign", ""), ("ResumeCampaign", "")]
 
 
 async def test_a_version_that_is_announced_is_told_to_its_members(installation: Installation) -> None:
@@ -249,6 +250,8 @@ async def test_segments_and_answers_come_over_the_contract(installation: Install
     update.add_member_ids.extend(["m-2", "nobody"])
     answered = await notifier.stub.UpdateSegment(update, timeout=SECONDS)
     assert (answered.added, answered.unknown, list(answered.unknown_member_ids)) == (1, 1, ["nobody"])
+    segments = [("UpdateSegment", "m-1"), ("UpdateSegment", "m-1"), ("UpdateSegment", "m-1 m-2 nobody")]
+    assert await installation.done_by_hand() == segments
     answer = campaign_pb2.RecordFeedbackRequest(
         request_id="f-1", member_id="m-1", survey_id="nps", score=9, source="app"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from services.notifier.errors import CampaignUnknownError
 from services.notifier.service.campaigns import Entered
 from services.notifier.store import QUERIES, Transaction
 from services.notifier.store.privacy import ErasureKept
+from services.programme.campaigns import TriggerKind
+from services.programme.templates import VARIABLES, known
 from services.runtime.status import NotCaughtUpError
 from tests.campaign_desk import PARTITIONS, START, Desk, campaign_desk, shop
 from tests.conftest import Database
@@ -191,7 +194,7 @@ async def test_a_birthday_comes_once_a_year_and_leap_days_on_the_28th(open_desk:
 async def test_points_and_coupons_that_end_soon_are_told_of_before(open_desk: OpenDesk) -> None:
     desk = await open_desk(
         "{id: use-them, trigger: points_expiring, when: {before: P7D}, message: {subject: Hurry, text: Up}}",
-        "{id: use-it, trigger: coupon_expiring, when: {before: P2D}, badge: explorer}",
+        "{id: use-it, trigger: coupon_expiring, when: {before: P2D}, message: {subject: Hurry, text: Up}}",
         "{id: gift, trigger: first_purchase, coupon: {prefix: GIFT, discount_amount: '5.00', valid: P20D}}",
     )
     await desk.join("m-1")
@@ -202,8 +205,10 @@ async def test_points_and_coupons_that_end_soon_are_told_of_before(open_desk: Op
     ((code,),) = await desk.rows("coupons", "code", "1")
     told = [one for one in await desk.given() if one[0] != "gift"]
     assert told == [("use-it", "m-1", f"coupon:{code}"), ("use-them", "m-1", "expiring:2026-01-15")]
-    ((facts,),) = await desk.rows("deliveries", "facts", "1")
-    assert ('"points": 30' in facts, '"day": "2026-01-15"' in facts) == (True, True)
+    coupon, points = [json.loads(facts) for (facts,) in await desk.rows("deliveries", "facts", "campaign_id")]
+    assert (points["points"], points["day"]) == (30, "2026-01-15")
+    # It ends in the course of the 25th: the day before is the last on which it is good all day.
+    assert (coupon["code"], coupon["day"]) == (code, "2026-01-24")
 
 
 async def test_who_is_about_to_lose_a_level_is_told_so_many_days_before(open_desk: OpenDesk) -> None:
@@ -269,6 +274,52 @@ async def test_a_day_nobody_answered_is_given_up_when_the_level_is_lost(open_des
     assert await desk.given() == []
 
 
+async def test_messages_know_just_what_templates_may_use_of_their_trigger(open_desk: OpenDesk) -> None:
+    when = {
+        TriggerKind.TIER_REACHED: "tiers: [star]",
+        TriggerKind.TIER_LOST: "tiers: [star]",
+        TriggerKind.TIER_AT_RISK: "tiers: [star], when: {before: P14D}",
+        TriggerKind.POINTS_REACHED: "when: {points: 5}",
+        TriggerKind.POINTS_EXPIRING: "when: {before: P7D}",
+        TriggerKind.NTH_VISIT: "when: {visits: 1}",
+        TriggerKind.INACTIVITY: "when: {after: P2D}",
+        TriggerKind.COUPON_EXPIRING: "when: {before: P2D}",
+        TriggerKind.SURPRISE: "when: {probability: '100'}",
+        TriggerKind.SEGMENT_ENTERED: "when: {segment: vip}",
+        TriggerKind.DATE: "when: {day: '2026-01-07'}",
+    }
+    message = "message: {subject: Hello, text: 'You are {{ tier }} and have {{ points_balance }} points.'}"
+    campaigns = [
+        f"{{id: {kind.replace('_', '-')}, trigger: {kind}, {when[kind] + ', ' if kind in when else ''}{message}}}"
+        for kind in TriggerKind
+    ]
+    gift = "{id: gift, trigger: first_purchase, coupon: {prefix: GIFT, discount_amount: '5.00', valid: P4D}}"
+    desk = await open_desk(*campaigns, gift)
+    await desk.join("m-1", time=datetime(2025, 1, 8, 12, tzinfo=UTC))
+    await desk.born("m-1", date(1990, 1, 8))
+    await desk.advance(START + timedelta(hours=1))
+    await desk.campaigns.enter_segment("vip", ["m-1"])
+    await desk.buy("m-1", available=40, lapsing=(("2026-01-15", 40),))
+    await desk.change("m-1", 1, 3)
+    await desk.change("m-1", 3, 2)
+    lost = datetime(2026, 1, 21, 11, tzinfo=UTC)
+    desk.losing.losing_soon = [Losing(member_id="m-1", tier_number=3, losing_time=lost)]
+    await desk.pass_days(5)
+    later = shop("{id: x, trigger: birthday, points: 1}")
+    await desk.announce(later, desk.business_now + timedelta(days=30))
+    told = {
+        campaign_id.replace("-", "_"): json.loads(facts)
+        for campaign_id, facts in await desk.rows("deliveries", "campaign_id, facts")
+    }
+    of_all = {"currency", "member_id", "name", "programme", "unsubscribe_url"}
+    assert {kind: set(facts) & set(VARIABLES) for kind, facts in told.items()} == {
+        kind: known(kind, ()) - of_all for kind in TriggerKind
+    }
+    assert (told["birthday"]["tier"], told["birthday"]["points_balance"]) == ("Regular", 40)
+    assert (told["segment_entered"]["tier"], told["segment_entered"]["points_balance"]) == ("Guest", 0)
+    assert (told["tier_lost"]["tier"], told["tier_lost"]["previous_tier"]) == ("Regular", "Star")
+
+
 async def test_everybody_hears_of_a_version_that_is_announced(open_desk: OpenDesk) -> None:
     desk = await open_desk("{id: news, trigger: programme_change, message: {subject: News, text: There are some}}")
     await desk.join("m-1", "m-2")
@@ -326,6 +377,53 @@ async def test_a_segment_brings_its_campaign_when_it_is_entered(open_desk: OpenD
     await desk.campaigns.leave_segment("vip", ["m-1"])
     await desk.buy("m-1")
     assert [one[:2] for one in await desk.given()].count(("others", "m-1")) == 1
+
+
+async def test_nothing_is_known_of_a_member_once_the_feed_tells_of_the_erasure(open_desk: OpenDesk) -> None:
+    desk = await open_desk("{id: big, trigger: purchase, points: 3}")
+    await desk.join("m-1", "m-2")
+    for member in ("m-1", "m-2"):
+        await desk.buy(member, available=50, lapsing=(("2027-01-05", 50),))
+    await erase(desk, "m-1")
+    await desk.happen("m-1", Happening.OTHER, lapsing=(("2027-01-05", -50),))
+    assert await desk.rows("profiles", "member_id", "1") == [("m-2",)]
+    assert await desk.rows("lapsing_points", "member_id, points") == [("m-2", 50)]
+
+
+async def test_a_preview_counts_nobody_who_was_erased(open_desk: OpenDesk) -> None:
+    desk = await open_desk(
+        "{id: big, trigger: purchase, points: 3, coupon: {prefix: BIG, discount_percent: '5', valid: P3D}}",
+        "{id: soon, trigger: coupon_expiring, when: {before: P1D}, points: 1}",
+    )
+    await desk.join("m-1", "m-2")
+    for member in ("m-1", "m-2"):
+        await desk.buy(member)
+    await erase(desk, "m-1")
+    for campaign in ("big", "soon"):
+        seen = await desk.campaigns.preview(campaign, day=date(2026, 1, 7), sample=10)
+        assert [one.member_id for one in seen.sample] == ["m-2"]
+
+
+async def test_an_erased_member_is_given_nothing_whatever_the_feeds_tell_late_and_days_bring(
+    open_desk: OpenDesk,
+) -> None:
+    desk = await open_desk(
+        "{id: up, trigger: tier_reached, tiers: [regular], webhook: tier.up, "
+        "coupon: {prefix: UP, discount_percent: '5', valid: P3D}, message: {subject: Hi, text: '{{ balance }}'}}",
+        "{id: soon, trigger: coupon_expiring, when: {before: P1D}, points: 1}",
+        "{id: fair, trigger: date, when: {day: '2026-01-08'}, points: 5}",
+    )
+    await desk.join("m-1", "m-2")
+    await desk.change("m-1", 1, 2)
+    given = await desk.given()
+    await erase(desk, "m-1")
+    await erase(desk, "m-2")
+    await desk.change("m-2", 1, 2)
+    await desk.buy("m-2")
+    await desk.pass_days(5)
+    assert await desk.given() == given
+    assert await desk.rows("coupons", "member_id", "1") == [("m-1",)]
+    assert set(await desk.rows("deliveries", "member_id, facts")) == {("m-1", "{}")}
 
 
 async def test_a_segment_takes_members_alone_and_waits_for_whom_it_was_told_of(open_desk: OpenDesk) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,15 @@ import pytest_asyncio
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
 
 from services.notifier.domain.checkout import Line, LineKind
+from services.notifier.domain.contacts import partition_of
 from services.notifier.domain.coupons import CouponState
 from services.notifier.domain.sales import BuyerStanding, Sale
+from services.notifier.erasure_file import ErasureFile
 from services.notifier.errors import (
-    BasketError,
     CheckoutInProgressError,
     CheckoutRefusedError,
+    FieldError,
+    MemberErasedError,
     MemberUnknownError,
     OccurredInFutureError,
     PeerError,
@@ -27,14 +31,19 @@ from services.notifier.errors import (
     RequestIdReusedError,
     WrongCodesError,
 )
+from services.notifier.member_client import MemberClient
+from services.notifier.service.privacy import PrivacyService
 from services.notifier.store import Store, Transaction
 from services.notifier.store.checkouts import CheckoutKey
+from services.notifier.store.privacy import ErasureKept
+from services.notifier.till_client import TillClient
 from services.programme.rewards import Offer, OfferKind, Terms
 from services.runtime.channels import open_channel
 from services.runtime.clock import ClockMode
 from services.runtime.database import create_pool
-from tests.checkout_shop import BASKET, PAY, PROGRAMME, Crash, Shop, settled
+from tests.checkout_shop import BASKET, PARTITIONS, PAY, PROGRAMME, Crash, FlakyTill, Shop, settled
 from tests.conftest import SECRET, Database, StartLedger
+from tests.messages_desk import VAULT
 from tests.tiers_desk import StartTiers
 
 # More steps than a checkout with a coupon and points has.
@@ -429,6 +438,31 @@ async def test_a_sale_that_begins_in_the_moment_in_which_it_is_cancelled_is_not_
     assert await refusal_of(shop, member_id, code) == "CHECKOUT_CANCELLED"
 
 
+async def test_a_card_that_is_shown_holds_a_try_while_it_is_looked_up_and_no_longer(
+    shop: Shop,
+) -> None:
+    member_id = await shop.customer()
+    card, looking_up, entered = await shop.card(member_id), False, 0
+
+    @contextlib.asynccontextmanager
+    async def look_up() -> AsyncIterator[None]:
+        nonlocal looking_up, entered
+        looking_up, entered = True, entered + 1
+        yield
+        looking_up = False
+
+    async def between(_: str) -> None:
+        assert not looking_up
+
+    shop.till = FlakyTill(TillClient(ledger=shop.ledger, tiers=shop.tiers, looking_up=look_up))
+    shop.start(between)
+    await shop.commit(member_id, buyer=card, points=0, pay=14_500)
+    assert entered == 1
+    # A sale that was told is told again without it.
+    await shop.commit(member_id, buyer=card, points=0, pay=14_500)
+    assert entered == 1
+
+
 @pytest.mark.parametrize("lost", ["hold", "record"])
 async def test_a_lost_answer_of_the_ledger_is_asked_for_again(shop: Shop, lost: str) -> None:
     member_id = await shop.customer()
@@ -543,6 +577,33 @@ async def test_a_coupon_comes_back_with_all_that_was_bought_with_it_and_with_no_
     await shop.told_of_return(member_id, offset=52)
     assert (await shop.sales.restore(), await shop.sales.restore()) == (1, 0)
     assert (await shop.quote(member_id, code, points=0)).price.codes == (code,)
+
+
+@pytest.mark.parametrize("error", [PeerError, ValueError])
+async def test_a_sale_of_which_nothing_can_be_learnt_keeps_no_other_from_its_coupon(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    members = [await shop.customer(), await shop.customer()]
+    codes = [await shop.coupon(), await shop.coupon()]
+    for offset, (member_id, code) in enumerate(zip(members, codes, strict=True), start=50):
+        await shop.commit(member_id, code)
+        await shop.bring_all_back(member_id)
+        await shop.told_of_return(member_id, offset=offset)
+    ask = TillClient.all_came_back
+
+    async def say_nothing_of_the_first(till: TillClient, member_id: str, purchase_id: str) -> bool:
+        if member_id == members[0]:
+            raise error
+        return await ask(till, member_id, purchase_id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TillClient, "all_came_back", say_nothing_of_the_first)
+        # What could not be looked at is no reason to look again at once.
+        assert (await shop.sales.restore(), await shop.sales.restore()) == (1, 0)
+    assert [await shop.coupon_state(code) for code in codes] == [CouponState.REDEEMED, CouponState.ISSUED]
+
+    assert await shop.sales.restore() == 1
+    assert await shop.coupon_state(codes[0]) is CouponState.ISSUED
 
 
 async def test_a_gift_card_stays_used_when_all_comes_back_as_the_refund_has_what_it_paid(shop: Shop) -> None:
@@ -724,6 +785,57 @@ async def test_a_checkout_that_is_under_way_is_told_so_to_another_request_whatev
     await sold_once(shop, member_id, code)
 
 
+@pytest.mark.parametrize(("step", "ended"), [("points held", CouponState.ISSUED), ("recorded", CouponState.REDEEMED)])
+async def test_a_sale_that_is_under_way_is_carried_to_its_end_before_its_member_is_forgotten(
+    shop: Shop, step: str, ended: CouponState
+) -> None:
+    async def between(name: str) -> None:
+        if name == step:
+            raise Crash(name)
+
+    privacy = PrivacyService(
+        store=shop.store,
+        vault=VAULT,
+        partitions=PARTITIONS,
+        elsewhere=MemberClient(shop.ledger, shop.tiers, contextlib.nullcontext),
+        file=ErasureFile(None),
+        machine_now=lambda: shop.now,
+    )
+    erase = partial(privacy.erase, request_id="e-1", reason="asked", principal="support")
+    member_id = await shop.customer()
+    code = await shop.coupon()
+    shop.start(between)
+    with pytest.raises(Crash):
+        await shop.commit(member_id, code)
+
+    assert await erase(member_id=member_id) == (None, False)
+    await shop.recover()
+
+    erased_time, replayed = await erase(member_id=member_id)
+    assert (erased_time, replayed) == (shop.now, True)
+    assert await shop.state(member_id) == ""
+    shop.now += timedelta(days=2)
+    assert await shop.coupon_state(code) is ended
+
+
+async def test_a_basket_is_not_kept_of_who_was_erased_since_it_was_priced(shop: Shop) -> None:
+    member_id = await shop.customer()
+    erasure = ErasureKept(
+        partition=partition_of(member_id, PARTITIONS),
+        member_id=member_id,
+        request_id="e-1",
+        reason="asked",
+        principal="support",
+        asked_time=shop.now,
+        erased_time=None,
+    )
+    # The ledger has yet to hear of it.
+    await shop.store.transact(lambda transaction: transaction.insert_erasure(erasure))
+    with pytest.raises(MemberErasedError):
+        await shop.commit(member_id, points=0, pay=14_500)
+    assert await shop.state(member_id) == ""
+
+
 async def test_a_sale_is_told_again_to_who_may_try_no_more_codes(shop: Shop) -> None:
     def too_many() -> contextlib.AbstractAsyncContextManager[None]:
         raise WrongCodesError(60)
@@ -856,7 +968,7 @@ async def test_a_price_expected_in_another_currency_is_refused_with_both_by_name
 
     assert refused.value.reason == "CHECKOUT_PRICE_CHANGED"
     assert "the quote said 14500 JPY, and 145.00 PLN are to be paid now" in str(refused.value)
-    with pytest.raises(BasketError, match="there is no such currency"):
+    with pytest.raises(FieldError, match="there is no such currency"):
         await shop.checkouts.commit(shop.commitment(asked, expected_currency="XXZ", request_id="c-2"))
 
 

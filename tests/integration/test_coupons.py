@@ -26,10 +26,13 @@ from loyalty.type.v1 import error_reason_pb2
 from loyalty.type.v1.money_pb2 import Money
 
 from services.notifier.app import build
+from services.notifier.store import QUERIES
 from services.runtime.channels import open_channel
 from tests.conftest import ROOT, SECRET, Database, StartLedger
-from tests.coupon_desk import NOW, SECONDS, SUSPENDED, Desk, details_of, info_of, open_desk, refused, stamp
+from tests.coupon_desk import NOW, SECONDS, SUSPENDED, Desk, details_of, info_of, open_desk, refused, stamp, ten_percent
 from tests.integration.test_audit import bearer, known
+from tests.messages_desk import open_store
+from tests.plans import rows_touched
 
 REFUSED = grpc.StatusCode.FAILED_PRECONDITION
 UNKNOWN = (grpc.StatusCode.NOT_FOUND, "COUPON_UNKNOWN")
@@ -166,6 +169,69 @@ async def test_a_redeemed_use_is_given_back_by_whoever_gives_coupons_out_and_by_
     assert back.coupon.state == pb.COUPON_STATE_ISSUED
 
 
+async def test_who_gave_took_back_or_freed_a_coupon_by_hand_stays_on_record_and_its_code_does_not(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    text = desk.programme.read_text(encoding="utf-8")
+    desk.programme.write_text(f'{text}\nsupport: {{coupon_percent: "20"}}\n', encoding="utf-8")
+    document = desk.programme.read_text(encoding="utf-8")
+    apply = ledger_pb.ApplyProgrammeRequest(request_id="apply", document=document, from_time=stamp(NOW))
+    await desk.reach((await desk.ledger.ApplyProgramme(apply, timeout=SECONDS)).causal_token)
+    config = desk.config(listen=f"unix:{desk.folder}/known.sock")
+    service = await build(config, desk.stack, desk.clock)
+    channel = await desk.stack.enter_async_context(known(service, config.listen, desk.folder))
+    desk.rewards = coupon_pb2_grpc.RewardServiceStub(channel)
+    clerk, shop, till = bearer("support", sub="anna"), bearer("backend", sub="shop"), bearer("pos", sub="till")
+
+    async def give(request_id: str, who: Any) -> str:
+        request = pb.IssueCouponRequest(
+            request_id=request_id, member_id="m-1", offer=ten_percent(), prefix="TEN", reason="late_parcel",
+            valid_until_time=stamp(NOW + timedelta(days=30)),
+        )  # fmt: skip
+        return (await desk.rewards.IssueCoupon(request, metadata=who, timeout=SECONDS)).coupon.code
+
+    async def redeemed(code: str) -> str:
+        context = pb.CouponUseContext(member_id="m-1")
+        request = pb.RedeemCouponRequest(request_id=f"use-{code}", code=code, context=context)
+        return (await desk.rewards.RedeemCoupon(request, metadata=till, timeout=SECONDS)).use_id
+
+    codes = await give("by-staff", clerk), await give("by-shop", shop)
+    free = pb.ReleaseCouponRequest(request_id="f-1", code=codes[0], use_id=await redeemed(codes[0]), redeemed=True)
+    await desk.rewards.ReleaseCoupon(free, metadata=clerk, timeout=SECONDS)
+    void = pb.VoidCouponRequest(request_id="v-1", code=codes[0], reason="mistake")
+    await desk.rewards.VoidCoupon(void, metadata=clerk, timeout=SECONDS)
+    connection = await asyncpg.connect(desk.database.dsn("loyalty_owner"))
+    try:
+        rows = await connection.fetch("SELECT * FROM notifier.audit_log WHERE outcome = 'DONE' ORDER BY number")
+    finally:
+        await connection.close()
+    assert [(row["method"].rpartition("/")[2], row["principal"], row["member_ids"]) for row in rows] == [
+        ("IssueCoupon", "anna", "m-1"), ("ReleaseCoupon", "anna", "m-1"), ("VoidCoupon", "anna", "m-1")
+    ]  # fmt: skip
+    assert not any(code in str(dict(row)) for row in rows for code in codes)
+
+
+async def test_where_and_when_a_coupon_was_used_is_shown_with_it(desk: Desk) -> None:
+    code = (await desk.issue(uses=3)).coupon.code
+    await desk.redeem(code, request_id="u-1", store_id="s-1", purchase_id="p-1", occurred_time=stamp(NOW))
+    given_back = await desk.redeem(code, request_id="u-2")
+    await desk.release(code, given_back.use_id, redeemed=True)
+    earlier = stamp(NOW - timedelta(hours=1))
+    await desk.void(code)
+    await desk.redeem(code, request_id="u-3", offline=True, store_id="s-2", occurred_time=earlier)
+    shown = await desk.rewards.GetCoupon(pb.GetCouponRequest(code=code), timeout=SECONDS)
+    assert list(shown.uses) == [
+        pb.CouponUse(use_id="u-1", redeemed_time=stamp(NOW), store_id="s-1", purchase_id="p-1"),
+        pb.CouponUse(
+            use_id="u-3", redeemed_time=earlier, store_id="s-2",
+            overdrawn_reason=error_reason_pb2.ERROR_REASON_COUPON_VOIDED,
+        ),
+    ]  # fmt: skip
+    for_many = (await desk.issue(uses=101)).coupon.code
+    await desk.redeem(for_many)
+    shown = await desk.rewards.GetCoupon(pb.GetCouponRequest(code=for_many), timeout=SECONDS)
+    assert (shown.coupon.uses_left, list(shown.uses)) == (100, [])
+
+
 async def test_a_use_of_a_checkout_is_nobody_elses_to_keep_to_redeem_or_to_give_back(desk: Desk) -> None:
     code = (await desk.issue()).coupon.code
     use_id = f"checkout-{'0a' * 16}"
@@ -208,7 +274,7 @@ async def test_money_given_by_hand_has_a_limit(desk: Desk) -> None:
     start = NOW + timedelta(hours=1)
     apply = ledger_pb.ApplyProgrammeRequest(request_id="apply", document=limited, from_time=stamp(start))
     await desk.ledger.ApplyProgramme(apply, timeout=SECONDS)
-    await desk.coupons("nobody", await desk.advance(start))
+    await desk.reach(await desk.advance(start))
     for kind in (reward_pb2.OFFER_KIND_GIFT_CARD, reward_pb2.OFFER_KIND_DISCOUNT_AMOUNT):
         assert (await give(kind, 50, 100)).coupon.uses == 100
         for cents, uses in ((5001, 1), (50, 101)):
@@ -229,10 +295,11 @@ async def test_staff_give_members_coupons_within_what_the_programme_lets_them_an
     channel = await desk.stack.enter_async_context(known(service, config.listen, desk.folder))
     rewards = coupon_pb2_grpc.RewardServiceStub(channel)
 
-    async def give(role: str, uses: int = 1, member_id: str = "m-1", **offer: Any) -> str:
+    async def give(role: str, uses: int = 1, member_id: str = "m-1", pool: str = "", **offer: Any) -> str:
         request = pb.IssueCouponRequest(
-            request_id=desk.next(), member_id=member_id, offer=reward_pb2.Offer(**offer), uses=uses, prefix="TEN",
-            valid_until_time=stamp(NOW + timedelta(days=30)), reason="late_parcel",
+            request_id=desk.next(), member_id=member_id, offer=reward_pb2.Offer(**offer), uses=uses,
+            prefix="" if pool else "TEN", pool=pool, reason="late_parcel",
+            valid_until_time=stamp(NOW + timedelta(days=30)),
         )  # fmt: skip
         try:
             given = await rewards.IssueCoupon(request, metadata=bearer(role), timeout=SECONDS)
@@ -267,6 +334,10 @@ async def test_staff_give_members_coupons_within_what_the_programme_lets_them_an
     assert await give("support", **article) == "offer.kind"
     assert await give("support", kind=reward_pb2.OFFER_KIND_FREE_SHIPPING) == "offer.kind"
     assert await give("support", member_id="", **offers(1, 1)[0]) == "member_id"
+    # What a code of a partner is worth elsewhere nobody knows.
+    await desk.import_codes(["ABCDEFGH", "JKLMNPQR"], pool="partner")
+    assert await give("support", pool="partner", **offers(1, 1)[0]) == "pool"
+    assert await give("backend", pool="partner", **offers(1, 1)[0]) == ""
     assert await give("backend", uses=1000, member_id="", **offers(1, 10_000)[3]) == ""
 
 
@@ -279,6 +350,7 @@ async def test_who_was_erased_is_given_no_coupon_and_no_reward_and_is_told_so(de
     for _ in range(2):
         assert await why(desk.issue(request_id="i-1", member_id="m-1")) == (REFUSED, "MEMBER_ERASED")
         assert await why(desk.get_reward("m-1", "mug", request_id="r-1")) == (REFUSED, "MEMBER_ERASED")
+        assert await why(desk.catalogue("m-1")) == (REFUSED, "MEMBER_ERASED")
     assert (await desk.issue(request_id="before", member_id="m-1")).coupon.code == given.coupon.code
     assert (await desk.get_reward("m-2", "mug")).coupon.member_id == "m-2"
     assert (await desk.catalogue("m-2"))["mug"].stock_left == 2
@@ -301,7 +373,7 @@ async def test_a_coupon_that_was_voided_is_good_for_nothing_but_what_was_promise
 async def test_a_coupon_expires_in_business_time(desk: Desk) -> None:
     code = (await desk.issue(valid_until_time=stamp(NOW + timedelta(days=1)))).coupon.code
     assert (await desk.validate(code)).usable
-    await desk.coupons("nobody", await desk.advance(NOW + timedelta(days=1)))
+    await desk.reach(await desk.advance(NOW + timedelta(days=1)))
     answer = await desk.validate(code)
     assert (answer.usable, answer.reason) == (False, error_reason_pb2.ERROR_REASON_COUPON_EXPIRED)
     assert answer.coupon.state == pb.COUPON_STATE_EXPIRED
@@ -472,7 +544,7 @@ async def test_a_coupon_for_a_tier_that_there_is_not_is_not_given(desk: Desk) ->
     assert refused(caught.value) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     violation = violation_of(caught.value)
     assert violation.field == "terms.tiers"
-    assert violation.description == 'the programme has no tier "platinum"; there are white, green, silver, golden'
+    assert violation.description == 'the programme has no tier "platinum"; it has white, green, silver, golden'
     assert (await desk.issue(terms=reward_pb2.Terms(tiers=["green"]))).coupon.terms.tiers == ["green"]
 
 
@@ -576,6 +648,38 @@ async def test_a_members_coupons_come_by_pages_those_issued_last_first(desk: Des
     assert sorted(seen) == sorted(codes)
 
 
+async def test_what_was_given_offline_though_something_spoke_against_it_is_summed_by_store_and_reason(
+    desk: Desk,
+) -> None:
+    five_off = reward_pb2.Offer(kind=reward_pb2.OFFER_KIND_DISCOUNT_AMOUNT, amount=usd(500))
+
+    async def losses(**span: Any) -> list[tuple[str, str, int, int]]:
+        told = await desk.rewards.GetCouponLosses(pb.GetCouponLossesRequest(**span), timeout=SECONDS)
+        return [
+            (one.store_id, error_reason_pb2.ErrorReason.Name(one.reason), one.uses, one.amount.minor_units)
+            for one in told.losses
+        ]
+
+    code, percent = [(await desk.issue(offer=offer)).coupon.code for offer in (five_off, ten_percent())]
+    for hours in (0, 1, 2):
+        occurred = stamp(NOW - timedelta(hours=hours))
+        used = await desk.redeem(code, offline=True, store_id="s-1", occurred_time=occurred)
+    assert await losses() == [("s-1", "ERROR_REASON_COUPON_REDEEMED", 2, 1000)]
+    await desk.void(percent)
+    await desk.redeem(percent, offline=True, occurred_time=stamp(NOW))
+    assert await losses(from_time=stamp(NOW)) == [("", "ERROR_REASON_COUPON_VOIDED", 1, 0)]
+    assert await losses(until_time=stamp(NOW)) == [("s-1", "ERROR_REASON_COUPON_REDEEMED", 2, 1000)]
+    # What came back is lost no more.
+    await desk.release(code, used.use_id, redeemed=True)
+    assert await losses(until_time=stamp(NOW)) == [("s-1", "ERROR_REASON_COUPON_REDEEMED", 1, 500)]
+
+
+async def test_the_coupons_of_nobody_are_not_just_none(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    assert await desk.coupons("m-1") == []
+    assert await why(desk.coupons("nobody")) == (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN")
+
+
 async def test_an_import_tells_of_each_line_that_it_leaves_out_and_says_the_same_again(desk: Desk) -> None:
     lines = ["AB-CD-EF-GH", "", "abcdefgh", "Ö-12345678", "K1NG-2000", "KING-2OOO", "XXXXXX"]
     for _ in range(2):
@@ -621,6 +725,34 @@ async def test_codes_of_a_pool_are_given_once_each_and_read_however_they_are_typ
     assert (await desk.redeem(typed)).coupon.code == codes[3]
     assert await why(desk.redeem("GIFT9999XYZ")) == UNKNOWN
     assert await desk.differences() == []
+
+
+async def test_a_coupon_of_an_empty_pool_is_given_to_the_same_request_once_there_are_codes(desk: Desk) -> None:
+    for _ in range(2):
+        assert await why(desk.issue("i-1", pool="partner")) == (REFUSED, "OUT_OF_STOCK")
+    await desk.import_codes(["FILM-0001"])
+    given = await desk.issue("i-1", pool="partner")
+    assert (given.coupon.code, given.replayed) == ("FILM-0001", False)
+    assert (await desk.issue("i-1", pool="partner")).replayed
+
+
+async def test_that_a_pool_is_empty_is_known_without_looking_at_the_codes_of_others(database: Database) -> None:
+    async with open_store(database):
+        owner = await asyncpg.connect(database.dsn("loyalty_owner"))
+        try:
+            await owner.execute(
+                """INSERT INTO notifier.pool_codes (partition, folded, pool, code, import_id, line)
+                   SELECT number % 4, 'CODE' || number, 'full', 'CODE' || number, 'file', number
+                   FROM generate_series(1, 5000) AS number"""
+            )
+            await owner.execute(f"PREPARE look (text) AS {QUERIES['has_free_codes']}")
+            for _ in range(2):
+                for pool in ("full", "empty"):
+                    assert await owner.fetchval(f"EXECUTE look ('{pool}')") == (pool == "full")
+                    assert await rows_touched(owner, "pool_codes", f"look ('{pool}')") <= 4
+                await owner.execute("ANALYZE notifier.pool_codes")
+        finally:
+            await owner.close()
 
 
 async def test_a_code_of_a_pool_that_was_not_given_is_unknown(desk: Desk) -> None:

@@ -24,6 +24,7 @@ from services.notifier.channels.email import EmailChannel
 from services.notifier.channels.log import LogChannel
 from services.notifier.channels.words import Words
 from services.notifier.domain.contacts import Contact, partition_of
+from services.notifier.domain.coupons import Coupon
 from services.notifier.domain.deliveries import DeliveryState, DueDelivery, Outcome, Verdict
 from services.notifier.domain.suppressions import Bounce
 from services.notifier.errors import (
@@ -31,17 +32,20 @@ from services.notifier.errors import (
     ChannelUnknownError,
     DeliveryNotRetryableError,
     DeliveryUnknownError,
+    FieldError,
     InstallationError,
     MemberUnknownError,
-    PreferenceError,
+    OccurredInFutureError,
     RequestIdReusedError,
     TopicUnknownError,
     UnsubscribeTokenError,
 )
 from services.notifier.links import Refusal
+from services.notifier.rpc.statuses import describe
 from services.notifier.service.preferences import Hearing
 from services.notifier.store import QUERIES, Transaction
 from services.programme.messages import EMAIL, LOG, Message
+from services.programme.rewards import Offer, OfferKind
 from services.programme.versions import SINCE_EVER, Version, Versions
 from tests.conftest import Database
 from tests.mail_server import LocalMailServer, mail_server
@@ -118,6 +122,19 @@ async def quiet_post(database: Database, folder: Path) -> AsyncIterator[Post]:
 async def capped_post(database: Database, folder: Path) -> AsyncIterator[Post]:
     async with opened(database, folder, CAPS) as made:
         yield made
+
+
+async def insert_deliveries(desk: Desk, owner: asyncpg.Connection, count: int) -> None:
+    """So many messages of a newsletter to m-1, an hour old, that wait to be sent."""
+    partition = partition_of("m-1", PARTITIONS)
+    await owner.execute(
+        """INSERT INTO notifier.deliveries (partition, delivery_id, campaign_id, member_id, trigger, topic, facts,
+                                            created_time, state, not_before)
+           SELECT $1, $2 || left(md5(number::text), 28), 'newsletter', 'm-1',
+                  'entry:' || number, 'news', '{}', $3, 'queued', $3
+           FROM generate_series(1, $4) AS number""",
+        partition, f"{partition:04x}", desk.now - timedelta(hours=1), count,
+    )  # fmt: skip
 
 
 # --- words ---
@@ -308,14 +325,7 @@ async def test_what_waits_of_a_paused_campaign_costs_the_worker_nothing(post: Po
     partition = partition_of("m-1", PARTITIONS)
     owner = await asyncpg.connect(desk.database.dsn("loyalty_owner"))
     try:
-        await owner.execute(
-            """INSERT INTO notifier.deliveries (partition, delivery_id, campaign_id, member_id, trigger, topic, facts,
-                                                created_time, state, not_before)
-               SELECT $1, $2 || left(md5(number::text), 28), 'newsletter', 'm-1',
-                      'entry:' || number, 'news', '{}', $3, 'queued', $3
-               FROM generate_series(1, $4) AS number""",
-            partition, f"{partition:04x}", desk.now - timedelta(hours=1), waiting,
-        )  # fmt: skip
+        await insert_deliveries(desk, owner, waiting)
         now, later = desk.now, desk.now + timedelta(seconds=90)
         types = "integer, text, text, timestamptz, timestamptz, integer"
         await owner.execute(f"PREPARE look (text[], text[]) AS {QUERIES['due_deliveries']}")
@@ -368,8 +378,8 @@ async def test_a_form_that_is_typed_in_late_does_not_undo_what_was_said_after_it
     assert not any(
         hearing.allowed for hearing in standing.hearings if hearing.topic == "offers" and hearing.channel == "email"
     )
-    # A wrong year does not either keep the member from ever refusing.
-    await desk.say("m-1", ("email", "", True), consent_time=desk.now + timedelta(days=3650))
+    # A clock that is ahead does not either keep the member from refusing.
+    await desk.say("m-1", ("email", "", True), consent_time=desk.now + timedelta(minutes=4))
     desk.now += timedelta(minutes=1)
     await desk.say("m-1", ("email", "offers", False))
     await desk.send("m-1")
@@ -394,9 +404,9 @@ async def test_a_request_is_kept_once_and_what_does_not_exist_is_refused(post: P
     assert len((await desk.preferences.get_preferences("m-1")).choices) == 1
     with pytest.raises(RequestIdReusedError):
         await say(replace(no, allowed=True))
-    with pytest.raises(TopicUnknownError, match="no topic 'offer'; there are offers, news, account"):
+    with pytest.raises(TopicUnknownError, match="no topic 'offer'; it has offers, news, account"):
         await say(replace(no, topic="offer"), request_id="r-2")
-    with pytest.raises(ChannelUnknownError, match="there are email, sms"):
+    with pytest.raises(ChannelUnknownError, match="messages go by email, sms"):
         await say(replace(no, channel="webhook"), request_id="r-2")
     for asking in (say(no, "nobody"), desk.preferences.get_preferences("nobody")):
         with pytest.raises(MemberUnknownError):
@@ -406,13 +416,13 @@ async def test_a_request_is_kept_once_and_what_does_not_exist_is_refused(post: P
 async def test_what_belongs_to_the_membership_cannot_be_refused_and_that_is_said(post: Post) -> None:
     desk = post.desk
     account = ("email", "account", False)
-    with pytest.raises(PreferenceError, match="'account' belong to the membership") as refused:
+    with pytest.raises(FieldError, match="'account' belong to the membership") as refused:
         await desk.say("m-1", ("email", "offers", False), account)
     assert refused.value.field == "preferences[1].allowed"
     assert (await desk.preferences.get_preferences("m-1")).choices == []
     # Nor by a link from a time when it could be.
     token = LINKS.token(Refusal(member_id="m-1", channel=EMAIL, topic="account"))
-    with pytest.raises(PreferenceError, match="'account' belong to the membership") as refused:
+    with pytest.raises(FieldError, match="'account' belong to the membership") as refused:
         await desk.preferences.unsubscribe(request_id="u-1", token=token, principal="site")
     assert refused.value.field == "token"
     # Nothing at all, but what belongs to the membership.
@@ -438,12 +448,21 @@ async def test_a_choice_that_was_kept_is_answered_again_when_its_topic_is_gone(p
     assert await say() is True
 
 
-async def test_a_word_for_years_ahead_does_not_hold_against_the_next_one_of_a_simulated_clock_either(
-    post: Post,
-) -> None:
+async def test_what_is_said_to_be_said_in_a_year_to_come_is_refused(post: Post) -> None:
+    desk = post.desk
+    desk.members.add("m-1")
+    with pytest.raises(OccurredInFutureError, match="lies in the future") as refused:
+        await desk.say("m-1", ("email", "offers", True), consent_time=desk.now + timedelta(days=365))
+    told = describe(refused.value)
+    assert told is not None
+    assert (told.reason, told.fields[0][0]) == ("OCCURRED_IN_FUTURE", "consent_time")
+    assert (await desk.preferences.get_preferences("m-1")).choices == []
+
+
+async def test_a_word_told_ahead_of_a_simulated_clock_does_not_hold_against_the_next_one_either(post: Post) -> None:
     desk = post.desk
     desk.business = desk.now - timedelta(days=3650)
-    await desk.say("m-1", ("email", "offers", True), consent_time=desk.now + timedelta(days=3650))
+    await desk.say("m-1", ("email", "offers", True), consent_time=desk.business + timedelta(minutes=4))
     await desk.say("m-1", ("email", "offers", False))
     hearings = (await desk.preferences.get_preferences("m-1")).hearings
     assert [one.allowed for one in hearings if (one.channel, one.topic) == ("email", "offers")] == [False]
@@ -840,6 +859,35 @@ async def test_what_was_withheld_can_be_resent_and_what_stood_against_it_is_aske
     assert (await desk.delivery()).state is DeliveryState.DELIVERED
 
 
+@pytest.mark.parametrize("dead_before", [True, False])
+async def test_a_message_whose_coupon_was_taken_back_is_not_tried_again_whoever_took_it_and_why_it_was_dead(
+    post: Post, dead_before: bool
+) -> None:
+    desk = post.desk
+    await desk.contact("m-1")
+    partition = partition_of("m-1", PARTITIONS)
+    coupon = Coupon(
+        partition=partition, campaign_id="offer", member_id="m-1", trigger="entry:1", code="AB-2345-2345-2345",
+        variant=0, offer=Offer(kind=OfferKind.DISCOUNT_PERCENT, percent_bp=500), issued_time=desk.now,
+        valid_until_time=desk.now + timedelta(days=30),
+    )  # fmt: skip
+    await desk.store.transact(lambda transaction: transaction.insert_coupons([coupon]))
+    await desk.send("m-1", trigger="entry:1", coupon_code=coupon.code)
+    if dead_before:
+        post.mail.farewell = "554 5.6.0 content refused"
+        await desk.worker.deliver_due()
+
+    async def void(transaction: Transaction) -> None:
+        await transaction.void_coupon(partition, coupon.code, business_now=desk.now, reason="mistake")
+
+    await desk.store.transact(void)
+    dead = await desk.delivery()
+    assert (dead.state, dead.last_error == "the coupon was taken back") == (DeliveryState.DEAD, not dead_before)
+    with pytest.raises(DeliveryNotRetryableError):
+        await desk.messages.retry_delivery(request_id="r-1", delivery_id=dead.delivery_id)
+    assert await desk.delivery() == dead
+
+
 async def test_a_message_over_another_channel_needs_that_channels_address(post: Post) -> None:
     desk = post.desk
     await desk.contact("m-1")
@@ -853,6 +901,36 @@ async def test_a_message_over_another_channel_needs_that_channels_address(post: 
     ((delivery_id, address, message),) = post.texts.sent
     assert (delivery_id, address) == (delivery.delivery_id, "+48601234567")
     assert message.text == "Dziękujemy, Ann"
+
+
+async def test_who_gives_an_address_is_sent_the_news_of_the_last_seven_days_and_nothing_older(post: Post) -> None:
+    desk = post.desk
+    desk.members.add("m-1")
+    for _ in range(3):
+        await desk.send("m-1")
+        desk.now += timedelta(days=5)
+    desk.now -= timedelta(days=3)
+    await desk.contact("m-1")
+    await desk.worker.deliver_due()
+    assert [one.state for one in await desk.deliveries()] == [
+        DeliveryState.NO_CONTACT,
+        DeliveryState.DELIVERED,
+        DeliveryState.DELIVERED,
+    ]
+
+
+async def test_the_messages_of_a_list_are_counted_up_to_ten_thousand_and_one(post: Post) -> None:
+    desk = post.desk
+    owner = await asyncpg.connect(desk.database.dsn("loyalty_owner"))
+    try:
+        await insert_deliveries(desk, owner, 10_003)
+    finally:
+        await owner.close()
+    for member_id, state in (("", None), ("", DeliveryState.QUEUED), ("m-1", None), ("m-1", DeliveryState.QUEUED)):
+        page = await desk.messages.list_deliveries(
+            member_id=member_id, state=state, page_size=1, page_token="", after={}, wait_seconds=0
+        )
+        assert page.total_size == 10_001
 
 
 async def test_the_log_tells_that_a_message_went_out_and_not_to_whom(

@@ -47,13 +47,15 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str]:
 async def test_what_a_member_said_is_kept_shown_and_heeded(installation: Installation) -> None:
     await installation.start_tiers()
     till = installation.till
-    await till.advance(DAY)
+    token = await till.advance(DAY)
     await till.enroll("m-1")
     told = Timestamp()
     told.FromDatetime(DAY - timedelta(days=1))
 
     async def shop(notifier: Notifier) -> None:
         stub = notifier.stub
+        # Before it knows the day, what was said then lies ahead.
+        await notifier.deliveries(token)
         await notifier.contact("m-1", "ann@example.com", "Ann")
         request = message_pb2.SetPreferencesRequest(
             request_id="p-1", member_id="m-1", preferences=[preference("email", "", False)], source="web form",

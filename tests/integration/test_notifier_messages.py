@@ -18,7 +18,7 @@ from services import programme as programmes
 from services.cli.postgres import Cluster
 from services.notifier.channels.email import Composer, EmailChannel, MailServer
 from services.notifier.consumer import Consumer
-from services.notifier.domain.campaigns import Rewards
+from services.notifier.domain.campaigns import Gifts
 from services.notifier.domain.codes import CouponCodes
 from services.notifier.domain.contacts import Contact, partition_of
 from services.notifier.domain.coupons import CouponState
@@ -73,15 +73,15 @@ class Desk:
 
     def start(self, ledger: LedgerClient, tiers: TiersClient) -> None:
         codes = CouponCodes(key=VAULT.coupon_key, partitions=PARTITIONS)
-        rewards = Rewards(programmes=Programmes(PROGRAMME), codes=codes, delivery_key=VAULT.delivery_key)
+        gifts = Gifts(programmes=Programmes(PROGRAMME), codes=codes, delivery_key=VAULT.delivery_key)
         self.worker = self.new_worker()
         self.consumer = Consumer(
             ledger=ledger,
             tiers=tiers,
             store=self.store,
-            rewards=rewards,
+            gifts=gifts,
             engine=CampaignEngine(
-                rewards=rewards,
+                gifts=gifts,
                 programmes=Programmes(PROGRAMME),
                 vault=VAULT,
                 partitions=PARTITIONS,
@@ -94,6 +94,7 @@ class Desk:
             partitions=PARTITIONS,
             simulated=True,
             progress=self.progress,
+            channels=("email", "log", "webhook"),
             time_passed=lambda: None,
         )
 
@@ -508,7 +509,7 @@ async def test_a_level_that_is_taken_back_voids_its_coupon_and_the_message_that_
     assert [mail["X-Mailbox-To"] for mail in desk.mail.messages()] == ["ben@example.com"]
     (delivery,) = (await desk.deliveries(member_id="m-1")).deliveries
     assert (delivery.state, delivery.attempts) == (DeliveryState.DEAD, 0)
-    assert delivery.last_error == "the coupon was taken back with its tier"
+    assert delivery.last_error == "the coupon was taken back"
     coupon, state = await desk.coupons.get_coupon(delivery.coupon_code)
     assert (state, coupon.voided_time, coupon.voided_by) == (CouponState.VOID, CHANGED, 2)
     (other,) = (await desk.deliveries(member_id="m-2")).deliveries
@@ -587,14 +588,14 @@ async def test_a_level_reached_again_in_the_same_batch_brings_a_coupon_that_is_g
 async def test_what_is_taken_back_again_changes_nothing_and_a_batch_that_fails_takes_nothing(desk: Desk) -> None:
     await desk.reach("m-1", 3)
     batch = await desk.take_back("m-1", 3, 1)
-    before = await desk.store.read(Transaction.check_rewards)
+    before = await desk.store.read(Transaction.check_tier_gifts)
     with pytest.raises(CursorMovedError):
         await desk.consumer.handle(batch)
     # Even where the cursor was lost.
     (first,) = batch.changes
     later = replace(first, changed_time=CHANGED + timedelta(hours=1))
     await desk.consumer.handle(replace(batch, before=batch.after, after=batch.after, changes=(first, later)))
-    assert await desk.store.read(Transaction.check_rewards) == before
+    assert await desk.store.read(Transaction.check_tier_gifts) == before
     await desk.change("m-2", (1, 3))
     partition = partition_of("m-2", PARTITIONS)
     stale = replace(desk.cursors[partition], change_offset=99)

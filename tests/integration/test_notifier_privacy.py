@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import grpc
@@ -13,14 +16,31 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from loyalty.ledger.v1 import ledger_service_pb2 as ledger_pb
 from loyalty.ledger.v1 import member_pb2
-from loyalty.notifier.v1 import campaign_pb2, checkout_service_pb2, privacy_pb2
+from loyalty.notifier.v1 import (
+    campaign_pb2,
+    checkout_service_pb2,
+    message_pb2,
+    notifier_service_pb2_grpc,
+    privacy_pb2,
+)
 from loyalty.notifier.v1 import notifier_service_pb2 as pb
 
+from services.notifier.app import build
+from services.notifier.domain.contacts import Contact, partition_of
 from services.notifier.domain.holdings import HOLDINGS, Erasure
+from services.notifier.domain.programmes import Programmes
+from services.notifier.erasure_file import ErasureFile
+from services.notifier.errors import MemberErasedError, PeerError, PeerRefusedError
 from services.notifier.peers import acting_for
-from services.notifier.service.members import masked
-from services.notifier.store import QUERIES
+from services.notifier.progress import Progress
+from services.notifier.service.contacts import ContactService
+from services.notifier.service.members import MemberService, masked
+from services.notifier.service.privacy import PrivacyService
+from services.notifier.store import QUERIES, Grant, Store, Transaction
+from tests import messages_desk
+from tests.checkout_shop import settled
 from tests.conftest import PROGRAMMES, Database
+from tests.integration.test_audit import bearer, known
 from tests.integration.test_notifier_service import (
     DAY,
     SECONDS,
@@ -31,6 +51,7 @@ from tests.integration.test_notifier_service import (
     reason_of,
     retention,
 )
+from tests.messages_desk import NOON, PARTITIONS, VAULT, open_store
 
 __all__ = ["clock", "installation", "retention"]
 
@@ -175,6 +196,29 @@ async def test_a_member_is_shown_whole(installation: Installation) -> None:
     assert list(view.missing_parts) == []
 
 
+async def test_a_till_takes_answers_down_and_reads_neither_them_nor_consents(installation: Installation) -> None:
+    await opened(installation)
+    await installation.till.enroll("m-1")
+    config = installation.config(listen=f"unix:{installation.folder}/known.sock")
+    service = await build(config, installation.stack)
+    channel = await installation.stack.enter_async_context(known(service, config.listen, installation.folder))
+    stub = notifier_service_pb2_grpc.NotifierServiceStub(channel)
+    answer = campaign_pb2.RecordFeedbackRequest(
+        request_id="f-1", member_id="m-1", survey_id="recommend", score=10, source="till"
+    )
+    await stub.RecordFeedback(answer, metadata=bearer("pos", store="17"), timeout=SECONDS)
+    agreed = message_pb2.SetPreferencesRequest(
+        request_id="p-1", member_id="m-1", source="form", preferences=[message_pb2.Preference(allowed=True)]
+    )
+    await stub.SetPreferences(agreed, metadata=bearer("support"), timeout=SECONDS)
+    request = privacy_pb2.GetMemberViewRequest(member_id="m-1")
+    seen = []
+    for role in ("support", "pos"):
+        view = (await stub.GetMemberView(request, metadata=bearer(role), timeout=SECONDS)).view
+        seen.append((len(view.answers), len(view.consents)))
+    assert seen == [(1, 1), (0, 0)]
+
+
 async def test_a_member_is_found_by_a_card_and_who_is_unknown_is_said_so(installation: Installation) -> None:
     notifier = await opened(installation)
     await installation.till.enroll("m-1")
@@ -292,6 +336,37 @@ async def test_goodwill_that_the_ledger_refuses_leaves_the_month_as_it_was(insta
     assert (await grant(notifier, 300, "g-2")).points_left_this_month == 0
 
 
+async def test_goodwill_that_the_ledger_cannot_be_told_keeps_none_of_the_rest_from_it(database: Database) -> None:
+    class Peers:
+        async def award(self, *, member_id: str, **_: Any) -> str:
+            if member_id == "m-1":
+                raise PeerError
+            return "token"
+
+    async def awarded(transaction: Transaction) -> list[str]:
+        found = [await transaction.find_goodwill(0, member_id, "g-1") for member_id in ("m-1", "m-2")]
+        return [grant.member_id for grant in found if grant is not None and grant.awarded_time]
+
+    async with open_store(database) as store:
+        for number, member_id in enumerate(("m-1", "m-2")):
+            grant = Grant(
+                partition=0, member_id=member_id, request_id="g-1", month=NOON.date().replace(day=1), points=5,
+                reason="late", principal="support", granted_time=NOON + timedelta(seconds=number),
+            )  # fmt: skip
+            await store.transact(partial(Transaction.insert_goodwill, grant=grant, most=300))
+        members = MemberService(
+            store=store, vault=VAULT, partitions=PARTITIONS, programmes=Programmes(messages_desk.programme()),
+            progress=Progress({}), peers=cast(Any, Peers()),
+            machine_now=lambda: NOON + timedelta(hours=1), business_now=lambda: NOON,
+        )  # fmt: skip
+        telling = asyncio.create_task(members.run())
+        try:
+            await settled(partial(store.read, awarded), ["m-2"])
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+
 def _stamp() -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(DAY)
@@ -371,6 +446,7 @@ async def test_an_erased_member_is_forgotten_everywhere_and_the_accounts_still_h
     await tell(notifier, "m-1")
     await notifier.deliveries(await till.buy("m-1", 35000, DAY))
     await comment(notifier)
+    await grant(notifier, 10)
     await installation.mail.next_message()
     before = await rows_about(installation.database, "m-1")
     assert '"address_hash": null' not in before
@@ -384,15 +460,154 @@ async def test_an_erased_member_is_forgotten_everywhere_and_the_accounts_still_h
     assert not [table for table in ("contacts:", "member_keys:", "contact_requests:") if table in kept]
     assert '"address_hash": null' in kept
     assert '"comment": null' in kept
+    assert ("came late" in before, "came late" in kept) == (True, False)
+    assert (await grant(notifier, 10)).replayed
     member = (await till.stub.GetMember(ledger_pb.GetMemberRequest(member_id="m-1"), timeout=SECONDS)).member
     assert member.status == member_pb2.MEMBER_STATUS_ERASED
     assert await installation.differences() == []
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await tell(notifier, "m-1")
-    assert reason_of(caught.value)[1] == "MEMBER_ERASED"
+    for refused in (tell(notifier, "m-1"), grant(notifier, 10, "g-2")):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await refused
+        assert reason_of(caught.value)[1] == "MEMBER_ERASED"
+    assert await installation.done_by_hand() == [
+        ("GrantGoodwill", "m-1"), ("EraseMember", "m-1"), ("EraseMember", "m-1"), ("GrantGoodwill", "m-1")
+    ]  # fmt: skip
     _, records = await exported(notifier)
     text = json.dumps(records, ensure_ascii=False)
     assert not [told for told in PERSONAL if told in text]
+
+
+async def test_what_the_feeds_tell_late_of_an_erased_member_is_missing_to_nobody(installation: Installation) -> None:
+    notifier = await opened(installation)
+    # Here it is done before the feeds tell of the member, and the ledger has yet to be reached.
+    await installation.as_owner(
+        f"""INSERT INTO notifier.erasures
+            VALUES ({partition_of("m-1", 4)}, 'm-1', 'e-1', 'asked', 'support', now(), now())"""
+    )
+    await installation.till.enroll("m-1")
+    assert await notifier.deliveries(await installation.till.buy("m-1", 35000, DAY)) == []
+    kept = await rows_about(installation.database, "m-1")
+    assert {line.partition(":")[0] for line in kept.splitlines()} == {"members", "erasures"}
+    assert await installation.differences() == []
+
+
+async def test_a_member_whom_the_ledger_forgot_before_is_forgotten_for_another_reason_too(
+    installation: Installation,
+) -> None:
+    notifier = await opened(installation)
+    await installation.till.enroll("m-1")
+    await tell(notifier, "m-1")
+    await erase(notifier)
+    # As a backup of before leaves it.
+    await installation.as_owner("DELETE FROM notifier.erasures")
+    again = privacy_pb2.EraseMemberRequest(request_id="e-2", member_id="m-1", reason="inactive")
+    answer = await notifier.stub.EraseMember(again, timeout=SECONDS)
+    assert (answer.HasField("erased_time"), answer.replayed) == (True, False)
+
+
+class Ledger:
+    """The ledger, as erasures ask it: of these members it refuses to."""
+
+    def __init__(self, *refuses: str) -> None:
+        self.refuses = refuses
+
+    async def records(self, *_: Any) -> tuple[list[str], str]:
+        return ["{}"], ""
+
+    async def erase(self, *, member_id: str, **_: Any) -> None:
+        if member_id in self.refuses:
+            raise PeerRefusedError("ALREADY_EXISTS", "REQUEST_ID_REUSED", "the id was used before")
+
+
+def privacy_over(store: Store, *refuses: str, file: Path | None = None) -> PrivacyService:
+    return PrivacyService(
+        store=store, vault=VAULT, partitions=PARTITIONS, elsewhere=Ledger(*refuses), file=ErasureFile(file),
+        machine_now=lambda: NOON,
+    )  # fmt: skip
+
+
+async def test_an_erasure_that_the_ledger_refuses_keeps_none_of_the_others_from_it(
+    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "erasures.jsonl"
+    for member_id, reason in (("m-1", "asked"), ("m-1", "inactive"), ("m-2", "asked")):
+        line = {"member_id": member_id, "request_id": "e-1", "reason": reason, "principal": "support"}
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({**line, "asked_time": NOON.isoformat()}) + "\n")
+
+    async def forgotten(transaction: Transaction) -> list[str]:
+        found = [
+            await transaction.find_erasure(partition_of(member_id, PARTITIONS), member_id)
+            for member_id in ("m-1", "m-2")
+        ]
+        return [erasure.member_id for erasure in found if erasure is not None and erasure.erased_time]
+
+    monkeypatch.setattr("services.notifier.service.privacy._AT_ONCE", 1)
+    async with open_store(database) as store:
+        privacy = privacy_over(store, "m-1", file=file)
+        finishing = asyncio.create_task(privacy.run())
+        try:
+            await settled(partial(store.read, forgotten), ["m-2"])
+            assert not finishing.done()
+        finally:
+            finishing.cancel()
+            await asyncio.gather(finishing, return_exceptions=True)
+        asked = {"request_id": "e-2", "reason": "asked", "principal": "support"}
+        assert await privacy.erase(member_id="m-1", **asked) == (None, True)
+
+
+@pytest.mark.parametrize("had_one", [False, True])
+async def test_a_contact_that_is_set_while_its_member_is_erased_is_not_kept(database: Database, had_one: bool) -> None:
+    async with open_store(database) as store:
+        privacy = privacy_over(store)
+
+        async def erased_meanwhile(member_id: str) -> bool:
+            if not had_one or await store.read(partial(_has_key, member_id=member_id)):
+                await privacy.erase(request_id="e-1", member_id=member_id, reason="asked", principal="support")
+            return True
+
+        contacts = ContactService(
+            store=store, vault=VAULT, partitions=PARTITIONS, member_exists=erased_meanwhile,
+            messages_queued=lambda: None, machine_now=lambda: NOON, business_now=lambda: NOON,
+        )  # fmt: skip
+        if had_one:
+            await contacts.set_contact(request_id="c-1", member_id="m-1", contact=Contact(name="Ann"))
+        with pytest.raises(MemberErasedError):
+            await contacts.set_contact(request_id="c-2", member_id="m-1", contact=Contact(name="Zoë"))
+    assert await sealed_rows(database) == ([], [])
+
+
+async def _has_key(transaction: Transaction, *, member_id: str) -> bool:
+    return await transaction.find_member_key(partition_of(member_id, PARTITIONS), member_id) is not None
+
+
+async def test_who_erases_and_who_sends_to_the_same_member_do_not_wait_for_each_other(database: Database) -> None:
+    home, tries = partition_of("m-1", PARTITIONS), []
+
+    async def send(transaction: Transaction) -> None:
+        tries.append("send")
+        until = NOON + timedelta(minutes=1)
+        assert await transaction.lease_deliveries(home, "email", "offer", now=NOON, until=until, limit=1)
+        erasing.append(asyncio.create_task(store.transact(forget)))
+        await settled(partial(waiting, transaction), 1)
+        await transaction.lock_contacts(home, ["m-1"])
+
+    async def waiting(transaction: Transaction) -> int:
+        return int(await transaction._connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    async def forget(transaction: Transaction) -> None:
+        tries.append("forget")
+        await transaction.forget(home, "m-1")
+
+    erasing: list[asyncio.Task[None]] = []
+    async with open_store(database) as store:
+        desk = messages_desk.Desk(database=database, store=store, programme=messages_desk.programme(), channels={})
+        await desk.contact("m-1")
+        await desk.send("m-1")
+        await store.transact(send)
+        await asyncio.gather(*erasing)
+        assert await desk.states() == {"dead": 1}
+    assert tries == ["send", "forget"]
 
 
 async def test_a_message_that_waits_for_a_contact_is_stopped_by_an_erasure(installation: Installation) -> None:

@@ -166,6 +166,17 @@ class Installation:
         report = await check(self.config())
         return [(found["what"], found["expected"], found["found"]) for found in report.differences]
 
+    async def done_by_hand(self) -> list[tuple[str, str]]:
+        """What the audit log has of that: the method, and whom it was about."""
+        connection = await asyncpg.connect(self.database.dsn("loyalty_owner"))
+        try:
+            rows = await connection.fetch(
+                "SELECT method, member_ids FROM notifier.audit_log WHERE outcome = 'DONE' ORDER BY number"
+            )
+            return [(row["method"].removeprefix("/loyalty.notifier.v1.NotifierService/"), row[1]) for row in rows]
+        finally:
+            await connection.close()
+
     async def as_owner(self, *statements: str) -> None:
         connection = await asyncpg.connect(self.database.dsn("loyalty_owner"))
         try:

@@ -21,9 +21,9 @@ from loyalty.ledger.v1 import ledger_service_pb2 as pb
 from services.ledger import service, store
 from services.ledger.domain.events import Author
 from services.ledger.domain.keys import Keys
-from services.ledger.domain.rules import Rules
+from services.ledger.domain.rules import Rules, StoredVersion
 from services.ledger.service import Ledger
-from services.programme import parse
+from services.programme import SINCE_EVER, parse
 from services.runtime.channels import open_channel
 from services.runtime.clock import ClockMode, machine_now
 from services.runtime.config import ConfigurationError
@@ -353,6 +353,31 @@ async def test_the_stored_versions_count_whatever_file_of_theirs_a_ledger_starts
     write(file, document(points=5))
     with pytest.raises(ConfigurationError, match="loyalty programme apply"):
         await start_ledger(programme=file, name="other")
+
+
+async def test_a_rule_that_came_after_a_version_stops_new_files_and_not_the_ledger_that_lives_by_it(
+    start_ledger: StartLedger, database: Database, file: Path
+) -> None:
+    empty = "campaigns: [{id: hi, trigger: birthday, message: {subject: Hi, text: '{{ years }} years'}}]\n"
+    write(file, document() + empty)
+    with pytest.raises(ConfigurationError, match='"years" is always empty'):
+        await start_ledger(programme=file)
+    # A release before this one took it.
+    first = StoredVersion(
+        number=1,
+        programme=parse(document() + empty, "x", applied=True),
+        document=document() + empty,
+        from_time=SINCE_EVER,
+        recorded_time=machine_now(),
+    )
+    pool = await create_pool(database.dsn("loyalty_ledger"), service="test")
+    await transact(pool, lambda c: store.insert_version(c, first))
+    await pool.close()
+    shop = Shop(await start_ledger(programme=file, name="again"))
+    assert (await shop.programme()).programme.version == first.programme.version
+    async with refused("PROGRAMME_INVALID"):
+        await shop.apply(document(points=2) + empty, SWITCH)
+    assert await clean(database, file)
 
 
 async def test_a_version_that_was_stored_and_told_to_nobody_is_told_at_the_next_start(

@@ -36,7 +36,7 @@ from services.programme import load
 from services.runtime.channels import open_channel
 from services.runtime.database import create_pool
 from tests.conftest import SECRET, Database, StartLedger
-from tests.coupon_desk import NOW, SECONDS, SUSPENDED, Desk, MovableClock, info_of, open_desk, refused
+from tests.coupon_desk import NOW, SECONDS, SUSPENDED, Desk, MovableClock, info_of, open_desk, refused, stamp
 
 REFUSED = grpc.StatusCode.FAILED_PRECONDITION
 
@@ -79,6 +79,25 @@ async def test_a_reward_is_told_in_the_language_asked_for_or_in_the_programmes_f
     for asked, told in (("pl", "Kubek"), ("pl-PL", "Kubek"), ("PL", "Kubek"), ("de", "A mug"), ("", "A mug")):
         assert (await desk.catalogue("m-1", language=asked))["mug"].name == told
     assert await why(desk.catalogue("nobody")) == (grpc.StatusCode.NOT_FOUND, "MEMBER_UNKNOWN")
+
+
+async def test_the_catalogue_has_nothing_for_who_has_left_and_says_so(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    await desk.award("m-1", 900)
+    leave = ledger_pb.ResignMemberRequest(request_id="leave", member_id="m-1", occurred_time=stamp(NOW))
+    await desk.ledger.ResignMember(leave, timeout=SECONDS)
+    rewards = await desk.catalogue("m-1")
+    assert not any(reward.available for reward in rewards.values())
+    assert [one.reason for one in rewards["mug"].obstacles] == [error_reason_pb2.ERROR_REASON_MEMBER_RESIGNED]
+    assert await why(desk.get_reward("m-1", "mug")) == (REFUSED, "MEMBER_RESIGNED")
+
+
+async def test_a_reward_whose_pool_has_no_code_left_cannot_be_had(desk: Desk) -> None:
+    await desk.enroll("m-1")
+    film = (await desk.catalogue("m-1", await desk.award("m-1", 900)))["code"]
+    assert [one.reason for one in film.obstacles] == [error_reason_pb2.ERROR_REASON_OUT_OF_STOCK]
+    await desk.import_codes(["FILM-0001"])
+    assert (await desk.catalogue("m-1"))["code"].available
 
 
 # --- redeeming ---
@@ -204,13 +223,14 @@ async def test_many_at_once_never_take_more_than_the_stock_and_the_limit(desk: D
     assert (await desk.catalogue("m-0"))["mug"].stock_left == 0
 
 
-async def test_a_pool_without_codes_gives_the_points_back(desk: Desk) -> None:
+async def test_a_pool_without_codes_takes_no_points_and_is_no_answer_for_ever(desk: Desk) -> None:
     await desk.enroll("m-1")
     await desk.award("m-1", 900)
-    assert await why(desk.get_reward("m-1", "code")) == (REFUSED, "OUT_OF_STOCK")
+    for _ in range(2):
+        assert await why(desk.get_reward("m-1", "code", request_id="r-1")) == (REFUSED, "OUT_OF_STOCK")
     assert await desk.points("m-1") == (1000, 0)
     await desk.import_codes(["FILM-0001"])
-    assert (await desk.get_reward("m-1", "code")).coupon.code == "FILM-0001"
+    assert (await desk.get_reward("m-1", "code", request_id="r-1")).coupon.code == "FILM-0001"
 
 
 # --- taking back ---
@@ -312,7 +332,7 @@ async def test_only_a_reward_of_the_member_that_gave_a_coupon_is_taken_back(desk
 # --- whoever dies on the way ---
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """The process died here."""
 
 
@@ -355,6 +375,24 @@ class Meanwhile:
             await method(**fields)
 
         return later
+
+
+class Failing:
+    """A ledger that nobody can talk to about the points of one member: that is a fault of ours."""
+
+    def __init__(self, points: PointsClient, member_id: str) -> None:
+        self._points = points
+        self._member_id = member_id
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._points, name)
+
+        async def fail(**fields: Any) -> None:
+            if fields["member_id"] == self._member_id:
+                raise ValueError
+            await method(**fields)
+
+        return fail
 
 
 class LostMeanwhile:
@@ -402,8 +440,8 @@ class Workshop:
         async def no_tier(member_id: str) -> str:
             return ""
 
-        async def exists(member_id: str) -> bool:
-            return True
+        async def is_member(member_id: str) -> None:
+            return None
 
         return RewardService(
             store=self.store,
@@ -414,7 +452,7 @@ class Workshop:
             partitions=4,
             request_key=self.vault.request_key,
             tier_of=no_tier,
-            member_exists=exists,
+            why_no_member=is_member,
             machine_now=self.clock,
             business_now=lambda: NOW,
             after_step=after_step,
@@ -746,13 +784,18 @@ async def test_who_found_a_pool_empty_gives_no_points_for_nothing_where_another_
     await desk.enroll("m-1")
     await desk.award("m-1", 1000)
 
+    async def taken(step: str) -> None:
+        if step == "held":
+            await desk.issue(pool="partner")
+
     async def go_on() -> None:
-        await desk.import_codes(["FILM-0001"])
+        await desk.import_codes(["FILM-0001"], import_id="file-2")
         workshop.clock.move(LEASE)
         with pytest.raises(KilledError, match=gone_on_to):
             await workshop.service(kill_after=["held", "prepared", "captured"].index(gone_on_to)).recover()
 
-    slow = workshop.service(points=Meanwhile(workshop.points, "release", go_on))
+    await desk.import_codes(["FILM-0000"])
+    slow = workshop.service(points=Meanwhile(workshop.points, "release", go_on), meddle=taken)
     if gone_on_to == "prepared":
         with pytest.raises(RefusedError) as caught:
             await ask(slow, "m-1", "code")
@@ -783,6 +826,25 @@ async def test_while_the_ledger_is_away_a_reward_waits_and_then_comes(desk: Desk
     workshop.clock.move(LEASE + timedelta(seconds=1))
     await workshop.service().recover()
     await whole(desk, "m-1", "mug")
+
+
+async def test_a_reward_that_fails_in_a_way_nobody_thought_of_does_not_stand_in_the_way_of_others(
+    desk: Desk, workshop: Workshop
+) -> None:
+    members = [f"m-{number}" for number in range(4)]
+    for member_id in members:
+        await desk.enroll(member_id)
+        await desk.award(member_id, 1000)
+        with pytest.raises(KilledError):
+            await ask(workshop.service(kill_after=0), member_id, "tee")
+    workshop.clock.move(LEASE)
+    failing = Failing(workshop.points, "m-1")
+    assert await workshop.service(points=failing).recover() == workshop.clock() + LEASE
+    for member_id in members:
+        await (nothing(desk, member_id, 1100) if member_id == "m-1" else whole(desk, member_id, "tee"))
+    workshop.clock.move(LEASE)
+    assert await workshop.service().recover() is None
+    await whole(desk, "m-1", "tee")
 
 
 async def test_who_has_not_the_points_never_keeps_the_last_piece_from_who_has(desk: Desk, workshop: Workshop) -> None:

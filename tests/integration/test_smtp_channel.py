@@ -14,10 +14,14 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 from services.notifier.channels import email as email_module
-from services.notifier.channels.email import Login, Mail, MailServer, Security
-from services.notifier.domain.deliveries import Verdict
+from services.notifier.channels.email import Composer, Login, Mail, MailServer, Security
+from services.notifier.domain.contacts import Contact
+from services.notifier.domain.deliveries import DueDelivery, Verdict
+from services.notifier.domain.messages import Outgoing
+from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import InstallationError, MailServerError
 from services.notifier.links import Refusal, UnsubscribeLinks
+from tests.messages_desk import NOON, programme
 from tests.tls import localhost_certificate
 
 # The server's own words about its settings.
@@ -253,9 +257,37 @@ async def test_a_connection_that_breaks_in_data_is_not_used_again() -> None:
     assert taken.sessions == 2
 
 
+@pytest.mark.parametrize("page", ["https://shop.example.com/stop?token={token}", "https://" + "x" * 685 + "{token}"])
+async def test_the_link_to_unsubscribe_reaches_the_server_on_one_line_as_it_is(page: str) -> None:
+    """In encoded words, or folded, no mail program finds it."""
+    links = UnsubscribeLinks(key=b"k" * 32, url=page)
+    composer = Composer(programmes=Programmes(programme()), mail_from="Shop <shop@example.com>", links=links)
+    message = Outgoing(
+        partition=0, member_id="m" * 64, campaign_id="offer", trigger="first", created_time=NOON, facts={},
+        channel="email", topic="offers",
+    )  # fmt: skip
+    due = DueDelivery(delivery_id="0" * 32, message=message, coupon=None, attempts=0, leased_until=NOON)
+    taken = Taken()
+    async with smtp_server(taken) as port, client(port) as server:
+        outcome = await server.send(composer.compose(due, Contact(name="Zoë", email="zoe@example.com"), NOON))
+    assert outcome.verdict is Verdict.TAKEN
+    ((content, _),) = taken.messages
+    lines = content.decode("ascii").split("\r\n")
+    (header,) = [line for line in lines if line.startswith("List-Unsubscribe:")]
+    before, after = f"List-Unsubscribe: <{page}>".split("{token}")
+    assert (header[: len(before)], header[-len(after) :]) == (before, after)
+    assert links.read(header[len(before) : -len(after)]).member_id == "m" * 64
+    assert "List-Unsubscribe-Post: List-Unsubscribe=One-Click" in lines
+    assert max(map(len, lines)) <= 998
+
+
 @pytest.mark.parametrize(
-    "url", ["http://shop.example.com/{token}", "https://shop.example.com/", "https://x/{token}{token}", "{token}"]
-)
+    "url",
+    [
+        "http://shop.example.com/{token}", "https://shop.example.com/", "https://x/{token}{token}", "{token}",
+        "https://x/a b{token}", "https://x/>{token}", "https://x/\n{token}", "https://" + "x" * 686 + "{token}",
+    ],
+)  # fmt: skip
 def test_a_page_to_unsubscribe_at_is_https_and_is_told_the_token(url: str) -> None:
     with pytest.raises(InstallationError):
         UnsubscribeLinks(key=b"k" * 32, url=url)

@@ -10,7 +10,7 @@ import pytest
 
 from services.notifier.domain.contacts import partition_of
 from services.notifier.errors import (
-    FeedbackError,
+    FieldError,
     MemberErasedError,
     MemberUnknownError,
     OccurredInFutureError,
@@ -94,7 +94,7 @@ async def test_what_is_no_answer_is_refused_and_told_what_would_be_one(
 ) -> None:
     desk = await open_desk(ASK)
     await desk.join("m-1")
-    with pytest.raises(FeedbackError) as refused:
+    with pytest.raises(FieldError) as refused:
         await answer(desk, **changed)
     assert (refused.value.field, str(refused.value)) == (field, sentence)
 
@@ -190,7 +190,7 @@ async def test_answers_before_a_change_are_compared_with_those_after_it(open_des
     assert told([whole]) == [(None, None, 4, 5000)]
     (early,) = await desk.surveys.results("nps", from_time=START, until_time=START + timedelta(days=1), by=None)
     assert told([early]) == [(START, START + timedelta(days=1), 3, -3333)]
-    with pytest.raises(FeedbackError):
+    with pytest.raises(FieldError):
         await desk.surveys.results("nps", from_time=change, until_time=change, by=None)
     with pytest.raises(SurveyUnknownError):
         await desk.surveys.results("none", **span, by=None)

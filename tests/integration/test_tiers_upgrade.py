@@ -22,11 +22,11 @@ from services import programme as programmes
 from services.cli.postgres import Cluster
 from services.runtime.clock import ClockMode, machine_now
 from services.runtime.migrations import migrate, read_migrations
-from services.tiers.app import MIGRATIONS
 from services.tiers.ledger_client import LedgerClient
 from tests.conftest import PROGRAMMES, ROOT, Database, StartLedger
 from tests.tiers_desk import SECONDS, CheckTiers, StartTiers, Till, at, refused, stamp
 
+MIGRATIONS = ROOT / "services" / "tiers" / "sql" / "migrations"
 RULES = programmes.load(PROGRAMMES / "tiered-365.yaml")
 # The last migration of the release before.
 BEFORE = 4

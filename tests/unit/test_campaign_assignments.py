@@ -49,7 +49,8 @@ MEMBER = Profile(partition=1, member_id="m-1", tier="green", market="uk", purcha
 
 def campaign(kind: TriggerKind = TriggerKind.PURCHASE, **more: Any) -> Campaign:
     trigger = Trigger(kind=kind, **{name: more.pop(name) for name in list(more) if name in Trigger.__slots__})
-    plain = (Variant(id="", share_bp=10_000, actions=Actions(points=more.pop("gives", 10))),)
+    actions, cap = Actions(points=more.pop("gives", 10)), more.pop("cap", None)
+    plain = (Variant(id="", share_bp=10_000, actions=actions, cap=cap),)
     return Campaign(**{"id": "c", "trigger": trigger, "variants": plain, **more})
 
 
@@ -156,6 +157,21 @@ def test_what_a_member_had_before_counts_for_the_cap() -> None:
     assert [a.claim.trigger for a in assign([one, two], given=(), spent={}, had={one.key: 1, two.key: 1})] == [
         "entry:1"
     ]
+
+
+def test_a_cap_is_that_of_the_variant_a_member_has() -> None:
+    caps = {"often": Cap(times=5, days=30), "seldom": Cap(times=1, days=30), "always": None}
+    shares = {"often": 4000, "seldom": 4000, "always": 2000}
+    variants = tuple(
+        Variant(id=name, share_bp=shares[name], actions=Actions(points=1), cap=cap) for name, cap in caps.items()
+    )
+    of = campaign(variants=variants)
+    claims = [claim(of, f"m-{member}", f"entry:{entry}") for member in range(50) for entry in range(9)]
+    got = Counter((one.variant, one.claim.member_id) for one in assign(claims, given=(), spent={}, had={}))
+    assert {variant: times for (variant, _), times in got.items()} == {"often": 5, "seldom": 1, "always": 9}
+    assert len(set(got.items())) == 50
+    # What a member had before is looked for within the span of that variant's cap.
+    assert {claim.cap for claim in claims} == set(caps.values())
 
 
 def test_what_it_costs_is_what_the_coupon_is_worth_and_the_points_at_their_value_rounded_up() -> None:

@@ -7,7 +7,9 @@ import re
 import pytest
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
+from google.protobuf.message import Message
 from loyalty.ledger.v1 import ledger_service_pb2
+from loyalty.notifier.v1 import checkout_service_pb2, coupon_pb2
 from loyalty.type.v1 import error_reason_pb2
 
 from services.ledger.domain.events import Account, EntryKind
@@ -21,7 +23,7 @@ from services.ledger.errors import (
 )
 from services.ledger.rpc import describe
 from services.runtime import contract
-from services.runtime.interceptors import PATTERNS
+from services.runtime.interceptors import PATTERNS, RequestValidator
 from tests.conftest import ROOT
 
 REASONS = {
@@ -88,8 +90,8 @@ def test_a_till_may_not_list_members_read_contacts_or_change_what_it_does_not_se
         *("RetryDelivery", "ListDeadLetters"),
         *("CreateWebhookEndpoint", "ListWebhookEndpoints", "DeleteWebhookEndpoint"),
         *("EnableWebhookEndpoint", "RotateWebhookEndpointSecret"),
-        *("IssueCoupon", "ImportCodes", "VoidCoupon", "ReverseReward"),
-        *("ListCampaigns", "PreviewCampaign", "PauseCampaign", "ResumeCampaign", "RecordFeedback", "UpdateSegment"),
+        *("IssueCoupon", "ImportCodes", "VoidCoupon", "ReverseReward", "GetCouponLosses"),
+        *("ListCampaigns", "PreviewCampaign", "PauseCampaign", "ResumeCampaign", "UpdateSegment"),
         "GetSurveyResults",
         *("EraseMember", "ExportMember", "GrantGoodwill"),
         *("ApplyProgramme", "PreviewProgramme", "AdvanceClock", "GetLiability", "ListPartitions"),
@@ -135,6 +137,28 @@ def test_the_descriptor_set_holds_every_file_after_its_imports() -> None:
         seen.add(file.name)
     assert "google/rpc/error_details.proto" in seen
     assert ledger_service_pb2.DESCRIPTOR.name in seen
+
+
+def test_what_is_missing_is_named_by_the_fields_that_can_be_given() -> None:
+    validator = RequestValidator()
+
+    def problems(message: Message) -> dict[str, str]:
+        status = validator.check(message)
+        assert status is not None
+        return dict(status.fields)
+
+    basket = checkout_service_pb2.QuoteCheckoutRequest(currency_code="PLN")
+    basket.lines.add()
+    assert problems(basket) == {
+        "member_id": "one of member_id, identifier must be given",
+        "lines[0].unit_price_minor_units": "one of unit_price_minor_units, amount_minor_units must be given",
+    }
+    reverse = coupon_pb2.ReverseRewardRequest(request_id="r", member_id="m", reason="x")
+    assert problems(reverse) == {"coupon_code": "one of coupon_code, redemption_id must be given"}
+    codes = coupon_pb2.ImportCodesRequest(request_id="r", pool="p", import_id="i", first_line=1)
+    assert problems(codes) == {"codes": "must not be empty"}
+    codes.codes.extend(["A"] * 10_001)
+    assert problems(codes) == {"codes": "must have at most 10,000"}
 
 
 def test_every_pattern_of_the_contract_has_words_for_people() -> None:

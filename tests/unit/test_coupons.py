@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from codecs import BOM_UTF8
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from loyalty.notifier.v1 import coupon_pb2
 
+from services.cli import coupons, segments
+from services.cli.accounts import Account
+from services.cli.installation import Connection
 from services.notifier.domain.coupons import Coupon, CouponState
+from services.notifier.domain.issuing import Limits, beyond
 from services.notifier.domain.pools import folded, printed
 from services.notifier.domain.rewards import RewardFacts, obstacles, text_in, wrong_money
 from services.notifier.domain.uses import (
+    RESIGNED,
     CouponUse,
     Goods,
     Now,
@@ -175,6 +187,55 @@ def test_codes_that_people_mix_up_are_known_by_the_same() -> None:
     assert folded("KING1") != folded("KING2")
 
 
+async def test_the_mark_that_spreadsheets_begin_a_text_with_is_no_part_of_its_first_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[coupon_pb2.ImportCodesRequest] = []
+
+    async def take(request: coupon_pb2.ImportCodesRequest, **_: object) -> coupon_pb2.ImportCodesResponse:
+        asked.append(request)
+        return coupon_pb2.ImportCodesResponse(imported=len(request.codes))
+
+    @contextlib.asynccontextmanager
+    async def rewards(up: object) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(ImportCodes=take)
+
+    monkeypatch.setattr(coupons, "_rewards", rewards)
+    file = tmp_path / "codes.txt"
+    for mark in (BOM_UTF8, b""):
+        file.write_bytes(mark + b"ABCD-EFGH\r\nJKLM-NPQR\r\n")
+        assert (await coupons._import(cast(Connection, None), "partner", file)).taken == 2
+    assert list(asked[0].codes) == ["ABCD-EFGH", "JKLM-NPQR"]
+    assert asked[0] == asked[1], "it is the same import with and without the mark"
+
+
+def test_staff_read_that_the_programme_lets_them_give_none_where_it_says_nothing() -> None:
+    def problem(limits: Limits, **offer: object) -> tuple[str, str] | None:
+        asked = Offer(**offer)  # type: ignore[arg-type]
+        return beyond(limits, asked, 1, money, member_id="m-1", pool="", by_staff=True)
+
+    none = "is not staff's to give: the programme leaves {} out"
+    for kind in (OfferKind.DISCOUNT_AMOUNT, OfferKind.GIFT_CARD, OfferKind.FREE_SHIPPING):
+        assert problem(Limits(), kind=kind, amount=1) == ("offer.amount", none.format("support.coupon_amount"))
+    percent = {"kind": OfferKind.DISCOUNT_PERCENT, "percent_bp": 1}
+    assert problem(Limits(), **percent) == ("offer.percent_basis_points", none.format("support.coupon_percent"))
+    assert problem(Limits(amount=1, percent_bp=1), **percent) is None
+    assert problem(Limits(amount=1), kind=OfferKind.GIFT_CARD, amount=2) == (
+        "offer.amount", "must come to at most 1 cents, all uses together: support.coupon_amount"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("taken", "lines", "sentence"),
+    [
+        (1, 6, "1 member of 6 lines is in the segment vip, 2 of them new"),
+        (3, 1, "3 members of 1 line are in the segment vip, 2 of them new"),
+    ],
+)
+def test_what_came_of_a_list_of_members_is_told_in_whole_words(taken: int, lines: int, sentence: str) -> None:
+    assert segments.sentence(Account(taken=taken, lines=lines), "vip", 2, remove=False) == sentence
+
+
 # --- rewards ---
 
 
@@ -207,6 +268,7 @@ def test_all_that_stands_in_the_way_is_told() -> None:
     assert against(gold, tier="gold") == []
     assert against(reward(segments=frozenset({"a", "b"})), segments=frozenset({"b"})) == []
     assert against(reward(segments=frozenset({"a"}))) == ["REWARD_NOT_FOR_MEMBER"]
+    assert against(gold, left=RESIGNED, pool_empty=True, stock_left=5) == ["MEMBER_RESIGNED", "OUT_OF_STOCK"]
 
 
 def test_money_is_paid_to_the_cent_also_where_none_is_asked_for() -> None:

@@ -130,6 +130,34 @@ async def test_a_right_one_that_waits_behind_guesses_is_answered_while_there_is_
     assert (await asyncio.gather(*wrong, *right))[:19] == [True] * 19
 
 
+async def test_guesses_that_wait_behind_what_is_found_are_counted_when_it_ends_at_once(
+    guesses: Guesses,
+) -> None:
+    async def ask(answer: asyncio.Future[bool]) -> bool:
+        try:
+            async with guesses.trying(till()):
+                if not await answer:
+                    raise NothingThereError
+        except NothingThereError:
+            return True
+        except UnknownIdentifiersError:
+            pass
+        return False
+
+    answered = 0
+    for _ in range(5):
+        found, missed = (asyncio.get_running_loop().create_future() for _ in range(2))
+        hits = [asyncio.create_task(ask(found)) for _ in range(20)]
+        await asyncio.sleep(0)
+        misses = [asyncio.create_task(ask(missed)) for _ in range(20)]
+        await asyncio.sleep(0)
+        found.set_result(True)
+        missed.set_result(False)
+        await asyncio.gather(*hits)
+        answered += sum(await asyncio.gather(*misses))
+    assert answered == 20
+
+
 async def test_who_gives_up_when_its_turn_comes_leaves_it_to_the_next(guesses: Guesses) -> None:
     first_ends, others_end = asyncio.Event(), asyncio.Event()
 

@@ -12,6 +12,7 @@ from services.cli.errors import CommandError, NotRunningError, UsageError
 from services.cli.installation import DEFAULT_PROGRAMME, open_or_create
 from services.cli.local_stack import LocalStack
 from services.cli.postgres import Cluster
+from services.programme import schema
 from services.runtime.clock import ClockMode
 
 OTHER_PROGRAMME = DEFAULT_PROGRAMME.with_name("tiered-365.yaml")
@@ -55,6 +56,23 @@ def test_another_programme_is_refused_and_the_same_rules_are_not(tmp_path: Path)
     copy = tmp_path / "copy.yaml"
     copy.write_text("# the same rules, with another comment\n" + DEFAULT_PROGRAMME.read_text())
     open_or_create(tmp_path / "shop", programme_file=copy)
+
+
+def test_a_folder_keeps_a_programme_that_a_new_one_would_not_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty.yaml"
+    message = "message: {subject: Hi, text: '{{ years }} years'}"
+    empty.write_text(DEFAULT_PROGRAMME.read_text() + f"\ncampaigns: [{{id: hi, trigger: birthday, {message}}}]\n")
+    with pytest.raises(CommandError, match='"years" is always empty'):
+        open_or_create(tmp_path / "shop", programme_file=empty)
+    assert not (tmp_path / "shop").exists()
+    # A release before this one took it.
+    monkeypatch.setattr(schema, "problems_in_new", lambda content, document: iter(()))
+    made = open_or_create(tmp_path / "shop", programme_file=empty)
+    monkeypatch.undo()
+    assert open_or_create(tmp_path / "shop") == made
+    assert open_or_create(tmp_path / "shop", programme_file=empty) == made
 
 
 def test_a_broken_programme_leaves_no_trace(tmp_path: Path) -> None:

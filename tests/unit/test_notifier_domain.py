@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email import message_from_bytes
@@ -19,7 +20,7 @@ from loyalty.type.v1.money_pb2 import Money
 from services import programme as programmes
 from services.ledger.domain import encoding
 from services.notifier.channels.email import Composer
-from services.notifier.domain.campaigns import Letter, Reward, Rewards
+from services.notifier.domain.campaigns import Gifts, Letter, TierGift
 from services.notifier.domain.codes import ALPHABET, CouponCodes, check_character
 from services.notifier.domain.contacts import Contact, birthday_digest, partition_of
 from services.notifier.domain.coupons import Coupon, CouponState
@@ -35,12 +36,12 @@ from services.notifier.domain.deliveries import (
     settle,
 )
 from services.notifier.domain.digests import keyed_digest
-from services.notifier.domain.feeds import ClockAdvanced, LedgerEntry, MemberJoined, TierChange
+from services.notifier.domain.feeds import ClockAdvanced, LedgerEntry, MemberJoined, TierChange, undone
 from services.notifier.domain.messages import Outgoing, delivery_id
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import (
-    ContactError,
     CouponUnknownError,
+    FieldError,
     InstallationError,
     SealError,
     VersionsAwaitedError,
@@ -54,7 +55,7 @@ from services.programme import SINCE_EVER, Metric, Offer, OfferKind, Version, Ve
 PROGRAMME = programmes.load(Path(__file__).parents[2] / "programmes" / "retail-demo.yaml")
 NOON = datetime(2020, 1, 15, 12, tzinfo=UTC)
 CODES = CouponCodes(key=b"k" * 32, partitions=16)
-REWARDS = Rewards(programmes=Programmes(PROGRAMME), codes=CODES, delivery_key=b"d" * 32)
+GIFTS = Gifts(programmes=Programmes(PROGRAMME), codes=CODES, delivery_key=b"d" * 32)
 
 
 def change(from_tier: int, to_tier: int, *, partition: int = 3, offset: int = 7) -> TierChange:
@@ -139,6 +140,13 @@ def test_what_cannot_be_a_code_is_unknown(text: str) -> None:
         CODES.read(text)
 
 
+def test_the_codes_that_the_manual_shows_are_not_mistyped() -> None:
+    pages = (Path(__file__).parents[2] / "docs").glob("*.md")
+    shown = {found for page in pages for found in re.findall(r"\b[A-Z]{1,8}(?:-[A-Z0-9]{4}){3}\b", page.read_text())}
+    assert shown
+    assert {CODES.read(one)[1] for one in shown} == shown
+
+
 def test_a_mistyped_code_is_told_to_be_one() -> None:
     typed = code()[:-1] + ("2" if code()[-1] != "2" else "3")
     with pytest.raises(CouponUnknownError, match="mistyped"):
@@ -149,7 +157,7 @@ def test_a_mistyped_code_is_told_to_be_one() -> None:
 
 
 def test_reaching_a_tier_gives_the_coupon_of_its_campaign_and_the_letter_with_it() -> None:
-    (reward,) = REWARDS.decide([change(1, 2)])
+    (reward,) = GIFTS.decide([change(1, 2)])
     assert reward.coupon.campaign_id == "green-reached"
     assert reward.coupon.offer == Offer(kind=OfferKind.DISCOUNT_PERCENT, percent_bp=500)
     assert reward.coupon.issued_time == NOON
@@ -157,22 +165,22 @@ def test_reaching_a_tier_gives_the_coupon_of_its_campaign_and_the_letter_with_it
     assert reward.coupon.valid_until_time == NOON + timedelta(days=30)
     assert (reward.letter.facts["tier"], reward.letter.facts["previous_tier"]) == ("Green", "White")
     assert reward.letter.delivery_id[:4] == "0003"
-    assert REWARDS.decide([change(1, 2)]) == [reward]
+    assert GIFTS.decide([change(1, 2)]) == [reward]
 
 
 def test_a_window_over_the_change_to_summer_time_keeps_the_local_time_of_day() -> None:
-    (reward,) = REWARDS.decide([change(1, 3)])
+    (reward,) = GIFTS.decide([change(1, 3)])
     assert reward.coupon.offer == Offer(kind=OfferKind.DISCOUNT_AMOUNT, amount=1000)
     assert reward.coupon.valid_until_time == NOON + timedelta(days=60, hours=-1)
 
 
 def test_a_tier_that_was_passed_over_is_not_reached_and_going_down_reaches_nothing() -> None:
-    assert [reward.coupon.campaign_id for reward in REWARDS.decide([change(1, 4)])] == ["golden-reached"]
-    assert REWARDS.decide([change(4, 2), change(2, 1)]) == []
+    assert [reward.coupon.campaign_id for reward in GIFTS.decide([change(1, 4)])] == ["golden-reached"]
+    assert GIFTS.decide([change(4, 2), change(2, 1)]) == []
 
 
 def test_a_coupon_is_valid_before_its_end_and_not_at_it() -> None:
-    (reward,) = REWARDS.decide([change(1, 2)])
+    (reward,) = GIFTS.decide([change(1, 2)])
     end = reward.coupon.valid_until_time
     assert reward.coupon.state_at(end - timedelta(microseconds=1)) is CouponState.ISSUED
     assert reward.coupon.state_at(end) is CouponState.EXPIRED
@@ -212,7 +220,7 @@ RESTORING = {"OVERRIDE_ENDED", "REJOINED", "REVIVED", "CORRECTED"}
 @pytest.mark.parametrize("reason", sorted(RESTORING))
 def test_what_gives_back_what_was_held_before_reaches_nothing(reason: str) -> None:
     assert not told((1, 3), reason).reaches
-    assert REWARDS.decide([told((1, 3), reason), told((0, 3), reason)]) == []
+    assert GIFTS.decide([told((1, 3), reason), told((0, 3), reason)]) == []
 
 
 @pytest.mark.parametrize(
@@ -227,23 +235,23 @@ def test_a_rise_for_any_other_reason_reaches_the_tier_and_a_fall_reaches_nothing
 def test_a_programme_that_only_gives_tiers_other_numbers_or_names_brings_nothing() -> None:
     renumbered = told((2, 3), "PROGRAMME", from_benefits_tier="Silver", to_benefits_tier="Silver")
     renamed = told((3, 3), "PROGRAMME", from_benefits_tier="Silver", to_benefits_tier="Platinum")
-    assert REWARDS.decide([renumbered, renamed]) == []
+    assert GIFTS.decide([renumbered, renamed]) == []
 
 
 def test_a_programme_by_which_a_member_rises_brings_what_the_tier_brings() -> None:
-    assert [reward.coupon.campaign_id for reward in REWARDS.decide([told((1, 2), "PROGRAMME")])] == ["green-reached"]
+    assert [reward.coupon.campaign_id for reward in GIFTS.decide([told((1, 2), "PROGRAMME")])] == ["green-reached"]
 
 
 def test_what_a_cool_off_holds_back_brings_its_coupon_when_the_benefits_come() -> None:
     risen = told((1, 1), to_tier_number=3, to_tier="Silver")
     matured = told((1, 3), "MATURED", from_tier_number=3, from_tier="Silver")
     assert not risen.reaches
-    (reward,) = REWARDS.decide([risen, matured])
+    (reward,) = GIFTS.decide([risen, matured])
     assert (reward.coupon.campaign_id, reward.letter.facts["tier"]) == ("silver-reached", "Silver")
 
 
 def test_benefits_that_a_suspension_took_are_not_reached_again_and_the_suspension_brings_nothing() -> None:
-    assert REWARDS.decide([told((3, 0), "SUSPENDED"), told((0, 3), "REVIVED"), told((3, 3), "WARNED")]) == []
+    assert GIFTS.decide([told((3, 0), "SUSPENDED"), told((0, 3), "REVIVED"), told((3, 3), "WARNED")]) == []
 
 
 def test_the_balance_of_a_change_is_what_its_metric_counts() -> None:
@@ -270,8 +278,8 @@ def test_only_what_takes_back_says_down_to_which_tier() -> None:
 
 
 def test_with_a_level_go_the_coupons_of_all_tiers_above_the_one_that_is_left() -> None:
-    held = REWARDS.decide([change(1, 2, offset=5), change(2, 3, offset=6), change(3, 4, offset=7)])
-    taken = REWARDS.take_back([taken_back(2)], held)
+    held = GIFTS.decide([change(1, 2, offset=5), change(2, 3, offset=6), change(3, 4, offset=7)])
+    taken = GIFTS.take_back([taken_back(2)], held)
     assert [coupon.campaign_id for coupon in taken] == ["silver-reached", "golden-reached"]
     assert {(coupon.voided_time, coupon.voided_by) for coupon in taken} == {(NOON + timedelta(hours=1), 9)}
     assert {coupon.state_at(NOON + timedelta(hours=2)) for coupon in taken} == {CouponState.VOID}
@@ -279,8 +287,8 @@ def test_with_a_level_go_the_coupons_of_all_tiers_above_the_one_that_is_left() -
 
 
 def test_nobody_elses_coupon_goes_nor_a_later_one_nor_one_whose_time_is_over() -> None:
-    (held,) = REWARDS.decide([change(1, 3)])
-    assert len(REWARDS.take_back([taken_back(2)], [held])) == 1
+    (held,) = GIFTS.decide([change(1, 3)])
+    assert len(GIFTS.take_back([taken_back(2)], [held])) == 1
     end = held.coupon.valid_until_time
     for other in (
         taken_back(2, member_id="m-2"),
@@ -289,15 +297,15 @@ def test_nobody_elses_coupon_goes_nor_a_later_one_nor_one_whose_time_is_over() -
         taken_back(2, changed_time=end),
         replace(taken_back(2), taken_back_to=None),
     ):
-        assert REWARDS.take_back([other], [held]) == []
-    assert len(REWARDS.take_back([taken_back(2, changed_time=end - timedelta(microseconds=1))], [held])) == 1
+        assert GIFTS.take_back([other], [held]) == []
+    assert len(GIFTS.take_back([taken_back(2, changed_time=end - timedelta(microseconds=1))], [held])) == 1
 
 
 def test_a_coupon_is_taken_back_once() -> None:
-    (held,) = REWARDS.decide([change(1, 4)])
-    (coupon,) = REWARDS.take_back([taken_back(2), taken_back(1, offset=10)], [held])
+    (held,) = GIFTS.decide([change(1, 4)])
+    (coupon,) = GIFTS.take_back([taken_back(2), taken_back(1, offset=10)], [held])
     assert coupon.voided_by == 9
-    assert REWARDS.take_back([taken_back(1, offset=10)], [replace(held, coupon=coupon)]) == []
+    assert GIFTS.take_back([taken_back(1, offset=10)], [replace(held, coupon=coupon)]) == []
 
 
 def test_a_level_that_has_another_number_by_now_is_known_by_its_key() -> None:
@@ -310,7 +318,7 @@ def test_a_level_that_has_another_number_by_now_is_known_by_its_key() -> None:
     known.learn(Versions([
         Version(programme=PROGRAMME, from_time=SINCE_EVER), Version(programme=renumbered, from_time=start)
     ]))  # fmt: skip
-    rewards = Rewards(programmes=known, codes=CODES, delivery_key=b"d" * 32)
+    rewards = Gifts(programmes=known, codes=CODES, delivery_key=b"d" * 32)
     held = rewards.decide([change(1, 2)])
     assert rewards.take_back([taken_back(3)], held) == []
     assert len(rewards.take_back([taken_back(2)], held)) == 1
@@ -319,7 +327,7 @@ def test_a_level_that_has_another_number_by_now_is_known_by_its_key() -> None:
 # --- deliveries ---
 
 
-def carrying(reward: Reward, attempts: int = 0) -> DueDelivery:
+def carrying(reward: TierGift, attempts: int = 0) -> DueDelivery:
     """The message that carries a reward."""
     coupon, letter = reward.coupon, reward.letter
     assert letter is not None
@@ -338,7 +346,7 @@ def carrying(reward: Reward, attempts: int = 0) -> DueDelivery:
 
 
 def due(attempts: int = 0) -> DueDelivery:
-    (reward,) = REWARDS.decide([change(1, 2)])
+    (reward,) = GIFTS.decide([change(1, 2)])
     return carrying(reward, attempts)
 
 
@@ -402,7 +410,7 @@ def test_a_member_lives_where_the_ledger_says(member_id: str, partitions: int) -
 
 @pytest.mark.parametrize("email", ["a..b@example.com", "a@", "@b", "", "a b@example.com", "a@b@c", "a@b\r\nBcc: x@y"])
 def test_an_address_that_no_header_can_carry_is_refused(email: str) -> None:
-    with pytest.raises(ContactError):
+    with pytest.raises(FieldError):
         Contact(name="", email=email).address()
 
 
@@ -470,7 +478,7 @@ def test_a_contact_without_details_keeps_the_digest_it_ever_had() -> None:
     ],
 )
 def test_a_contact_with_a_zone_or_a_birth_that_cannot_be_is_refused(contact: Contact, field: str) -> None:
-    with pytest.raises(ContactError) as refused:
+    with pytest.raises(FieldError) as refused:
         contact.check(date(2026, 1, 1))
     assert refused.value.field == field
 
@@ -540,7 +548,7 @@ def test_a_change_gives_what_the_version_of_its_own_time_gives() -> None:
         Version(programme=without, from_time=NOON + timedelta(days=1)),
     ]
     known.learn(Versions(versions))
-    rewards = Rewards(programmes=known, codes=CODES, delivery_key=b"d" * 32)
+    rewards = Gifts(programmes=known, codes=CODES, delivery_key=b"d" * 32)
     last = replace(change(1, 2), changed_time=NOON + timedelta(days=1, microseconds=-1))
     first = replace(last, changed_time=NOON + timedelta(days=1))
     assert [reward.coupon.issued_time for reward in rewards.decide([last, first])] == [last.changed_time]
@@ -550,7 +558,7 @@ def test_a_change_gives_what_the_version_of_its_own_time_gives() -> None:
 
 
 def test_a_message_of_a_version_that_is_not_known_waits_until_the_ledger_was_asked() -> None:
-    (reward,) = REWARDS.decide([change(1, 2)])
+    (reward,) = GIFTS.decide([change(1, 2)])
     delivery = carrying(reward)
     without = replace(PROGRAMME, version="retail-demo@without", campaigns=())
     known = Programmes(without)
@@ -568,7 +576,7 @@ def test_a_message_of_a_version_that_is_not_known_waits_until_the_ledger_was_ask
 
 
 def letter_for(contact: Contact, *, to_tier: int = 2) -> tuple[Coupon, Letter, bytes]:
-    (reward,) = REWARDS.decide([change(1, to_tier)])
+    (reward,) = GIFTS.decide([change(1, to_tier)])
     delivery = carrying(reward)
     composer = Composer(programmes=Programmes(PROGRAMME), mail_from="The Shop <shop@example.com>")
     assert reward.letter is not None
@@ -586,7 +594,20 @@ def test_an_e_mail_shows_the_code_the_discount_and_the_last_day() -> None:
     assert mail["Date"].datetime == NOON
     assert "Hello Zoë," in text
     assert coupon.code in text
-    assert "until 2020-02-14" in text
+    # It ends at 07:00 of the 14th in New York.
+    assert "until 2020-02-13" in text
+
+
+def test_a_coupon_is_good_through_the_last_day_that_has_passed_when_it_ends() -> None:
+    # It is 5 hours later in Greenwich than in New York.
+    for end, day in (
+        (datetime(2020, 2, 14, 5, tzinfo=UTC), date(2020, 2, 13)),
+        (datetime(2020, 2, 15, 4, 58, tzinfo=UTC), date(2020, 2, 13)),
+        # Who writes 23:59 means the whole day.
+        (datetime(2020, 2, 15, 4, 59, tzinfo=UTC), date(2020, 2, 14)),
+        (datetime(2020, 2, 15, 5, tzinfo=UTC), date(2020, 2, 14)),
+    ):
+        assert PROGRAMME.last_whole_day(end) == day
 
 
 def test_money_off_and_the_balance_are_written_as_people_write_them() -> None:
@@ -608,7 +629,7 @@ def test_money_off_and_the_balance_are_written_as_people_write_them() -> None:
 )
 def test_a_balance_that_is_no_money_is_written_as_a_plain_number(metric: Metric, balance: int, shown: str) -> None:
     counting = replace(PROGRAMME, tiers=replace(PROGRAMME.tiers, metric=metric))
-    (reward,) = REWARDS.decide([replace(change(1, 3), balance=balance)])
+    (reward,) = GIFTS.decide([replace(change(1, 3), balance=balance)])
     delivery = carrying(reward)
     composer = Composer(programmes=Programmes(counting), mail_from="shop@example.com")
     content = composer.compose(delivery, Contact(name="", email="m@example.com"), NOON).content
@@ -617,7 +638,7 @@ def test_a_balance_that_is_no_money_is_written_as_a_plain_number(metric: Metric,
 
 @pytest.mark.parametrize("name", ["A\r\nBcc: b@example.com", "A\nB", "A\0B", "A\x7fB", "A\x85B"])
 def test_a_name_cannot_add_a_header(name: str) -> None:
-    with pytest.raises(ContactError):
+    with pytest.raises(FieldError):
         letter_for(Contact(name=name, email="m@example.com"))
 
 
@@ -668,3 +689,24 @@ def test_entries_that_mean_nothing_and_follow_each_other_are_one_line() -> None:
         LedgerEntry(partition=2, offset=11, fact=None),
     ]
     assert lines_of([]) == []
+
+
+@pytest.mark.parametrize("members", [False, True])
+def test_a_return_and_a_void_bring_a_purchase_back_and_points_that_are_held_for_it_do_not(members: bool) -> None:
+    kinds = (
+        entry_pb2.ENTRY_KIND_POINTS_HELD,
+        entry_pb2.ENTRY_KIND_PURCHASE_RECORDED,
+        entry_pb2.ENTRY_KIND_HOLD_CAPTURED,
+        entry_pb2.ENTRY_KIND_RETURN_RECORDED,
+        entry_pb2.ENTRY_KIND_PURCHASE_VOIDED,
+        entry_pb2.ENTRY_KIND_POINTS_AWARDED,
+    )
+    entries = [
+        entry_pb2.Entry(offset=offset, kind=kind, member_id="m-1", purchase_id="p-1")
+        for offset, kind in enumerate(kinds)
+    ]
+    back = undone(lines_of(entries, members=members))
+    assert [(kinds[entry.offset], member, purchase) for entry, member, purchase in back] == [
+        (entry_pb2.ENTRY_KIND_RETURN_RECORDED, "m-1", "p-1"),
+        (entry_pb2.ENTRY_KIND_PURCHASE_VOIDED, "m-1", "p-1"),
+    ]

@@ -104,6 +104,7 @@ campaigns:
         share: "25.00"
         points: 100
         lasting: P30D
+        cap: {times: 1, in: P365D}
       - id: plain
         share: "75.00"
         webhook: campaign.comeback
@@ -125,16 +126,17 @@ badges:
             id="short",
             share_bp=2500,
             actions=Actions(points=100, lasting=Window(days=30), badge="lost-and-found"),
+            cap=Cap(times=1, days=365),
         ),
         Variant(
             id="plain",
             share_bp=7500,
             actions=Actions(points=50, webhook="campaign.comeback", badge="lost-and-found"),
+            cap=Cap(times=2, days=90),
         ),
     )
     assert one.control_bp == 1000
     assert one.budget == Budget(count=1000, points=50000, minor_units=50000)
-    assert one.cap == Cap(times=2, days=90)
     assert one.runs_on(date(2026, 12, 31))
     assert not one.runs_on(date(2027, 1, 1))
     assert not one.runs_on(date(2025, 12, 31))
@@ -301,10 +303,9 @@ campaigns:
     assert one.trigger == Trigger(kind=TriggerKind.TIER_REACHED, tiers=("regular",))
     assert one.audience.all
     assert one.budget.unlimited
-    assert one.cap is None
     assert one.control_bp == 0
     (variant,) = one.variants
-    assert (variant.id, variant.share_bp) == ("", 10_000)
+    assert (variant.id, variant.share_bp, variant.cap) == ("", 10_000, None)
 
 
 WRONG = {

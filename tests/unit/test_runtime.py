@@ -23,6 +23,7 @@ from services.runtime.clock import ClockMode
 from services.runtime.database import QueryFileError, load_queries
 from services.runtime.identity import Identities, SharedSecret, TokenInvalidError, TokenMissingError, bearer
 from services.runtime.inlet import Inlet, reading
+from services.runtime.interceptors import seconds_to_wait
 from services.runtime.logging import Outlet
 from services.runtime.tail import Tail
 
@@ -279,3 +280,14 @@ def test_the_tail_of_a_log_gives_out_lines_without_a_gap_or_says_that_it_cannot(
     tail.add([Line(0, 6)])
     assert tail.between(0, 3, 6) is None
     assert [line.offset for line in tail.between(0, 5, 6) or ()] == [6]
+
+
+@pytest.mark.parametrize(("deadline", "waits"), [(None, 28.5), (60.0, 57.0), (2.0, 1.8), (0.1, 0.0), (0.0, 0.0)])
+def test_a_wait_leaves_the_answer_time_to_travel_and_more_of_it_where_there_is_more(
+    deadline: float | None, waits: float
+) -> None:
+    class Call:
+        def time_remaining(self) -> float | None:
+            return deadline
+
+    assert seconds_to_wait(Call()) == pytest.approx(waits)  # type: ignore[arg-type]  # all that is asked of a context

@@ -16,7 +16,7 @@ from services.notifier.channels.words import Words
 from services.notifier.domain.contacts import Contact
 from services.notifier.domain.deliveries import DueDelivery, Outcome, Verdict
 from services.notifier.domain.webhooks import Endpoint
-from services.notifier.errors import ContactError, InstallationError
+from services.notifier.errors import FieldError, InstallationError
 from services.programme.messages import EMAIL, LOG, WEBHOOK, Message
 
 _OWN: Final = frozenset({EMAIL, LOG, WEBHOOK})
@@ -45,7 +45,7 @@ class Channel(Protocol):
     async def deliver(self, due: DueDelivery, to: Addressee) -> Outcome:
         """Sends one message and says what came of it, within the worker's time for one.
 
-        Raises ChannelClosedError, before anything was sent, where nothing can be sent now; ContactError; LookupError
+        Raises ChannelClosedError, before anything was sent, where nothing can be sent now; FieldError; LookupError
         where the programme has no such message any more; VersionsAwaitedError.
         """
 
@@ -79,7 +79,7 @@ class AdaptedChannel:
         assert to.contact is not None
         address = self._adapter.address(to.contact)
         if not address:
-            raise ContactError("contact", "the contact has no address for this channel")
+            raise FieldError("contact", "the contact has no address for this channel")
         words = self._words.write(due, to.contact)
         try:
             async with asyncio.timeout(_SEND_SECONDS):

@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.errors import MessageError
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
+from email.policy import SMTP, Policy
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from services.notifier.channels.words import Words
 from services.notifier.domain.contacts import Contact
 from services.notifier.domain.deliveries import DueDelivery, Outcome, Verdict
 from services.notifier.domain.programmes import Programmes
-from services.notifier.errors import ContactError, InstallationError, MailServerError
+from services.notifier.errors import FieldError, InstallationError, MailServerError
 from services.notifier.links import Refusal, UnsubscribeLinks
 from services.programme.messages import EMAIL, Consent
 from services.runtime.clock import MachineClock
@@ -46,6 +46,18 @@ _TURNED_US_AWAY: Final = "the mail server turned us away"
 # What is said of the sender alone: that it must log in or use TLS (530, 535), or is none that may send (550, 553, 554).
 _TURNED_AWAY: Final = frozenset({530, 535, 550, 553, 554})
 _ENHANCED_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
+
+
+class _Verbatim(UnstructuredHeader, BaseHeader):
+    """A header that stays on one line, as it is: a long link in encoded words is none to a mail program (RFC 2369)."""
+
+    def fold(self, *, policy: Policy) -> str:
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+_HEADERS: Final = HeaderRegistry()
+_HEADERS.map_to_type("list-unsubscribe", _Verbatim)
+_POLICY: Final = SMTP.clone(header_factory=_HEADERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +85,7 @@ class Composer:
     def compose(self, due: DueDelivery, contact: Contact, now: datetime) -> Mail:
         """The e-mail of a message, in the words of its campaign, as they were when it was made.
 
-        Raises ContactError, LookupError (no such campaign), VersionsAwaitedError (none that is known so far).
+        Raises FieldError, LookupError (no such campaign), VersionsAwaitedError (none that is known so far).
 
         The Message-ID is the same at every try, so that a receiver can tell a repeated one.
         """
@@ -81,7 +93,7 @@ class Composer:
         words = self._words.write(due, contact, unsubscribe_url=link)
         contact.check(now.date())
         recipient = contact.address()
-        message = EmailMessage(policy=SMTP_POLICY)
+        message = EmailMessage(policy=_POLICY)
         try:
             # A header that was parsed once is taken as it is.
             message["From"] = self._from
@@ -101,7 +113,7 @@ class Composer:
                 message.set_boundary(f"={due.delivery_id}=")
             content = message.as_bytes()
         except (MessageError, ValueError):
-            raise ContactError("contact", "the e-mail cannot be written with this name and address") from None
+            raise FieldError("contact", "the e-mail cannot be written with this name and address") from None
         return Mail(sender=self._sender.addr_spec, recipient=recipient.addr_spec, content=content)
 
     def _link(self, due: DueDelivery) -> str:
@@ -266,7 +278,7 @@ class EmailChannel:
         return contact.email
 
     async def deliver(self, due: DueDelivery, to: Addressee) -> Outcome:
-        """Writes and sends one message; raises MailServerError, ContactError, LookupError, before it was sent."""
+        """Writes and sends one message; raises MailServerError, FieldError, LookupError, before it was sent."""
         assert to.contact is not None
         return await self._server.send(self._composer.compose(due, to.contact, self._machine_now()))
 
@@ -312,7 +324,7 @@ def _reply(what: str, error: aiosmtplib.SMTPResponseException) -> Outcome:
 
 def _sender(text: str) -> tuple[Any, Address]:
     """The From header and the address in it."""
-    message = EmailMessage(policy=SMTP_POLICY)
+    message = EmailMessage(policy=_POLICY)
     try:
         message["From"] = text
         (address,) = message["From"].addresses

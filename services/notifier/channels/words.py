@@ -42,7 +42,7 @@ def fill(
         values |= {
             "code": due.coupon.code,
             "discount": describe_offer(programme, due.coupon.offer),
-            "valid_until": programme.local_day(due.coupon.valid_until_time).isoformat(),
+            "valid_until": programme.last_whole_day(due.coupon.valid_until_time).isoformat(),
         }
     values |= {
         "member_id": due.message.member_id,

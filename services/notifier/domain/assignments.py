@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.notifier.domain.coupons import MemberKey, RewardKey
+from services.notifier.domain.coupons import GiftKey, MemberKey
 from services.notifier.domain.profiles import Occasion, Profile, Purchase
-from services.programme.campaigns import Actions, Audience, Campaign, Trigger, TriggerKind, Variant
+from services.programme.campaigns import Actions, Audience, Campaign, Cap, Trigger, TriggerKind, Variant
 from services.programme.model import BASIS_POINTS, Programme
 from services.programme.rewards import OfferKind
 
@@ -32,7 +32,7 @@ class Claim:
     purchase_id: str = ""
 
     @property
-    def key(self) -> RewardKey:
+    def key(self) -> GiftKey:
         """What is given once."""
         return self.partition, self.campaign.id, self.member_id, self.trigger
 
@@ -40,6 +40,11 @@ class Claim:
     def member_key(self) -> MemberKey:
         """Whose it is."""
         return self.partition, self.member_id
+
+    @property
+    def cap(self) -> Cap | None:
+        """How often its member gets the campaign at most, in the variant that the member has."""
+        return variant_of(self.campaign, self.member_id)[0].cap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +204,8 @@ def belongs(audience: Audience, profile: Profile, person: Person) -> bool:
 def cap_span(claim: Claim) -> tuple[datetime, datetime]:
     """From when on and before when what a member had of a claim's campaign counts for its cap: whatever may lie in one
     span of the cap's days with the claim's own local day. Of late claims also what came after them."""
-    assert claim.campaign.cap is not None
-    day, days = claim.programme.local_day(claim.time), claim.campaign.cap.days
+    assert claim.cap is not None
+    day, days = claim.programme.local_day(claim.time), claim.cap.days
     start_of = claim.programme.start_of_local_day
     return start_of(day - timedelta(days=days - 1)), start_of(day + timedelta(days=days))
 
@@ -208,9 +213,9 @@ def cap_span(claim: Claim) -> tuple[datetime, datetime]:
 def assign(
     claims: Iterable[Claim],
     *,
-    given: Collection[RewardKey],
+    given: Collection[GiftKey],
     spent: Mapping[str, Spent],
-    had: Mapping[RewardKey, int],
+    had: Mapping[GiftKey, int],
 ) -> list[Assignment]:
     """What claims come to, in their order; a claim that comes to nothing is left out.
 
@@ -223,9 +228,10 @@ def assign(
     for claim in claims:
         campaign = claim.campaign
         again = more[campaign.id, claim.member_key]
-        if claim.key in taken or (campaign.cap is not None and _times_had(claim, had, again) >= campaign.cap.times):
-            continue
         variant, in_control = variant_of(campaign, claim.member_id)
+        cap = variant.cap
+        if claim.key in taken or (cap is not None and _times_had(claim, had, again) >= cap.times):
+            continue
         cost = Cost() if in_control else cost_of(claim.programme, variant.actions, claim.time)
         if not in_control:
             budget = spent.get(campaign.id)
@@ -239,6 +245,6 @@ def assign(
     return assigned
 
 
-def _times_had(claim: Claim, had: Mapping[RewardKey, int], again: Iterable[datetime]) -> int:
+def _times_had(claim: Claim, had: Mapping[GiftKey, int], again: Iterable[datetime]) -> int:
     since, until = cap_span(claim)
     return had.get(claim.key, 0) + sum(since <= time < until for time in again)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from services.notifier.domain.assignments import Assignment, Claim, cost_of, trigger_of, variant_of
 from services.notifier.domain.codes import CouponCodes
-from services.notifier.domain.coupons import Coupon, MemberKey, RewardKey
+from services.notifier.domain.coupons import Coupon, GiftKey, MemberKey
 from services.notifier.domain.feeds import TierChange
 from services.notifier.domain.messages import Outgoing, delivery_id
 from services.notifier.domain.profiles import Occasion, occasion_of
 from services.notifier.domain.programmes import Programmes
-from services.programme.campaigns import Campaign, TriggerKind
+from services.programme.campaigns import Actions, Campaign, TriggerKind
 from services.programme.messages import WEBHOOK
 from services.programme.rewards import CouponAction
 
@@ -30,7 +30,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reward:
+class TierGift:
     """A coupon and the message that carries it, where one does."""
 
     coupon: Coupon
@@ -47,16 +47,20 @@ class Gift:
 
 
 def plain(campaign: Campaign) -> bool:
-    """Whether changes of tier alone decide what it gives: no audience, no budget, no cap."""
+    """Whether changes of tier alone decide what it gives and says: no audience, budget or cap, no points told."""
     return (
         campaign.trigger.kind is TriggerKind.TIER_REACHED
         and campaign.audience.all
         and campaign.budget.unlimited
-        and campaign.cap is None
+        and not any(variant.cap or _tells_points(variant.actions) for variant in campaign.variants)
     )
 
 
-class Rewards:
+def _tells_points(actions: Actions) -> bool:
+    return actions.message is not None and "points_balance" in actions.message.variables
+
+
+class Gifts:
     """Decides what is given, by the campaigns of the version that holds at the occasion. Pure: the same every time."""
 
     def __init__(self, *, programmes: Programmes, codes: CouponCodes, delivery_key: bytes) -> None:
@@ -86,9 +90,9 @@ class Rewards:
                         purchase_id="" if occasion.purchase is None else occasion.purchase.purchase_id,
                     )
 
-    def decide(self, changes: Iterable[TierChange]) -> list[Reward]:
+    def decide(self, changes: Iterable[TierChange]) -> list[TierGift]:
         """The coupons that plain campaigns give for these changes, in order, each with its message."""
-        rewards = []
+        gifts = []
         for claim in self.claims(self.occasions(changes)):
             variant, in_control = variant_of(claim.campaign, claim.member_id)
             if plain(claim.campaign) and not in_control:
@@ -96,8 +100,8 @@ class Rewards:
                 assignment = Assignment(claim=claim, variant=variant.id, in_control=False, cost=cost)
                 gift = self.gift(assignment)
                 if gift.coupon is not None:
-                    rewards.append(Reward(coupon=gift.coupon, letter=self._letter(gift)))
-        return rewards
+                    gifts.append(TierGift(coupon=gift.coupon, letter=self._letter(gift)))
+        return gifts
 
     def is_plain(self, coupon: Coupon) -> bool:
         """Whether changes of tier alone decided on a coupon; also where its campaign is not to be found."""
@@ -122,38 +126,38 @@ class Rewards:
         """The code of the coupon's trigger in another variant."""
         return self._code(coupon.partition, coupon.campaign_id, coupon.member_id, coupon.trigger, coupon.code, variant)
 
-    def take_back(self, changes: Iterable[TierChange], held: Iterable[Reward]) -> list[Coupon]:
+    def take_back(self, changes: Iterable[TierChange], held: Iterable[TierGift]) -> list[Coupon]:
         """The coupons among those held that these changes, in their order, take back; void, each by the first.
 
         With a level go those that reaching it, or one between, brought before and that are valid still.
         """
-        left: dict[MemberKey, list[Reward]] = defaultdict(list)
-        for reward in held:
-            if reward.coupon.voided_time is None and reward.coupon.trigger.startswith(_CHANGE):
-                left[reward.coupon.member_key].append(reward)
-        taken: dict[RewardKey, Coupon] = {}
+        left: dict[MemberKey, list[TierGift]] = defaultdict(list)
+        for gift in held:
+            if gift.coupon.voided_time is None and gift.coupon.trigger.startswith(_CHANGE):
+                left[gift.coupon.member_key].append(gift)
+        taken: dict[GiftKey, Coupon] = {}
         for change in changes:
-            for reward in left.get(change.member_key, ()):
-                coupon = reward.coupon
-                if coupon.key not in taken and self._goes_with(change, reward):
+            for gift in left.get(change.member_key, ()):
+                coupon = gift.coupon
+                if coupon.key not in taken and self._goes_with(change, gift):
                     taken[coupon.key] = replace(coupon, voided_time=change.changed_time, voided_by=change.offset)
         return list(taken.values())
 
-    def _goes_with(self, change: TierChange, reward: Reward) -> bool:
-        coupon = reward.coupon
+    def _goes_with(self, change: TierChange, gift: TierGift) -> bool:
+        coupon = gift.coupon
         if change.taken_back_to is None or not _came_before(coupon, change):
             return False
-        return coupon.valid_until_time > change.changed_time and self._reached_by(reward, change) > change.taken_back_to
+        return coupon.valid_until_time > change.changed_time and self._reached_by(gift, change) > change.taken_back_to
 
-    def _reached_by(self, reward: Reward, change: TierChange) -> int:
-        """The number, at a change, of the tier that brought a reward; as it was then where the programme has it no
+    def _reached_by(self, gift: TierGift, change: TierChange) -> int:
+        """The number, at a change, of the tier that brought a gift; as it was then where the programme has it no
         more; 0 where it was not brought by reaching one."""
-        then = self._programmes.at(reward.coupon.issued_time)
-        campaign = then.campaign(reward.coupon.campaign_id)
+        then = self._programmes.at(gift.coupon.issued_time)
+        campaign = then.campaign(gift.coupon.campaign_id)
         if campaign is None or campaign.trigger.kind is not TriggerKind.TIER_REACHED:
             return 0
         # Without a message nobody says which of several levels it was: it may have been the lowest.
-        name = None if reward.letter is None else reward.letter.facts["tier"]
+        name = None if gift.letter is None else gift.letter.facts["tier"]
         level = next(level for level in then.tiers.levels if level.key in campaign.tiers and name in (None, level.name))
         return (self._programmes.at(change.changed_time).tiers.find_level(level.key) or level).number
 

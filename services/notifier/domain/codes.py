@@ -1,4 +1,4 @@
-"""Coupon codes: `GREEN-7K4M-9XTC-H3WA` is the campaign's prefix, eleven characters, and a check character.
+"""Coupon codes: `GREEN-7K4M-9XTC-H3W6` is the campaign's prefix, eleven characters, and a check character.
 
 A code is derived, not drawn: the same trigger gives the same code, and without the key none can be guessed (the
 eleven characters are 53 bits). It finds its coupon by itself: they hold the coupon's partition, masked by what only

@@ -15,7 +15,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from services.notifier.domain.digests import keyed_digest
-from services.notifier.errors import ContactError
+from services.notifier.errors import FieldError
 
 CHANGED_BIRTHDAY_COUNTS_AFTER: Final = timedelta(days=30)
 """A changed date of birth counts so long after it was told (§12.18)."""
@@ -41,23 +41,23 @@ class Contact:
         return "Contact(...)"
 
     def check(self, today: date) -> None:
-        """Raises ContactError for what a mail could not carry, and for a zone or a date of birth that cannot be."""
+        """Raises FieldError for what a mail could not carry, and for a zone or a date of birth that cannot be."""
         if any(unicodedata.category(character) == "Cc" for character in self.name):
-            raise ContactError("contact.name", "a name has no control characters")
+            raise FieldError("contact.name", "a name has no control characters")
         if self.email:
             self.address()
         if self.time_zone:
             self._check_zone()
         if self.birth_date is not None and not date(1900, 1, 1) <= self.birth_date <= today:
-            raise ContactError("contact.birth_date", "a date of birth lies after 1899, and not in the future")
+            raise FieldError("contact.birth_date", "a date of birth lies after 1899, and not in the future")
 
     def address(self) -> Address:
-        """The address as a mail header writes it; raises ContactError where it cannot be written in one."""
+        """The address as a mail header writes it; raises FieldError where it cannot be written in one."""
         try:
             return Address(display_name=self.name, addr_spec=self.email)
         # The parser of the standard library lets its inner errors through.
         except (MessageError, ValueError, IndexError):
-            raise ContactError("contact.email", "this is no address that mail can be sent to") from None
+            raise FieldError("contact.email", "this is no address that mail can be sent to") from None
 
     @property
     def details(self) -> str:
@@ -96,7 +96,7 @@ class Contact:
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ContactError("contact.time_zone", "no time zone has this name; write one as Europe/Warsaw") from None
+            raise FieldError("contact.time_zone", "no time zone has this name; write one as Europe/Warsaw") from None
 
 
 def birthday_digest(key: bytes, day: date) -> bytes:

@@ -11,7 +11,7 @@ from services.programme.rewards import Offer, Terms
 # The partition of a member, and its id.
 MemberKey = tuple[int, str]
 # partition, campaign, member, trigger: what a coupon is given for, once.
-RewardKey = tuple[int, str, str, str]
+GiftKey = tuple[int, str, str, str]
 
 
 class CouponState(enum.StrEnum):
@@ -60,7 +60,7 @@ class Coupon:
     void_reason: str = ""
 
     @property
-    def key(self) -> RewardKey:
+    def key(self) -> GiftKey:
         """What it was given for."""
         return self.partition, self.campaign_id, self.member_id, self.trigger
 

@@ -22,8 +22,8 @@ _RETRIES: Final = (
 MAX_ATTEMPTS: Final = len(_RETRIES) + 1
 # Of a channel that cannot be reached: whether it is back is worth knowing sooner.
 _KNOCKS: Final = tuple(timedelta(seconds=pause) for pause in (5, 15, 45, 135))
-# What is said of a message whose coupon was void before it was sent.
-TAKEN_BACK: Final = "the coupon was taken back with its tier"
+# What is said of a message whose coupon was void before it was sent, whoever took it back.
+TAKEN_BACK: Final = "the coupon was taken back"
 
 # A number from 0 to 1, as random.random gives it.
 Random = Callable[[], float]

@@ -40,6 +40,7 @@ class Happening(enum.Enum):
 
     PURCHASE = enum.auto()
     VOID = enum.auto()
+    RETURN = enum.auto()
     ACTIVITY = enum.auto()
     """A redemption or an activity: what shows that a member is there."""
     LEFT = enum.auto()
@@ -120,7 +121,7 @@ def undone(entries: Iterable[LedgerEntry]) -> list[tuple[LedgerEntry, str, str]]
         (entry, fact.member_id, fact.purchase_id)
         for entry in entries
         if isinstance(fact := entry.fact, PurchaseUndone)
-        or (isinstance(fact, MemberEvent) and fact.purchase_id and fact.happening in (Happening.VOID, Happening.OTHER))
+        or (isinstance(fact, MemberEvent) and fact.purchase_id and fact.happening in (Happening.VOID, Happening.RETURN))
     ]
 
 

@@ -150,9 +150,17 @@ HOLDINGS: Final = (
     Holding(
         category="goodwill",
         description="points that staff gave, and why",
+        purpose="to give them once, and to see who gave what",
+        retention="why until the member is erased, the points as long as the accounts are kept",
+        tables=("goodwill",),
+        erasure=Erasure.EMPTIED,
+    ),
+    Holding(
+        category="goodwill_months",
+        description="how many points staff gave in each month",
         purpose="to keep within the limit of what may be given",
         retention=_ACCOUNTS,
-        tables=("goodwill", "goodwill_months"),
+        tables=("goodwill_months",),
         erasure=Erasure.KEPT,
     ),
     Holding(

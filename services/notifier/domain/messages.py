@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from services.notifier.domain.coupons import digested
 from services.notifier.domain.digests import keyed_digest
@@ -12,6 +13,9 @@ from services.programme.messages import EMAIL, LOG, WEBHOOK
 
 IMPERSONAL = frozenset({WEBHOOK, LOG})
 """Channels that lead to no person: what members chose does not concern them, nor does the hour."""
+
+# What happened longer ago is no news any more.
+STALE: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

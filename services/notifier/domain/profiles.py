@@ -128,6 +128,12 @@ def placed(profile: Profile, programme: Programme) -> Profile:
     return profile if profile.tier else replace(profile, tier=level_key(programme, 1))
 
 
+def standing(profile: Profile, programme: Programme) -> dict[str, str | int]:
+    """What every message knows of its member, and is known by a profile (`templates.OF_MEMBERS`)."""
+    level = programme.tiers.find_level(placed(profile, programme).tier)
+    return {"tier": "" if level is None else level.name, "points_balance": profile.available}
+
+
 def level_key(programme: Programme, number: int) -> str:
     """The key of a level; empty where the programme has none of this number."""
     return programme.tiers.level(number).key if 1 <= number <= len(programme.tiers.levels) else ""
@@ -174,7 +180,7 @@ def met(profile: Profile, event: MemberEvent, offset: int, programme: Programme)
             after = replace(after, left=True)
         case Happening.CAME_BACK:
             after = replace(after, left=False)
-        case Happening.ACTIVITY | Happening.OTHER:
+        case Happening.RETURN | Happening.ACTIVITY | Happening.OTHER:
             pass
     if event.happening in (Happening.PURCHASE, Happening.ACTIVITY, Happening.CAME_BACK):
         after = replace(after, last_time=_latest(profile.last_time, event.occurred_time))

@@ -90,12 +90,15 @@ class RewardIntent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardFacts:
-    """What decides whether a member can have a reward. `tier`: the key of the tier whose benefits the member has,
-    SUSPENDED of an account that is. None: not known, or no limit."""
+    """What decides whether a member can have a reward. `left`: why nobody is a member by this id any more; `tier`: the
+    key of the tier whose benefits the member has, SUSPENDED of an account that is; `pool_empty`: the pool of its codes
+    has none left. None: not known, or no limit."""
 
     tier: str
     segments: frozenset[str]
     day: date
+    left: Refusal | None = None
+    pool_empty: bool = False
     points: int | None = None
     stock_left: int | None = None
     left_for_member: int | None = None
@@ -131,13 +134,15 @@ def obstacles(reward: Reward, facts: RewardFacts) -> Iterator[Refusal]:
     """Why a member cannot have a reward now, what cannot be helped first."""
     if not offered_on(reward, facts.day):
         yield Refusal(reason="REWARD_NOT_OFFERED_NOW", sentence="the reward cannot be had today")
-    if facts.tier == SUSPENDED:
+    if facts.left is not None:
+        yield facts.left
+    elif facts.tier == SUSPENDED:
         yield Refusal(reason="ACCOUNT_SUSPENDED", sentence="the account is suspended, and its points are frozen")
     elif reward.tiers and facts.tier not in reward.tiers:
         yield Refusal(reason="REWARD_NOT_FOR_MEMBER", sentence="the reward is for members of other tiers")
     elif reward.segments and not reward.segments & facts.segments:
         yield Refusal(reason="REWARD_NOT_FOR_MEMBER", sentence="the reward is for other members")
-    if facts.stock_left is not None and facts.stock_left <= 0:
+    if facts.pool_empty or (facts.stock_left is not None and facts.stock_left <= 0):
         yield OUT_OF_STOCK
     if facts.left_for_member is not None and facts.left_for_member <= 0:
         yield LIMIT_REACHED

@@ -52,6 +52,17 @@ class CouponUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CouponLoss:
+    """Uses in one store (empty: not known) that were given offline although the same spoke against them; what the
+    amounts of their coupons come to."""
+
+    store_id: str
+    reason: str
+    uses: int
+    minor_units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Goods:
     """A line of goods of a basket."""
 

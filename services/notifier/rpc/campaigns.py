@@ -8,13 +8,14 @@ from loyalty.notifier.v1 import campaign_pb2
 from loyalty.type.v1 import money_pb2
 
 from services.notifier.domain.assignments import Spent
-from services.notifier.errors import FeedbackError
-from services.notifier.rpc.calls import Context, Methods, seconds_to_wait, stamp
+from services.notifier.errors import FieldError
+from services.notifier.rpc.calls import Context, Methods, stamp
 from services.notifier.service.campaigns import CampaignView, Preview
 from services.runtime.causality import parse_token
 from services.runtime.identity import current_caller
+from services.runtime.interceptors import seconds_to_wait
 
-_PREVIEW = "/loyalty.notifier.v1.NotifierService/PreviewCampaign"
+_SERVICE = "/loyalty.notifier.v1.NotifierService"
 
 
 class CampaignMethods(Methods):
@@ -34,9 +35,10 @@ class CampaignMethods(Methods):
         try:
             day = date.fromisoformat(request.day) if request.day else None
         except ValueError:
-            raise FeedbackError("day", "there is no such day") from None
+            raise FieldError("day", "there is no such day") from None
         seen = await self._do.campaigns.preview(request.campaign_id, day=day, sample=request.sample_size)
-        await self._audit.read(current_caller.get(), _PREVIEW, {one.member_id for one in seen.sample})
+        shown = {one.member_id for one in seen.sample}
+        await self._audit.read(current_caller.get(), f"{_SERVICE}/PreviewCampaign", shown)
         return self._preview(seen)
 
     async def PauseCampaign(  # the contract's name
@@ -44,6 +46,7 @@ class CampaignMethods(Methods):
     ) -> campaign_pb2.PauseCampaignResponse:
         """Stops a campaign."""
         view = await self._do.campaigns.pause(request.campaign_id)
+        await self._audit.acted(current_caller.get(), f"{_SERVICE}/PauseCampaign", ())
         return campaign_pb2.PauseCampaignResponse(campaign=self._campaign(view))
 
     async def ResumeCampaign(  # the contract's name
@@ -51,6 +54,7 @@ class CampaignMethods(Methods):
     ) -> campaign_pb2.ResumeCampaignResponse:
         """Lets a campaign go on."""
         view = await self._do.campaigns.resume(request.campaign_id)
+        await self._audit.acted(current_caller.get(), f"{_SERVICE}/ResumeCampaign", ())
         return campaign_pb2.ResumeCampaignResponse(campaign=self._campaign(view))
 
     async def UpdateSegment(  # the contract's name
@@ -64,6 +68,8 @@ class CampaignMethods(Methods):
             after=parse_token(request.causal_token),
             wait_seconds=seconds_to_wait(context),
         )
+        told = {*request.add_member_ids, *request.remove_member_ids}
+        await self._audit.acted(current_caller.get(), f"{_SERVICE}/UpdateSegment", told)
         return campaign_pb2.UpdateSegmentResponse(
             added=entered.added, unknown=len(entered.unknown), unknown_member_ids=entered.unknown
         )

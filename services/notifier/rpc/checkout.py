@@ -16,9 +16,10 @@ from loyalty.type.v1 import money_pb2
 
 from services.notifier.domain.checkout import MOST_MINOR_UNITS, Currency, DiscountKind, Line, LineKind
 from services.notifier.domain.sales import BenefitInForce, Identifier, Quote, RulePoints
-from services.notifier.rpc.calls import Context, Methods, acting_principal, seconds_to_wait, stamp
+from services.notifier.rpc.calls import Context, Methods, acting_principal, stamp
 from services.notifier.service.checkout import Asked, Commit
 from services.runtime.identity import current_caller
+from services.runtime.interceptors import seconds_to_wait
 from services.runtime.status import InvalidFieldError
 
 _LINE_KINDS = {
@@ -47,9 +48,7 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
     ) -> pb.QuoteCheckoutResponse:
         """Says what a basket costs."""
         asked = self._asked(request, context)
-        async with self._identifying(request):
-            quote = await self._do.checkouts.quote(asked)
-        return pb.QuoteCheckoutResponse(quote=_quote(quote))
+        return pb.QuoteCheckoutResponse(quote=_quote(await self._do.checkouts.quote(asked)))
 
     async def CommitCheckout(  # the contract's name
         self, request: pb.CommitCheckoutRequest, context: Context
@@ -64,8 +63,7 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
             receipt_number=request.receipt_number,
             content=request.SerializeToString(deterministic=True),
         )
-        async with self._identifying(request):
-            sold, replayed = await self._do.checkouts.commit(commit)
+        sold, replayed = await self._do.checkouts.commit(commit)
         return pb.CommitCheckoutResponse(
             checkout_id=sold.checkout_id,
             quote=_quote(sold.quote),
@@ -80,15 +78,14 @@ class CheckoutServicer(Methods, checkout_service_pb2_grpc.CheckoutServiceService
         self, request: pb.CancelCheckoutRequest, context: Context
     ) -> pb.CancelCheckoutResponse:
         """Lets a checkout go."""
-        async with self._identifying(request):
-            replayed = await self._do.checkouts.cancel(
-                request_id=request.request_id,
-                checkout_id=request.checkout_id,
-                buyer=_buyer(request),
-                on_behalf_of=acting_principal(),
-                content=request.SerializeToString(deterministic=True),
-                wait_seconds=seconds_to_wait(context),
-            )
+        replayed = await self._do.checkouts.cancel(
+            request_id=request.request_id,
+            checkout_id=request.checkout_id,
+            buyer=_buyer(request),
+            on_behalf_of=acting_principal(),
+            content=request.SerializeToString(deterministic=True),
+            wait_seconds=seconds_to_wait(context),
+        )
         return pb.CancelCheckoutResponse(replayed=replayed)
 
     def _asked(self, request: _Basket, context: Context) -> Asked:

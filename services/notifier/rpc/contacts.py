@@ -8,7 +8,7 @@ from types import MappingProxyType
 from loyalty.notifier.v1 import notifier_service_pb2
 
 from services.notifier.domain.contacts import Contact
-from services.notifier.errors import ContactError
+from services.notifier.errors import FieldError
 from services.notifier.rpc.calls import Context, Methods
 
 
@@ -28,12 +28,12 @@ class ContactMethods(Methods):
 
 
 def contact_of(message: notifier_service_pb2.Contact) -> Contact:
-    """A contact as it was sent; raises ContactError for a day that does not exist."""
+    """A contact as it was sent; raises FieldError for a day that does not exist."""
     born = message.birth_date
     try:
         birth_date = date.fromisoformat(born) if born else None
     except ValueError:
-        raise ContactError("contact.birth_date", "there is no such day") from None
+        raise FieldError("contact.birth_date", "there is no such day") from None
     return Contact(
         name=message.name,
         email=message.email,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from loyalty.notifier.v1 import message_pb2, notifier_service_pb2
 
 from services.notifier.domain.deliveries import Delivery, DeliveryState
-from services.notifier.rpc.calls import Context, Methods, seconds_to_wait, stamp
+from services.notifier.rpc.calls import Context, Methods, stamp
 from services.runtime.causality import parse_token
 from services.runtime.identity import current_caller
+from services.runtime.interceptors import seconds_to_wait
 
 _LIST_DELIVERIES = "/loyalty.notifier.v1.NotifierService/ListDeliveries"
 _LIST_DEAD_LETTERS = "/loyalty.notifier.v1.NotifierService/ListDeadLetters"

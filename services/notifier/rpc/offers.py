@@ -5,7 +5,7 @@ from __future__ import annotations
 from loyalty.notifier.v1 import reward_pb2
 from loyalty.type.v1 import money_pb2
 
-from services.notifier.errors import OfferError
+from services.notifier.errors import FieldError
 from services.programme.rewards import Offer, OfferKind, Stacking, Terms
 
 _KINDS = {
@@ -66,15 +66,15 @@ def terms_message(terms: Terms, currency: str) -> reward_pb2.Terms:
 
 
 def offer_of(message: reward_pb2.Offer, currency: str) -> Offer:
-    """What a request offers: with the field of its kind, and no other. Raises OfferError."""
+    """What a request offers: with the field of its kind, and no other. Raises FieldError."""
     kind = _MEANT[message.kind]
     field = _FIELD.get(kind, "detail")
     for name in _FIELDS:
         there = message.HasField("amount") if name == "amount" else bool(getattr(message, name))
         if name != field and there:
-            raise OfferError(f"offer.{name}", "has no meaning for this kind of offer")
+            raise FieldError(f"offer.{name}", "has no meaning for this kind of offer")
         if name == field and not there and kind not in _MAY_BE_EMPTY:
-            raise OfferError(f"offer.{name}", "is what this kind of offer needs")
+            raise FieldError(f"offer.{name}", "is what this kind of offer needs")
     return Offer(
         kind=kind,
         percent_bp=message.percent_basis_points or None,
@@ -86,7 +86,7 @@ def offer_of(message: reward_pb2.Offer, currency: str) -> Offer:
 
 
 def terms_of(message: reward_pb2.Terms, currency: str) -> Terms:
-    """The terms of a request. Raises OfferError."""
+    """The terms of a request. Raises FieldError."""
     minimum = amount_of(message.minimum, currency, "terms.minimum") if message.HasField("minimum") else 0
     return Terms(
         stacking=_MEANT_STACKINGS.get(message.stacking, Stacking.ANY),
@@ -105,9 +105,9 @@ def money(minor_units: int, currency: str) -> money_pb2.Money:
 
 
 def amount_of(message: money_pb2.Money, currency: str, field: str, *, least: int = 0) -> int:
-    """Minor units of the programme's currency. Raises OfferError for another one, or less than `least`."""
+    """Minor units of the programme's currency. Raises FieldError for another one, or less than `least`."""
     if message.currency_code != currency:
-        raise OfferError(f"{field}.currency_code", f"must be {currency}")
+        raise FieldError(f"{field}.currency_code", f"must be {currency}")
     if message.minor_units < least:
-        raise OfferError(f"{field}.minor_units", f"must be at least {least}")
+        raise FieldError(f"{field}.minor_units", f"must be at least {least}")
     return message.minor_units

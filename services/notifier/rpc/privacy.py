@@ -5,12 +5,13 @@ from __future__ import annotations
 from loyalty.notifier.v1 import privacy_pb2, survey_pb2
 
 from services.notifier.domain.deliveries import Delivery
-from services.notifier.rpc.calls import Context, Methods, acting_principal, seconds_to_wait, stamp
+from services.notifier.rpc.calls import Context, Methods, acting_principal, stamp
 from services.notifier.rpc.preferences import consent_message
 from services.notifier.rpc.rewards import coupon_message
 from services.notifier.service.members import masked
 from services.runtime.causality import parse_token
 from services.runtime.identity import current_caller
+from services.runtime.interceptors import seconds_to_wait
 from services.runtime.status import InvalidFieldError
 
 _SERVICE = "/loyalty.notifier.v1.NotifierService"
@@ -30,8 +31,7 @@ class PrivacyMethods(Methods):
         caller = current_caller.get()
         if not member_id:
             sought = request.identifier
-            async with self._identifying(request):
-                member_id = await self._do.members.look_up(sought.kind, sought.value, acting_principal())
+            member_id = await self._do.members.look_up(sought.kind, sought.value, acting_principal())
         whole = caller.scopes is None or _READS_CONTACTS in caller.scopes
         shown = await self._do.members.view(
             member_id, request.causal_token, parse_token(request.causal_token), seconds_to_wait(context)
@@ -49,7 +49,7 @@ class PrivacyMethods(Methods):
                 purchases=shown.purchases,
                 coupons=[coupon_message(coupon, state, self._currency) for coupon, state in shown.coupons],
                 messages=[_line(message) for message in shown.messages] if whole else [],
-                consents=[consent_message(choice) for choice in shown.consents],
+                consents=[consent_message(choice) for choice in shown.consents] if whole else [],
                 badges=[
                     privacy_pb2.MemberBadge(
                         badge_id=badge.badge_id,
@@ -64,12 +64,14 @@ class PrivacyMethods(Methods):
                         survey_id=answer.survey_id,
                         score=answer.score,
                         choice=answer.choice if answer.score is None else None,
-                        comment=comment if whole else "",
+                        comment=comment,
                         source=answer.source,
                         answered_time=stamp(answer.answered_time),
                     )
                     for answer, comment in shown.answers
-                ],
+                ]
+                if whole
+                else [],
                 goodwill_points_this_month=shown.goodwill_this_month,
                 missing_parts=shown.missing,
             )
@@ -86,6 +88,7 @@ class PrivacyMethods(Methods):
             reason=request.reason,
             principal=acting_principal(),
         )
+        await self._audit.acted(current_caller.get(), f"{_SERVICE}/GrantGoodwill", {request.member_id})
         return privacy_pb2.GrantGoodwillResponse(points_left_this_month=left, replayed=replayed, causal_token=token)
 
     async def ExportMember(  # the contract's name
@@ -121,6 +124,7 @@ class PrivacyMethods(Methods):
             reason=request.reason or "asked",
             principal=acting_principal(),
         )
+        await self._audit.acted(current_caller.get(), f"{_SERVICE}/EraseMember", {request.member_id})
         return privacy_pb2.EraseMemberResponse(
             erased_time=None if erased_time is None else stamp(erased_time), replayed=replayed
         )

@@ -11,15 +11,16 @@ from loyalty.type.v1 import error_reason_pb2, money_pb2
 from services.notifier.domain.coupons import Coupon, CouponState
 from services.notifier.domain.pools import CodeProblem
 from services.notifier.domain.rewards import OfferedReward, RedeemedReward
-from services.notifier.domain.uses import OF_CHECKOUT, Goods, UseContext
-from services.notifier.errors import OfferError, RefusedError
-from services.notifier.rpc.calls import Context, Methods, acting_principal, seconds_to_wait, stamp
+from services.notifier.domain.uses import OF_CHECKOUT, CouponUse, Goods, UseContext
+from services.notifier.errors import FieldError, RefusedError
+from services.notifier.rpc.calls import Context, Methods, acting_principal, stamp
 from services.notifier.rpc.offers import amount_of, money, offer_message, offer_of, terms_message, terms_of
 from services.notifier.rpc.pictures import qr
 from services.notifier.service.coupons import DEFAULT_RESERVATION
 from services.programme.rewards import OfferKind
 from services.runtime.causality import parse_token
 from services.runtime.identity import PermissionDeniedError, current_caller
+from services.runtime.interceptors import seconds_to_wait
 
 _COUPON_STATES = {
     CouponState.PREPARING: coupon_pb2.COUPON_STATE_PREPARING,
@@ -34,6 +35,7 @@ _PROBLEMS = {
     CodeProblem.DUPLICATE: coupon_pb2.CODE_PROBLEM_KIND_DUPLICATE,
     CodeProblem.LOOK_ALIKE: coupon_pb2.CODE_PROBLEM_KIND_LOOK_ALIKE,
 }
+_SERVICE = "/loyalty.notifier.v1.RewardService"
 # Whose bearer gives out coupons may also give a redeemed use back: it is a coupon once more.
 _ISSUES = "coupons.issue"
 # Who gives points without a limit is a system of the shop; others who give out coupons are staff.
@@ -67,7 +69,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         redeemed, state, replayed = await self._do.rewards.redeem_reward(
             request_id=request.request_id,
             content=request.SerializeToString(deterministic=True),
-            principal=current_caller.get().principal,
+            principal=acting_principal(),
             member_id=request.member_id,
             reward_id=request.reward_id,
             money_paid=paid,
@@ -108,13 +110,15 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         """Gives a coupon by hand or from another system."""
         offer = offer_of(request.offer, self._currency)
         if offer.kind is OfferKind.BONUS_POINTS:
-            raise OfferError("offer.kind", "points are given by AwardPoints of the ledger")
+            raise FieldError("offer.kind", "points are given by AwardPoints of the ledger")
         if bool(request.prefix) == bool(request.pool):
-            raise OfferError("prefix", "a coupon has a prefix, or its code comes from a pool")
+            raise FieldError("prefix", "a coupon has a prefix, or its code comes from a pool")
+        by_staff = not _may(_AWARDS)
         coupon, state, replayed = await self._do.coupons.issue(
             request_id=request.request_id,
             content=request.SerializeToString(deterministic=True),
             principal=current_caller.get().principal,
+            issued_by=acting_principal(),
             member_id=request.member_id,
             offer=offer,
             terms=terms_of(request.terms, self._currency),
@@ -124,8 +128,10 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
             prefix=request.prefix,
             pool=request.pool,
             reason=request.reason,
-            by_staff=not _may(_AWARDS),
+            by_staff=by_staff,
         )
+        if by_staff:
+            await self._acted("IssueCoupon", coupon)
         return coupon_pb2.IssueCouponResponse(coupon=coupon_message(coupon, state, self._currency), replayed=replayed)
 
     async def ImportCodes(  # the contract's name
@@ -154,8 +160,11 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         """Reads a coupon by its code."""
         async with self._do.wrong_codes.trying(current_caller.get()):
             coupon, state = await self._do.coupons.get_coupon(request.code)
+        uses = await self._do.coupons.redeemed_uses(coupon)
         picture = qr(coupon.code, kind=_PICTURES[request.qr]) if request.qr else b""
-        return coupon_pb2.GetCouponResponse(coupon=coupon_message(coupon, state, self._currency), qr=picture)
+        return coupon_pb2.GetCouponResponse(
+            coupon=coupon_message(coupon, state, self._currency), qr=picture, uses=[_use(use) for use in uses]
+        )
 
     async def ListCoupons(  # the contract's name
         self, request: coupon_pb2.ListCouponsRequest, context: Context
@@ -251,6 +260,8 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
                 use_id=request.use_id,
                 redeemed=request.redeemed,
             )
+        if request.redeemed:
+            await self._acted("ReleaseCoupon", used.coupon)
         return coupon_pb2.ReleaseCouponResponse(
             coupon=coupon_message(used.coupon, used.state, self._currency), replayed=used.replayed
         )
@@ -266,7 +277,35 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
                 code=request.code,
                 reason=request.reason,
             )
+        await self._acted("VoidCoupon", coupon)
         return coupon_pb2.VoidCouponResponse(coupon=coupon_message(coupon, state, self._currency), replayed=replayed)
+
+    async def GetCouponLosses(  # the contract's name
+        self, request: coupon_pb2.GetCouponLossesRequest, context: Context
+    ) -> coupon_pb2.GetCouponLossesResponse:
+        """Sums what was given offline in vain."""
+        losses = await self._do.coupons.losses(
+            request.from_time.ToDatetime(tzinfo=UTC) if request.HasField("from_time") else None,
+            request.until_time.ToDatetime(tzinfo=UTC) if request.HasField("until_time") else None,
+        )
+        return coupon_pb2.GetCouponLossesResponse(
+            losses=[
+                coupon_pb2.CouponLoss(
+                    store_id=loss.store_id,
+                    reason=_reason(loss.reason),
+                    uses=loss.uses,
+                    amount=money(loss.minor_units, self._currency),
+                )
+                for loss in losses
+            ]
+        )
+
+    async def _acted(self, method: str, coupon: Coupon) -> None:
+        """Writes down who did something with a coupon by hand, and whose it is: its code is worth money, and stays out
+        of the audit log."""
+        await self._audit.acted(
+            current_caller.get(), f"{_SERVICE}/{method}", {coupon.member_id} if coupon.member_id else ()
+        )
 
     def _coupon_of(self, redeemed: RedeemedReward, state: CouponState | None) -> coupon_pb2.Coupon | None:
         if redeemed.coupon is None or state is None:
@@ -277,7 +316,7 @@ class RewardServicer(Methods, coupon_pb2_grpc.RewardServiceServicer):
         return money(redeemed.money_minor_units, self._currency) if redeemed.money_minor_units else None
 
     def _where(self, context: coupon_pb2.CouponUseContext, store_id: str) -> UseContext:
-        """Where a coupon is to be used. Raises OfferError for an amount in another currency."""
+        """Where a coupon is to be used. Raises FieldError for an amount in another currency."""
         amount = None
         if context.HasField("amount"):
             amount = amount_of(context.amount, self._currency, "context.amount")
@@ -337,6 +376,17 @@ def coupon_message(coupon: Coupon, state: CouponState, currency: str) -> coupon_
     elif coupon.offer.kind is OfferKind.DISCOUNT_AMOUNT:
         message.discount_amount.CopyFrom(money(coupon.offer.amount or 0, currency))
     return message
+
+
+def _use(use: CouponUse) -> coupon_pb2.CouponUse:
+    return coupon_pb2.CouponUse(
+        use_id=use.use_id,
+        redeemed_time=stamp(use.redeemed_time) if use.redeemed_time else None,
+        store_id=use.store_id,
+        channel=use.channel,
+        purchase_id=use.purchase_id,
+        overdrawn_reason=_reason(use.overdrawn) if use.overdrawn else None,
+    )
 
 
 def _reward(offered: OfferedReward, currency: str) -> reward_pb2.Reward:

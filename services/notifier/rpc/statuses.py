@@ -29,23 +29,13 @@ _STATUSES: dict[type[errors.NotifierError], tuple[grpc.StatusCode, str]] = {
     errors.PeerError: (UNAVAILABLE.code, UNAVAILABLE.reason),
 }
 
-# What is wrong with a field says which.
-_OF_A_FIELD = (
-    errors.ContactError,
-    errors.OfferError,
-    errors.BasketError,
-    errors.FeedbackError,
-    errors.PreferenceError,
-    errors.WebhookUrlError,
-    errors.WebhookFieldError,
-)
 # Refusals that tell of something that is not there.
 _NOT_FOUND = frozenset({"COUPON_USE_UNKNOWN", "MEMBER_UNKNOWN", "HOLD_UNKNOWN", "REDEMPTION_UNKNOWN"})
 
 
 def describe(error: BaseException) -> ErrorStatus | None:
     """The status of an error of the notifier; None for any other."""
-    if isinstance(error, _OF_A_FIELD):
+    if isinstance(error, errors.FieldError):
         return invalid(((error.field, str(error)),))
     if isinstance(error, errors.RefusedError):
         code = grpc.StatusCode.NOT_FOUND if error.reason in _NOT_FOUND else grpc.StatusCode.FAILED_PRECONDITION
@@ -56,7 +46,7 @@ def describe(error: BaseException) -> ErrorStatus | None:
             code=grpc.StatusCode.INVALID_ARGUMENT,
             reason="OCCURRED_IN_FUTURE",
             message=str(error),
-            fields=(("occurred_time", str(error)),),
+            fields=((error.field, str(error)),),
         )
     if isinstance(error, errors.WrongCodesError):
         return ErrorStatus(

@@ -50,5 +50,4 @@ class UseCases:
     coupons: CouponService
     rewards: RewardService
     wrong_codes: Guesses
-    unknown_identifiers: Guesses
     checkouts: CheckoutService

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 
 import structlog
@@ -25,11 +25,12 @@ from services.notifier.domain.assignments import (
     worth_of_points,
 )
 from services.notifier.domain.awards import Award
-from services.notifier.domain.campaigns import Gift, Rewards, plain
+from services.notifier.domain.campaigns import Gift, Gifts, plain
 from services.notifier.domain.coupons import MemberKey
 from services.notifier.domain.feeds import LedgerEntry, MemberEvent, MemberJoined, ProgrammeApplied, TierChange
+from services.notifier.domain.messages import STALE
 from services.notifier.domain.preferences import agreed
-from services.notifier.domain.profiles import LapsingMove, Occasion, Profile, changed, joined, met, placed
+from services.notifier.domain.profiles import LapsingMove, Occasion, Profile, changed, joined, met, placed, standing
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import FeedError, SealError
 from services.notifier.store import SealedContact, Transaction
@@ -42,8 +43,6 @@ from services.runtime.clock import MachineClock
 log = structlog.get_logger()
 
 _MAX_VARIANTS: Final = 8
-# What happened longer ago is history that was brought in, and no occasion any more. In real time alone.
-STALE: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +61,7 @@ class CampaignEngine:
     def __init__(
         self,
         *,
-        rewards: Rewards,
+        gifts: Gifts,
         programmes: Programmes,
         vault: Vault,
         partitions: int,
@@ -71,7 +70,7 @@ class CampaignEngine:
         messages_queued: Callable[[], None],
         points_owed: Callable[[], None],
     ) -> None:
-        self._rewards = rewards
+        self._gifts = gifts
         self._programmes = programmes
         self._vault = vault
         self._partitions = partitions
@@ -102,8 +101,9 @@ class CampaignEngine:
     async def take_in(
         self, transaction: Transaction, changes: Sequence[TierChange], entries: Sequence[LedgerEntry]
     ) -> tuple[list[Occasion], dict[MemberKey, Profile]]:
-        """Keeps what the feeds tell of members, and says what it may set off."""
-        occasions = self._rewards.occasions(changes)
+        """Keeps what the feeds tell of members, and says what it may set off. Of who was erased nothing is kept: the
+        feeds tell of that, too, and of what was before."""
+        occasions = self._gifts.occasions(changes)
         if not self.asks:
             return occasions, {}
         told = [(entry, fact) for entry in entries if isinstance(fact := entry.fact, MemberJoined | MemberEvent)]
@@ -117,6 +117,9 @@ class CampaignEngine:
             await transaction.insert_announcements(announced)
         if not keys:
             return occasions, {}
+        keys -= await transaction.find_erased(keys)
+        changes = [change for change in changes if change.member_key in keys]
+        told = [(entry, fact) for entry, fact in told if (entry.partition, fact.member_id) in keys]
         profiles = await transaction.find_profiles(keys)
         for key in keys - profiles.keys():
             profiles[key] = Profile(partition=key[0], member_id=key[1])
@@ -157,7 +160,7 @@ class CampaignEngine:
         assigned = await self._assign(transaction, wanted) if wanted else []
         if not assigned:
             return Given()
-        gifts = await self._with_codes(transaction, [self._rewards.gift(one) for one in assigned])
+        gifts = await self._with_codes(transaction, [self._gifts.gift(one) for one in assigned])
         now = self._machine_now()
         awards = [_award(one) for one in assigned if not one.in_control and one.actions.points]
         if awards:
@@ -172,7 +175,7 @@ class CampaignEngine:
 
     def claims(self, occasions: Iterable[Occasion]) -> list[Claim]:
         """The campaigns that occasions set off."""
-        return list(self._rewards.claims(occasions))
+        return list(self._gifts.claims(occasions))
 
     def told(self, given: Given) -> None:
         """What was given is committed: whoever carries it out is woken."""
@@ -192,12 +195,13 @@ class CampaignEngine:
     async def _meant(
         self, transaction: Transaction, claims: list[Claim], known: Mapping[MemberKey, Profile]
     ) -> list[Claim]:
-        """Those of campaigns that run, for members of their audience. Of plain campaigns changes of tier decide alone:
-        what else came in the same batch must not."""
+        """Those of campaigns that run, for members of their audience, with what is known of these; none for who was
+        erased. Of plain campaigns changes of tier decide alone: what else came in the same batch must not."""
         if not claims:
             return []
         paused = await transaction.paused_campaigns()
-        claims = [claim for claim in claims if claim.campaign.id not in paused]
+        erased = await transaction.find_erased({claim.member_key for claim in claims})
+        claims = [claim for claim in claims if claim.campaign.id not in paused and claim.member_key not in erased]
         if not self.asks or not claims:
             return claims
         keys = {claim.member_key for claim in claims}
@@ -205,22 +209,20 @@ class CampaignEngine:
         persons = await self.persons(
             transaction, {claim.campaign.id: claim.campaign for claim in claims}.values(), keys
         )
-        nobody = Person()
-        return [
-            claim
-            for claim in claims
-            for profile in [profiles.get(claim.member_key)]
-            if plain(claim.campaign)
-            or (
+        nobody, meant = Person(), []
+        for claim in claims:
+            profile = profiles.get(claim.member_key)
+            if plain(claim.campaign):
+                meant.append(claim)
+            elif (
                 profile is not None
                 and profile.takes_part
                 and belongs(
-                    claim.campaign.audience,
-                    placed(profile, claim.programme),
-                    persons.get(claim.member_key, nobody),
+                    claim.campaign.audience, placed(profile, claim.programme), persons.get(claim.member_key, nobody)
                 )
-            )
-        ]
+            ):
+                meant.append(replace(claim, facts={**standing(profile, claim.programme), **claim.facts}))
+        return meant
 
     async def persons(
         self, transaction: Transaction, campaigns: Iterable[Campaign], keys: Collection[MemberKey]
@@ -269,7 +271,7 @@ class CampaignEngine:
             return {}
 
     async def _assign(self, transaction: Transaction, claims: Sequence[Claim]) -> list[Assignment]:
-        capped = [(claim, cap_span(claim)) for claim in claims if claim.campaign.cap is not None]
+        capped = [(claim, cap_span(claim)) for claim in claims if claim.cap is not None]
         had = await transaction.count_assignments_within(capped) if capped else {}
         given = await transaction.find_assignments([claim.key for claim in claims])
         budgeted = {claim.campaign.id for claim in claims if not claim.campaign.budget.unlimited}
@@ -332,7 +334,7 @@ class CampaignEngine:
             # A coupon of this key is there already, from before there were assignments: it is not given again.
             there = await transaction.find_coupon_keys(keys) if keys else set()
             pending = [
-                self._rewards.recoded(gift, variant)
+                self._gifts.recoded(gift, variant)
                 for gift in left
                 if gift.coupon is not None and gift.coupon.key not in there
             ]
@@ -341,6 +343,7 @@ class CampaignEngine:
         return done
 
     def _is_stale(self, time: datetime) -> bool:
+        """Whether it is history that was brought in, and no occasion any more. In real time alone."""
         return not self._simulated and time < self._machine_now() - STALE
 
     def _dated(self, profile: Profile) -> tuple[Profile, int | None, date | None]:

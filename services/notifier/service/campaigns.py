@@ -287,21 +287,26 @@ class CampaignService:
     async def _meant(
         self, programme: Programme, campaign: Campaign, claims: Sequence[Claim]
     ) -> dict[MemberKey, Profile]:
-        """The members of the audience among these, as they are known."""
+        """The members of the audience among these, as they are known; nobody who was erased."""
         keys = {claim.member_key for claim in claims}
 
-        async def read(transaction: Transaction) -> tuple[dict[MemberKey, Profile], dict[MemberKey, Person]]:
+        async def read(
+            transaction: Transaction,
+        ) -> tuple[set[MemberKey], dict[MemberKey, Profile], dict[MemberKey, Person]]:
+            erased = await transaction.find_erased(keys)
             profiles = await transaction.find_profiles(keys)
-            return profiles, await self._engine.persons(transaction, [campaign], keys)
+            return erased, profiles, await self._engine.persons(transaction, [campaign], keys)
 
-        profiles, persons = await self._store.read(read)
+        erased, profiles, persons = await self._store.read(read)
         unknown = {key: Profile(partition=key[0], member_id=key[1]) for key in keys - profiles.keys()}
         found = {key: placed(profile, programme) for key, profile in {**unknown, **profiles}.items()}
         nobody = Person()
         return {
             key: profile
             for key, profile in found.items()
-            if profile.takes_part and belongs(campaign.audience, profile, persons.get(key, nobody))
+            if key not in erased
+            and profile.takes_part
+            and belongs(campaign.audience, profile, persons.get(key, nobody))
         }
 
 

@@ -10,7 +10,7 @@ from services.notifier.domain.assignments import Claim
 from services.notifier.domain.contacts import birthday_digest, partition_of
 from services.notifier.domain.profiles import Losing, Profile
 from services.notifier.store import Store, Transaction
-from services.notifier.store.campaigns import Candidate
+from services.notifier.store.campaigns import Candidate, EndingCoupon
 from services.programme.campaigns import Campaign, TriggerKind
 from services.programme.model import ExpiryPolicy, Programme
 
@@ -87,10 +87,15 @@ class Candidates:
                         for one in page
                     ]
             case TriggerKind.COUPON_EXPIRING:
-                async for claims in self._ending(programme, campaign, partition, day + timedelta(days=days)):
+                async for coupons in self._ending(programme, campaign, partition, day + timedelta(days=days)):
                     yield [
-                        claim(member_id, f"coupon:{code}", code=code, day=f"{day + timedelta(days=days)}")
-                        for member_id, code in claims
+                        claim(
+                            one.member_id,
+                            f"coupon:{one.code}",
+                            code=one.code,
+                            day=f"{programme.last_whole_day(one.valid_until_time)}",
+                        )
+                        for one in coupons
                     ]
             case _:
                 return
@@ -158,20 +163,19 @@ class Candidates:
 
     async def _ending(
         self, programme: Programme, campaign: Campaign, partition: int, day: date
-    ) -> AsyncIterator[list[tuple[str, str]]]:
+    ) -> AsyncIterator[list[EndingCoupon]]:
         start, end = programme.start_of_local_day(day), programme.start_of_local_day(day + _ONE_DAY)
         after = ""
         while True:
 
-            async def page(transaction: Transaction, after: str = after) -> list[tuple[str, str, str]]:
-                found = await transaction.page_coupons_ending(partition, after, PAGE, start=start, end=end)
-                return [(one.member_id, one.code, one.campaign_id) for one in found]
+            async def page(transaction: Transaction, after: str = after) -> list[EndingCoupon]:
+                return await transaction.page_coupons_ending(partition, after, PAGE, start=start, end=end)
 
             found = await self._store.read(page)
             if found:
-                after = found[-1][1]
+                after = found[-1].code
                 # What it gives itself is no reason to give more.
-                yield [(member_id, code) for member_id, code, campaign_id in found if campaign_id != campaign.id]
+                yield [one for one in found if one.campaign_id != campaign.id]
             if len(found) < PAGE:
                 return
 

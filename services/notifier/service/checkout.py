@@ -34,10 +34,11 @@ from services.notifier.domain.sales import (
 )
 from services.notifier.domain.uses import Goods, Refusal, UseContext
 from services.notifier.errors import (
-    BasketError,
     CheckoutInProgressError,
     CheckoutRefusedError,
     CouponUnknownError,
+    FieldError,
+    MemberErasedError,
     OccurredInFutureError,
     PeerError,
     PeerRefusedError,
@@ -154,17 +155,19 @@ class CheckoutService:
     async def quote(self, asked: Asked) -> Quote:
         """What a basket costs now, and why. Nothing is kept.
 
-        Raises BasketError, OccurredInFutureError, MemberUnknownError, PeerRefusedError, PeerError, NotCaughtUpError.
+        Raises FieldError, OccurredInFutureError, MemberUnknownError, PeerRefusedError, PeerError, NotCaughtUpError.
         """
         return (await self._priced(asked)).quote
 
     async def commit(self, commit: Commit) -> tuple[Sold, bool]:
         """Sells a basket, and says whether this request was answered before.
 
-        Raises what `quote` does; RequestIdReusedError; CheckoutRefusedError, which is the answer for ever; and
-        CheckoutInProgressError where the end is not known in time. What was begun is carried to its end, whoever dies.
+        Raises what `quote` does; MemberErasedError; RequestIdReusedError; CheckoutRefusedError, which is the answer for
+        ever; and CheckoutInProgressError where the end is not known in time. What was begun is carried to its end,
+        whoever dies.
         """
         asked = commit.asked
+        until = time.monotonic() + asked.wait_seconds
         digest = keyed_digest(self._request_key, "checkout", commit.content)
         buyer = await self._identified_before(asked.buyer, asked.on_behalf_of, digest)
         key = self._key(buyer, commit.checkout_id)
@@ -174,7 +177,7 @@ class CheckoutService:
         elif not await self._told_of_other(key, commit.request_id, digest):
             await self._begin(key, commit, digest, await self._priced(asked, buyer, commit.receipt_number))
         replayed = before is not None
-        answer = await self._end(key, commit.request_id, asked.wait_seconds)
+        answer = await self._end(key, commit.request_id, until)
         # What cost nothing is the one sale that can be let go once it is told.
         if answer.sold is not None and not answer.sold.purchase and await self._cancelled(key):
             answer = Answer(rejection=sales.CANCELLED)
@@ -190,6 +193,7 @@ class CheckoutService:
         and recorded no purchase. Raises CheckoutRefusedError where any other is complete, CheckoutInProgressError where
         the ledger has it and its end is not known in time, RequestIdReusedError, MemberUnknownError, PeerError.
         """
+        until = time.monotonic() + wait_seconds
         digest = keyed_digest(self._request_key, "cancel", content)
         key = self._key(await self._identified_before(buyer, on_behalf_of, digest), checkout_id)
         member_id = key[1]
@@ -200,7 +204,6 @@ class CheckoutService:
         if await self._store.read(lambda transaction: transaction.find_checkout(key)) is None:
             # Only of a member that there is something is kept.
             await self._desk.member(member_id, on_behalf_of)
-        until = time.monotonic() + wait_seconds
         while (answer := await self._cancel(key, request_id, digest)) is None:
             # The ledger decides: once it has, the checkout is complete or free.
             if time.monotonic() >= until:
@@ -270,6 +273,9 @@ class CheckoutService:
         )
 
         async def keep(transaction: Transaction) -> bool:
+            if await transaction.find_erasure(partition, member_id) is not None:
+                # Since the basket was priced.
+                raise MemberErasedError
             request = CheckoutRequest(content_digest=digest, checkout_id=checkout_id, answer=None)
             ids = (partition, member_id, commit.request_id)
             if not await transaction.insert_checkout_request(*ids, request, now):
@@ -297,9 +303,9 @@ class CheckoutService:
                 if kept is None or kept.answer is None:
                     raise
 
-    async def _end(self, key: CheckoutKey, request_id: str, wait_seconds: float) -> Answer:
-        """The answer to a request that was kept: the sale is carried on where nobody else does, else waited for."""
-        until = time.monotonic() + wait_seconds
+    async def _end(self, key: CheckoutKey, request_id: str, until: float) -> Answer:
+        """The answer to a request that was kept, by then: the sale is carried on where nobody else does, else waited
+        for."""
         pause = _LOOK_SECONDS
         while True:
             request = await self._find(key, request_id)
@@ -579,7 +585,7 @@ def _nothing_but(sold: Sold) -> SaleContent:
 def _currency(field: str, code: str) -> Currency:
     digits = MINOR_UNIT_DIGITS.get(code)
     if digits is None:
-        raise BasketError(field, "there is no such currency")
+        raise FieldError(field, "there is no such currency")
     return Currency(code=code, digits=digits)
 
 

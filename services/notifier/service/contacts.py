@@ -39,7 +39,8 @@ class ContactService:
         """Sets a member's contact, whole, and says whether this request was answered before.
 
         An empty e-mail removes the address known so far. Messages that found no contact are queued again where their
-        coupons are still valid. Raises MemberUnknownError, RequestIdReusedError, ContactError, PeerError.
+        coupons are still valid, and without a coupon where they are news (STALE). Raises MemberUnknownError,
+        MemberErasedError, RequestIdReusedError, FieldError, PeerError.
         """
         now, business_now = self._machine_now(), self._business_now()
         # Nobody is born after today, wherever a simulated clock stands.
@@ -60,16 +61,17 @@ class ContactService:
             raise MemberUnknownError
 
         async def put(transaction: Transaction) -> tuple[bool, int]:
+            # Whoever erases the member is before this or after it.
             await transaction.share_partition(partition)
+            if await transaction.find_erasure(partition, member_id) is not None:
+                raise MemberErasedError
             if not await transaction.insert_contact_request(partition, member_id, request_id, digest, now):
                 # The same request came twice at once, and the other one was first.
                 first = await transaction.find_contact_request(partition, member_id, request_id)
                 assert first.content_digest is not None
                 return same_request(first.content_digest, digest), 0
-            wrapped = before.wrapped_key
-            if wrapped is None:
-                new = self._vault.wrap(member_id, self._vault.new_member_key())
-                wrapped = await transaction.keep_member_key(partition, member_id, new)
+            new = self._vault.wrap(member_id, self._vault.new_member_key())
+            wrapped = await transaction.keep_member_key(partition, member_id, new)
             name, email, details = self._vault.seal_contact(member_id, self._vault.unwrap(member_id, wrapped), contact)
             sealed = SealedContact(
                 partition=partition,

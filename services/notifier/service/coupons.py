@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +16,8 @@ from services.notifier.domain.pools import CodeProblem, PoolCode, ProblemLine, a
 from services.notifier.domain.uses import (
     ERASED,
     NO_MEMBER,
+    CouponLoss,
+    CouponUse,
     Money,
     Now,
     Redeem,
@@ -34,16 +33,16 @@ from services.notifier.domain.uses import (
 )
 from services.notifier.errors import (
     CouponUnknownError,
+    FieldError,
     MemberErasedError,
     MemberUnknownError,
     OccurredInFutureError,
-    OfferError,
-    PageTokenError,
     RefusedError,
 )
 from services.notifier.progress import Progress
 from services.notifier.service.issuing import CodeTakenError, CouponMaker
-from services.notifier.service.requests import lies_ahead, same_request
+from services.notifier.service.page_tokens import PageTokens
+from services.notifier.service.requests import is_member, lies_ahead, same_request
 from services.notifier.service.uses import TierAskedError, UsedCoupon, UseDesk
 from services.notifier.store import Store, Transaction
 from services.notifier.store.coupons import CouponPlace
@@ -53,9 +52,10 @@ from services.runtime.clock import MachineClock, microseconds, moment
 
 DEFAULT_PAGE: Final = 50
 DEFAULT_RESERVATION: Final = timedelta(minutes=10)
+# A coupon that can be used more often is shown without its uses.
+_MOST_USES_SHOWN: Final = 100
 
 _FIRST = CouponPlace(issued_time=datetime.max.replace(tzinfo=UTC), code="~")
-_TAG_BYTES = 6
 # A coupon that another request makes at the same moment is found at the next try.
 _TRIES = 3
 
@@ -115,7 +115,7 @@ class CouponService:
         self._partitions = partitions
         self._simulated = simulated
         self._request_key = request_key
-        self._page_key = page_key
+        self._pages = PageTokens(page_key, "coupons")
         self._tier_of = tier_of
         self._why_no_member = why_no_member
         self._money = money
@@ -136,6 +136,17 @@ class CouponService:
         coupon, reserved = await self._found(code, self._read)
         return coupon, coupon.state_at(self._business_now(), reserved)
 
+    async def redeemed_uses(self, coupon: Coupon) -> Sequence[CouponUse]:
+        """The uses of a coupon that were redeemed, the last first: at most 100, and none of a coupon that can be used
+        more often."""
+        if not coupon.redeemed or coupon.uses > _MOST_USES_SHOWN:
+            return ()
+
+        async def read(transaction: Transaction) -> Sequence[CouponUse]:
+            return await transaction.list_redeemed_uses(coupon.partition, coupon.code, _MOST_USES_SHOWN)
+
+        return await self._store.read(read)
+
     async def list_coupons(
         self,
         *,
@@ -148,7 +159,8 @@ class CouponService:
     ) -> CouponPage:
         """A page of a member's coupons, those issued last first, once the entries up to `after` are handled.
 
-        A `page_size` of 0 is 50. Raises PageTokenError, CausalTokenAheadError, NotCaughtUpError.
+        A `page_size` of 0 is 50. Raises MemberUnknownError, PageTokenError, CausalTokenAheadError, NotCaughtUpError,
+        PeerError.
         """
         size = page_size or DEFAULT_PAGE
         place = self._read_place(page_token, member_id, usable) if page_token else _FIRST
@@ -162,6 +174,8 @@ class CouponService:
             )
 
         found = await self._store.read(read)
+        if not found and not page_token and not await is_member(self._store, self._has_member, *key):
+            raise MemberUnknownError
         shown = found[:size]
         token = ""
         if len(found) > size:
@@ -170,6 +184,15 @@ class CouponService:
             token = self._place_token(place, member_id, usable)
         coupons = [(coupon, coupon.state_at(now.business, reserved)) for coupon, reserved in shown]
         return CouponPage(coupons=coupons, next_page_token=token)
+
+    async def losses(self, from_time: datetime | None, until_time: datetime | None) -> list[CouponLoss]:
+        """The uses in a span (None: without an end) that were given offline although something spoke against them, by
+        store and reason."""
+
+        async def read(transaction: Transaction) -> list[CouponLoss]:
+            return await transaction.sum_overdrawn_uses(from_time, until_time)
+
+        return await self._store.read(read)
 
     async def validate(self, code: str, context: UseContext) -> Verdict:
         """Whether a coupon can be used there and now. Raises CouponUnknownError, PeerError."""
@@ -280,6 +303,7 @@ class CouponService:
         request_id: str,
         content: bytes,
         principal: str,
+        issued_by: str,
         member_id: str,
         offer: Offer,
         terms: Terms,
@@ -291,10 +315,11 @@ class CouponService:
         reason: str,
         by_staff: bool = False,
     ) -> tuple[Coupon, CouponState, bool]:
-        """A coupon given by hand or by another system, its state now, and whether it was given before. `by_staff`:
-        whoever gives it is nobody who may give points without a limit.
+        """A coupon given by hand or by another system, its state now, and whether it was given before. `principal`: who
+        calls; `issued_by`: whom that one acts for, or the same. `by_staff`: who calls is nobody who may give points
+        without a limit. That a pool has no code left is not kept: the same request may have one later.
 
-        Raises MemberUnknownError, MemberErasedError, OfferError, RefusedError, RequestIdReusedError, PeerError,
+        Raises MemberUnknownError, MemberErasedError, FieldError, RefusedError, RequestIdReusedError, PeerError,
         OverloadedError.
         """
         digest = self._digest("issue", content)
@@ -305,9 +330,11 @@ class CouponService:
         # An answer that was given stays, whatever has changed since.
         if not await self._answered(partition, subject, request_id):
             if valid_until_time <= self._business_now():
-                raise OfferError("valid_until_time", "must be later than now")
-            if wrong := beyond(self._limits(), offer, uses, self._money, member_id=member_id, by_staff=by_staff):
-                raise OfferError(*wrong)
+                raise FieldError("valid_until_time", "must be later than now")
+            if wrong := beyond(
+                self._limits(), offer, uses, self._money, member_id=member_id, pool=pool, by_staff=by_staff
+            ):
+                raise FieldError(*wrong)
             self._refuse_unknown_tiers(terms)
             if member_id:
                 await self._refuse_no_member(member_id)
@@ -323,7 +350,7 @@ class CouponService:
             uses=uses,
             once_per_member=once_per_member,
             reason=reason,
-            issued_by=principal,
+            issued_by=issued_by,
             issued_time=self._business_now(),
             valid_until_time=valid_until_time,
         )
@@ -334,12 +361,8 @@ class CouponService:
                 return kept[subject, request_id], None, True
             if member_id and await transaction.find_erasure(partition, member_id) is not None:
                 raise MemberErasedError
-            made, answer = None, dict[str, Any]()
-            try:
-                made = await self._maker.make(transaction, coupon, prefix=prefix, pool=pool)
-                answer = {"code": made.code}
-            except RefusedError as error:
-                answer = {"reason": error.reason, "sentence": str(error), "facts": error.facts}
+            made = await self._maker.make(transaction, coupon, prefix=prefix, pool=pool)
+            answer = {"code": made.code}
             new = CouponRequest(subject=subject, request_id=request_id, content_digest=digest, answer=answer)
             if not await transaction.insert_coupon_requests(partition, [new], self._machine_now()):
                 raise CodeTakenError
@@ -348,8 +371,8 @@ class CouponService:
         request, made, replayed = await self._settled(work)
         same_request(request.content_digest, digest)
         if "reason" in request.answer:
-            facts = request.answer["facts"]
-            raise RefusedError(request.answer["reason"], request.answer["sentence"], facts, replayed=replayed)
+            # Kept before that was no answer to keep.
+            raise RefusedError(request.answer["reason"], request.answer["sentence"], replayed=replayed)
         if made is not None:
             return made, CouponState.ISSUED, False
         found, reserved = await self._read(partition, request.answer["code"])
@@ -392,11 +415,14 @@ class CouponService:
         return await self._found(code, take_back)
 
     def _refuse_unknown_tiers(self, terms: Terms) -> None:
-        """Raises OfferError for a tier that the programme does not have: nobody could use the coupon."""
+        """Raises FieldError for a tier that the programme does not have: nobody could use the coupon."""
         known = self._tiers()
         if unknown := sorted(terms.tiers.difference(known)):
             there = ", ".join(known)
-            raise OfferError("terms.tiers", f'the programme has no tier "{unknown[0]}"; there are {there}')
+            raise FieldError("terms.tiers", f'the programme has no tier "{unknown[0]}"; it has {there}')
+
+    async def _has_member(self, member_id: str) -> bool:
+        return await self._why_no_member(member_id) != NO_MEMBER
 
     async def _refuse_no_member(self, member_id: str) -> None:
         """Raises MemberUnknownError, MemberErasedError, RefusedError of who has left, PeerError."""
@@ -510,21 +536,11 @@ class CouponService:
 
     def _place_token(self, place: CouponPlace, member_id: str, usable: bool) -> str:
         content = microseconds(place.issued_time).to_bytes(8, signed=True) + place.code.encode()
-        return base64.urlsafe_b64encode(self._place_tag(content, member_id, usable) + content).decode()
+        return self._pages.make(content, member_id, int(usable))
 
     def _read_place(self, token: str, member_id: str, usable: bool) -> CouponPlace:
-        try:
-            raw = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
-        except (binascii.Error, UnicodeEncodeError):
-            raise PageTokenError from None
-        tag, content = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
-        if not hmac.compare_digest(tag, self._place_tag(content, member_id, usable)):
-            raise PageTokenError
+        content = self._pages.read(token, member_id, int(usable))
         return CouponPlace(
             issued_time=moment(int.from_bytes(content[:8], signed=True)),
             code=content[8:].decode(),
         )
-
-    def _place_tag(self, content: bytes, member_id: str, usable: bool) -> bytes:
-        """Binds a page token to this installation and to the filter of its list."""
-        return keyed_digest(self._page_key, "coupons", content, member_id, int(usable))[:_TAG_BYTES]

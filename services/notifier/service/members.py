@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +17,7 @@ from services.notifier.domain.preferences import Choice
 from services.notifier.domain.programmes import Programmes
 from services.notifier.errors import (
     GoodwillLimitError,
+    MemberErasedError,
     MemberUnknownError,
     PeerError,
     PeerRefusedError,
@@ -171,8 +173,8 @@ class MemberService:
         """Gives points as goodwill, within what the programme lets staff give a member in a local month; says what may
         still be given, whether this was answered before, and the causal token.
 
-        Raises GoodwillLimitError, RequestIdReusedError, MemberUnknownError, PeerRefusedError (kept as the answer),
-        PeerError (the same request goes on).
+        Raises GoodwillLimitError, RequestIdReusedError, MemberUnknownError, MemberErasedError, PeerRefusedError (kept
+        as the answer), PeerError (the same request goes on).
         """
         partition = partition_of(member_id, self._partitions)
         programme = self._programmes.at(self._business_now())
@@ -194,12 +196,17 @@ class MemberService:
             await self._peers.member(member_id)
 
             async def keep(transaction: Transaction) -> int | None:
+                # Whoever erases the member is before this or after it.
+                await transaction.share_partition(partition)
+                if await transaction.find_erasure(partition, member_id) is not None:
+                    raise MemberErasedError
                 return await transaction.insert_goodwill(grant, most)
 
             if await self._store.transact(keep) is None and (before := await self._find(grant)) is None:
                 raise GoodwillLimitError(most - await self._given(partition, member_id, month))
         kept = before or grant
-        if (kept.points, kept.reason) != (points, reason):
+        # Of an erased member the reason is forgotten.
+        if kept.points != points or kept.reason not in (reason, ""):
             raise RequestIdReusedError
         settled = kept if kept.awarded_time or kept.refused else await self._tell(kept)
         if settled.refused:
@@ -219,10 +226,9 @@ class MemberService:
                 return await transaction.unfinished_goodwill(before, _AT_ONCE)
 
             for grant in await self._store.read(read):
-                try:
+                # What the ledger cannot be told now must not stand in the way of the rest.
+                with contextlib.suppress(PeerError):
                     await self._tell(grant)
-                except PeerError:
-                    break
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _tell(self, grant: Grant) -> Grant:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from services.notifier.domain.contacts import partition_of
-from services.notifier.domain.deliveries import TAKEN_BACK, Delivery, DeliveryState
+from services.notifier.domain.deliveries import Delivery, DeliveryState
 from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.messages import partition_of_delivery
 from services.notifier.domain.programmes import Programmes
@@ -20,9 +17,9 @@ from services.notifier.errors import (
     DeliveryUnknownError,
     EndpointDisabledError,
     MemberErasedError,
-    PageTokenError,
 )
 from services.notifier.progress import Progress
+from services.notifier.service.page_tokens import PageTokens
 from services.notifier.service.requests import same_request
 from services.notifier.store import DeliveryFilter, Place, Store, Transaction
 from services.runtime.clock import MachineClock, microseconds, moment
@@ -31,13 +28,11 @@ DEFAULT_PAGE: Final = 50
 
 # Before every message there is.
 _NEWEST = Place(created_time=datetime.max.replace(tzinfo=UTC), delivery_id="~")
-_TAG_BYTES = 6
-_PLACE_BYTES = 8 + 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPage:
-    """Messages, newest first; the token of the next page is empty on the last."""
+    """Messages, newest first; the token of the next page is empty on the last. `total_size`: MOST_COUNTED at most."""
 
     deliveries: Sequence[Delivery]
     next_page_token: str
@@ -61,7 +56,7 @@ class MessageService:
         business_now: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._page_key = page_key
+        self._pages = PageTokens(page_key, "page")
         self._request_key = request_key
         self._progress = progress
         self._partitions = partitions
@@ -128,8 +123,6 @@ class MessageService:
                 return member_id, same_request(first.content_digest, digest)
             if await transaction.find_erasure(partition, member_id) is not None:
                 raise MemberErasedError
-            if delivery.last_error == TAKEN_BACK:
-                raise DeliveryNotRetryableError
             if delivery.endpoint_id and await transaction.find_open_endpoint(delivery.endpoint_id) is None:
                 raise EndpointDisabledError
             if await transaction.retry_delivery(partition, delivery_id, now) is None:
@@ -142,21 +135,11 @@ class MessageService:
 
     def _place_token(self, place: Place, member_id: str, state: DeliveryState | None) -> str:
         content = microseconds(place.created_time).to_bytes(8, signed=True) + bytes.fromhex(place.delivery_id)
-        return base64.urlsafe_b64encode(content + self._place_tag(content, member_id, state)).decode()
+        return self._pages.make(content, member_id, state or "")
 
     def _read_place(self, token: str, member_id: str, state: DeliveryState | None) -> Place:
-        try:
-            raw = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
-        except (binascii.Error, UnicodeEncodeError):
-            raise PageTokenError from None
-        content, tag = raw[:_PLACE_BYTES], raw[_PLACE_BYTES:]
-        if not hmac.compare_digest(tag, self._place_tag(content, member_id, state)):
-            raise PageTokenError
+        content = self._pages.read(token, member_id, state or "")
         return Place(
             created_time=moment(int.from_bytes(content[:8], signed=True)),
             delivery_id=content[8:].hex(),
         )
-
-    def _place_tag(self, content: bytes, member_id: str, state: DeliveryState | None) -> bytes:
-        """Binds a page token to this installation and to the filter of its list."""
-        return keyed_digest(self._page_key, "page", content, member_id, state or "")[:_TAG_BYTES]

@@ -16,13 +16,14 @@ from services.notifier.domain.suppressions import REASONS, AddressHashes, Addres
 from services.notifier.errors import (
     ChannelUnknownError,
     DeliveryUnknownError,
+    FieldError,
     MemberErasedError,
     MemberUnknownError,
-    PreferenceError,
+    OccurredInFutureError,
     TopicUnknownError,
 )
 from services.notifier.links import UnsubscribeLinks
-from services.notifier.service.requests import MemberExists, same_request
+from services.notifier.service.requests import MemberExists, lies_ahead, same_request
 from services.notifier.store import KeptRequest, Store, Transaction
 from services.notifier.vault import Vault
 from services.programme.messages import Consent, Topic
@@ -64,6 +65,7 @@ class PreferenceService:
         programmes: Programmes,
         channels: Collection[str],
         partitions: int,
+        simulated: bool,
         member_exists: MemberExists,
         machine_now: MachineClock,
         business_now: Callable[[], datetime],
@@ -75,6 +77,7 @@ class PreferenceService:
         self._programmes = programmes
         self._channels = sorted(channels)
         self._partitions = partitions
+        self._simulated = simulated
         self._member_exists = member_exists
         self._machine_now = machine_now
         self._business_now = business_now
@@ -92,7 +95,7 @@ class PreferenceService:
         """Keeps what a member said, and says whether this request was answered before.
 
         Raises MemberUnknownError, MemberErasedError, RequestIdReusedError, TopicUnknownError, ChannelUnknownError,
-        PreferenceError, PeerError.
+        FieldError, OccurredInFutureError, PeerError.
         """
         digest = self._digest(hearings, source, consent_time)
         partition = partition_of(member_id, self._partitions)
@@ -105,6 +108,8 @@ class PreferenceService:
         known_here, answered = await self._store.read(known)
         if not answered:
             self._check(hearings)
+            if consent_time is not None and lies_ahead(consent_time, business_now, simulated=self._simulated):
+                raise OccurredInFutureError(consent_time, business_now, "consent_time")
         if not known_here and not answered and not await self._member_exists(member_id):
             raise MemberUnknownError
         now = self._machine_now()
@@ -159,7 +164,7 @@ class PreferenceService:
 
     async def unsubscribe(self, *, request_id: str, token: str, principal: str) -> Hearing:
         """Refuses what the link of a message refuses; the same again changes nothing. Raises UnsubscribeTokenError,
-        PreferenceError where that cannot be refused any more, MemberErasedError, RequestIdReusedError."""
+        FieldError where that cannot be refused any more, MemberErasedError, RequestIdReusedError."""
         refusal = self._links.read(token)
         hearing = Hearing(channel=refusal.channel, topic=refusal.topic, allowed=False)
         topics = self._topics()
@@ -259,5 +264,5 @@ class PreferenceService:
         return keyed_digest(self._vault.request_key, "preferences", source, time, *said)
 
 
-def _cannot_be_refused(field: str, topic: Topic) -> PreferenceError:
-    return PreferenceError(field, f"messages about {topic.id!r} belong to the membership and cannot be refused")
+def _cannot_be_refused(field: str, topic: Topic) -> FieldError:
+    return FieldError(field, f"messages about {topic.id!r} belong to the membership and cannot be refused")

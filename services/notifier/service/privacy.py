@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import hmac
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import structlog
 
 from services.notifier.domain.contacts import partition_of
-from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.holdings import HOLDINGS, Holding
 from services.notifier.erasure_file import ErasureFile
-from services.notifier.errors import MemberUnknownError, PageTokenError, PeerError, RequestIdReusedError, SealError
+from services.notifier.errors import (
+    MemberUnknownError,
+    PeerError,
+    PeerRefusedError,
+    RequestIdReusedError,
+    SealError,
+)
+from services.notifier.service.page_tokens import PageTokens
 from services.notifier.store import ErasureKept, SealedContact, Store, Transaction
 from services.notifier.vault import Vault
 from services.runtime.clock import MachineClock
@@ -27,10 +30,9 @@ from services.runtime.clock import MachineClock
 log = structlog.get_logger()
 
 DEFAULT_RECORDS: Final = 200
-_TAG_BYTES: Final = 6
 _AT_ONCE: Final = 100
+_FIRST: Final = (datetime.min.replace(tzinfo=UTC), "")
 _PAUSE_SECONDS: Final = 5.0
-_AGAIN: Final = timedelta(seconds=1)
 _UNOPENED: Final = "it cannot be opened with the keys of this installation"
 
 
@@ -38,7 +40,7 @@ class Elsewhere(Protocol):
     """A member in the other services. All raise PeerError."""
 
     async def erase(self, *, request_id: str, member_id: str, reason: str, on_behalf_of: str) -> None:
-        """Has the ledger forget a member."""
+        """Has the ledger forget a member; raises PeerRefusedError."""
 
     async def records(self, category: str, member_id: str, page_token: str, size: int) -> tuple[list[str], str]:
         """A page of what another service keeps; raises MemberUnknownError."""
@@ -85,6 +87,7 @@ class PrivacyService:
     ) -> None:
         self._store = store
         self._vault = vault
+        self._pages = PageTokens(vault.page_key, "export after")
         self._partitions = partitions
         self._elsewhere = elsewhere
         self._file = file
@@ -96,8 +99,8 @@ class PrivacyService:
     async def erase(
         self, *, request_id: str, member_id: str, reason: str, principal: str
     ) -> tuple[datetime | None, bool]:
-        """Forgets a member in all services; says when that was done (None while the ledger has yet to be reached, which
-        goes on by itself) and whether it was asked before.
+        """Forgets a member in all services; says when that was done (None while the ledger has yet to be reached, or a
+        checkout is under way: it goes on by itself) and whether it was asked before.
 
         What this service knows of the person is gone when this returns. Raises MemberUnknownError,
         RequestIdReusedError, PeerError (only where nothing was done yet).
@@ -119,7 +122,7 @@ class PrivacyService:
         elif before.request_id == request_id and before.reason != reason:
             raise RequestIdReusedError
         if before is None or before.erased_time is None:
-            with contextlib.suppress(PeerError):
+            with contextlib.suppress(PeerError, PeerRefusedError):
                 await self._finish(member_id)
         kept = await self._erasure(partition, member_id)
         assert kept is not None
@@ -169,39 +172,49 @@ class PrivacyService:
         await self._store.transact(work)
         self._asked.set()
 
-    async def _finish(self, member_id: str) -> None:
+    async def _finish(self, member_id: str) -> bool:
+        """Has the ledger forget a member, too, and says whether all is done; a checkout that is under way is carried to
+        its end first. Raises PeerError, PeerRefusedError."""
         partition = partition_of(member_id, self._partitions)
         erasure = await self._erasure(partition, member_id)
         assert erasure is not None
         await self._elsewhere.erase(
-            # One of our own, and the same whoever asks: so a restored ledger is asked again under the same id.
-            request_id=f"~erase/{member_id}",
+            # One of our own, and the same whoever asks for it: so a restored ledger is asked again under the same id.
+            # With another reason it would be another request. 104 characters at most.
+            request_id=f"~erase/{member_id}/{erasure.reason}",
             member_id=member_id,
             reason=erasure.reason,
             on_behalf_of=erasure.principal,
         )
 
-        async def work(transaction: Transaction) -> None:
+        async def work(transaction: Transaction) -> bool:
             # What came in between from the feeds goes, too.
             await transaction.lock_partition(partition)
             await transaction.forget(partition, member_id)
-            await transaction.finish_erasure(partition, member_id, self._now())
+            return await transaction.finish_erasure(partition, member_id, self._now())
 
-        await self._store.transact(work)
+        if not await self._store.transact(work):
+            return False
         log.info("member_erased", partition=partition)
+        return True
 
     async def _finish_all(self) -> bool:
-        """Tells the ledger of those it has yet to forget; says whether some are left."""
+        """Finishes what can be finished; says whether something is left to be tried again."""
+        left, after = False, _FIRST
 
         async def read(transaction: Transaction) -> list[ErasureKept]:
-            return await transaction.unfinished_erasures(_AT_ONCE)
+            return await transaction.unfinished_erasures(after, _AT_ONCE)
 
-        left = False
-        for erasure in await self._store.read(read):
-            try:
-                await self._finish(erasure.member_id)
-            except PeerError:
-                left = True
+        while erasures := await self._store.read(read):
+            for erasure in erasures:
+                try:
+                    left |= not await self._finish(erasure.member_id)
+                except PeerError:
+                    left = True
+                except PeerRefusedError as error:
+                    # The same again changes nothing, and the others are not to wait for it.
+                    log.error("erasure_refused", partition=erasure.partition, reason=error.reason, problem=str(error))
+            after = (erasures[-1].asked_time, erasures[-1].member_id)
         return left
 
     async def _erasure(self, partition: int, member_id: str) -> ErasureKept | None:
@@ -283,19 +296,8 @@ class PrivacyService:
         return json.dumps(record, ensure_ascii=False)
 
     def _place_token(self, place: _Place, member_id: str) -> str:
-        content = json.dumps([place.holding, place.table, place.after]).encode()
-        return base64.urlsafe_b64encode(self._tag(content, member_id) + content).decode()
+        return self._pages.make(json.dumps([place.holding, place.table, place.after]).encode(), member_id)
 
     def _read_place(self, token: str, member_id: str) -> _Place:
-        try:
-            raw = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
-        except (binascii.Error, UnicodeEncodeError):
-            raise PageTokenError from None
-        tag, content = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
-        if not hmac.compare_digest(tag, self._tag(content, member_id)):
-            raise PageTokenError
-        holding, table, after = json.loads(content)
+        holding, table, after = json.loads(self._pages.read(token, member_id))
         return _Place(holding=holding, table=table, after=after)
-
-    def _tag(self, content: bytes, member_id: str) -> bytes:
-        return keyed_digest(self._vault.page_key, "export after", content, member_id)[:_TAG_BYTES]

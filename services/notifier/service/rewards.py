@@ -41,7 +41,7 @@ from services.notifier.domain.rewards import (
     why_not_reversed,
     wrong_money,
 )
-from services.notifier.domain.uses import Refusal, Uses
+from services.notifier.domain.uses import ERASED, NO_MEMBER, Refusal, Uses
 from services.notifier.errors import (
     MemberErasedError,
     MemberUnknownError,
@@ -51,15 +51,16 @@ from services.notifier.errors import (
     RewardUnknownError,
 )
 from services.notifier.progress import Progress
-from services.notifier.service.coupons import TierOf
+from services.notifier.service.coupons import TierOf, WhyNoMember
 from services.notifier.service.issuing import CodeTakenError, CouponMaker
-from services.notifier.service.requests import MemberExists, is_member, same_request
+from services.notifier.service.requests import same_request
 from services.notifier.store import Store, Transaction
 from services.notifier.store.rewards import CountKey
 from services.notifier.store.uses import CouponRequest
 from services.programme.model import Programme
 from services.programme.rewards import Reward
 from services.runtime.clock import MachineClock
+from services.runtime.database import CONNECTION_ERRORS, PASSING_ERRORS
 from services.runtime.status import OverloadedError
 
 log = structlog.get_logger()
@@ -132,7 +133,7 @@ class RewardService:
         partitions: int,
         request_key: bytes,
         tier_of: TierOf,
-        member_exists: MemberExists,
+        why_no_member: WhyNoMember,
         machine_now: MachineClock,
         business_now: Callable[[], datetime],
         after_step: AfterStep = _no_step,
@@ -145,7 +146,7 @@ class RewardService:
         self._partitions = partitions
         self._request_key = request_key
         self._tier_of = tier_of
-        self._member_exists = member_exists
+        self._why_no_member = why_no_member
         self._machine_now = machine_now
         self._business_now = business_now
         self._after_step = after_step
@@ -157,21 +158,28 @@ class RewardService:
     ) -> Catalogue:
         """The catalogue as it is for a member, in its order; without what is over for everybody.
 
-        Raises MemberUnknownError, PeerError, CausalTokenAheadError, NotCaughtUpError.
+        Raises MemberUnknownError, MemberErasedError, PeerError, CausalTokenAheadError, NotCaughtUpError.
         """
         self._agreed()
         await self._progress.reach(after, within_seconds=wait_seconds)
         now = self._business_now()
         programme = self._programmes.at(now)
-        available = await self._available(member_id)
         day = programme.local_day(now)
         rewards = [reward for reward in programme.rewards if not over(reward, day)]
         facts = await self._facts(programme, member_id, now, rewards)
+        available = await self._available(member_id)
         counts = await self._counts(member_id, rewards)
+        empty = await self._empty_pools(rewards)
         offered = []
         for reward in rewards:
             stock_left, left_for_member = _left(reward, member_id, counts)
-            own = replace(facts, points=available, stock_left=stock_left, left_for_member=left_for_member)
+            own = replace(
+                facts,
+                points=available,
+                stock_left=stock_left,
+                left_for_member=left_for_member,
+                pool_empty=reward.coupon.pool in empty,
+            )
             used, text = text_in(reward, language)
             until = None if reward.until_day is None else reward.until_day + timedelta(days=1)
             offered.append(
@@ -196,10 +204,15 @@ class RewardService:
 
     async def _facts(self, programme: Programme, member_id: str, now: datetime, rewards: list[Reward]) -> RewardFacts:
         """What of the member matters to these rewards. The tier is asked always: it says whether the account is
-        suspended."""
+        suspended. Raises MemberUnknownError, MemberErasedError, PeerError."""
+        left = await self._why_no_member(member_id)
+        if left == NO_MEMBER:
+            raise MemberUnknownError
+        if left == ERASED:
+            raise MemberErasedError
         tier = (await self._tier_of(member_id) or "") if rewards else ""
         segments = await self._segments(member_id) if any(reward.segments for reward in rewards) else frozenset[str]()
-        return RewardFacts(tier=tier, segments=segments, day=programme.local_day(now))
+        return RewardFacts(left=left, tier=tier, segments=segments, day=programme.local_day(now))
 
     async def _segments(self, member_id: str) -> frozenset[str]:
         key = partition_of(member_id, self._partitions), member_id
@@ -221,6 +234,17 @@ class RewardService:
 
         return await self._store.read(read)
 
+    async def _empty_pools(self, rewards: list[Reward]) -> set[str]:
+        """The pools of these rewards that have no code left."""
+        pools = {reward.coupon.pool for reward in rewards if reward.coupon.pool}
+        if not pools:
+            return pools
+
+        async def read(transaction: Transaction) -> set[str]:
+            return {pool for pool in pools if not await transaction.has_free_codes(pool)}
+
+        return await self._store.read(read)
+
     # Redeeming
 
     async def redeem_reward(
@@ -231,7 +255,8 @@ class RewardService:
 
         Raises MemberUnknownError, MemberErasedError, RewardUnknownError, RefusedError, RequestIdReusedError; PeerError
         and OverloadedError where it is not settled yet: what was begun goes on by itself, and the same request tells
-        what came of it. That the stock is out at the moment is not kept: the same request may have it later.
+        what came of it. That none is left, of the stock or in the pool of its codes, is not kept: the same request may
+        have it later.
         """
         partition = partition_of(member_id, self._partitions)
         digest = keyed_digest(self._request_key, "coupon", "reward", content)
@@ -242,7 +267,7 @@ class RewardService:
         intent = await self._store.read(find)
         replayed = intent is not None and not intent.open
         if intent is None:
-            new = await self._planned(partition, request_id, digest, principal, member_id, reward_id)
+            new = self._planned(partition, request_id, digest, principal, member_id, reward_id)
             intent = await self._begin(new, money_paid)
         same_request(intent.content_digest, digest)
         intent = await self._go_on(intent)
@@ -252,7 +277,7 @@ class RewardService:
         redeemed, state = await self._redeemed(intent)
         return redeemed, state, replayed
 
-    async def _planned(
+    def _planned(
         self, partition: int, request_id: str, digest: bytes, principal: str, member_id: str, reward_id: str
     ) -> RewardIntent:
         """An intent that is not written down yet."""
@@ -261,8 +286,6 @@ class RewardService:
         reward = _reward(self._programmes.at(now), reward_id)
         if reward is None:
             raise RewardUnknownError
-        if not await is_member(self._store, self._member_exists, partition, member_id):
-            raise MemberUnknownError
         return RewardIntent(
             partition=partition,
             member_id=member_id,
@@ -295,7 +318,9 @@ class RewardService:
             if await transaction.find_erasure(new.partition, new.member_id) is not None:
                 raise MemberErasedError
             # In this order everywhere: the member's row, then the stock's.
-            against = refusal
+            against, pool = refusal, reward.coupon.pool
+            if against is None and pool and not await transaction.has_free_codes(pool):
+                raise _OutOfStockError
             if against is None and not await self._take(transaction, self._member_key_of(new), reward.per_member):
                 against = LIMIT_REACHED
             elif (
@@ -315,7 +340,8 @@ class RewardService:
             # What this try took is rolled back.
             return await self._there(new)
         except _OutOfStockError:
-            # No answer for ever: what others hold may come back. The last piece may be this very request's.
+            # No answer for ever: what others hold may come back, and a pool may get more codes. The last piece may be
+            # this very request's.
             if (there := await self._store.read(partial(_find, new))) is not None:
                 return there
             raise RefusedError(OUT_OF_STOCK.reason, OUT_OF_STOCK.sentence) from None
@@ -528,7 +554,7 @@ class RewardService:
         partition = partition_of(member_id, self._partitions)
         digest = keyed_digest(self._request_key, "coupon", "reverse", content)
         intent = await self._issued(partition, member_id, folded(coupon_code), redemption_id)
-        if intent is None and not await is_member(self._store, self._member_exists, partition, member_id):
+        if intent is None and await self._why_no_member(member_id) == NO_MEMBER:
             raise MemberUnknownError
         asked = (f"reverse:{member_id}", request_id)
 
@@ -685,6 +711,11 @@ class RewardService:
             except (PeerError, OverloadedError) as error:
                 # The lease says when it is tried again.
                 log.warning("reward_delayed", partition=partition, attempts=left.attempts, error=str(error))
+            except (*CONNECTION_ERRORS, *PASSING_ERRORS):
+                raise
+            except Exception:
+                # A fault must not stand in the way of others; the lease says when it is tried again.
+                log.exception("reward_failed", partition=partition, attempts=left.attempts)
             else:
                 log.info("reward_recovered", partition=partition, state=state)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -90,34 +91,14 @@ class Sales:
         """Carries on what nobody else does, and says how much that was."""
         now = self._now()
         keys = await self._store.read(lambda transaction: transaction.find_unfinished_checkouts(now, _AT_ONCE))
-        places = asyncio.Semaphore(_SIDE_BY_SIDE)
-
-        async def one(key: CheckoutKey) -> None:
-            async with places:
-                try:
-                    await self.take_up(key)
-                except PeerError:
-                    log.info("checkout_waits", checkout_id=key[2])
-                except (*CONNECTION_ERRORS, *PASSING_ERRORS):
-                    raise
-                except Exception:
-                    # A fault must not stand in the way of others; this one is tried again when its lease is over.
-                    log.exception("checkout_failed", checkout_id=key[2])
-
-        for outcome in await asyncio.gather(*(one(key) for key in keys), return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+        await _each({key: partial(self.take_up, key) for key in keys})
         return len(keys)
 
     async def restore(self) -> int:
-        """Gives back the coupons of sales of which all came back, and says of how many sales something had (§12.4).
-
-        Raises PeerError where the ledger cannot say.
-        """
+        """Gives back the coupons of sales of which all came back, and says of how many sales something had (§12.4);
+        those of which the ledger cannot say yet are looked at again."""
         found = await self._store.read(lambda transaction: transaction.find_undone_checkouts(_AT_ONCE))
-        for checkout in found:
-            await self._restore(checkout)
-        return len(found)
+        return await _each({checkout.key: partial(self._restore, checkout) for checkout in found})
 
     async def _restore(self, checkout: UndoneCheckout) -> None:
         _, member_id, checkout_id = checkout.key
@@ -305,6 +286,34 @@ class Sales:
         await self._store.transact(
             lambda transaction: transaction.postpone_checkout(_key(sale), sale.lease_until, until)
         )
+
+
+async def _each(work: Mapping[CheckoutKey, Callable[[], Awaitable[object]]]) -> int:
+    """Does what each of these checkouts needs, a few side by side, and says of how many that went; the others are tried
+    again later."""
+    places = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+    async def one(key: CheckoutKey) -> bool:
+        async with places:
+            try:
+                await work[key]()
+            except PeerError:
+                log.info("checkout_waits", checkout_id=key[2])
+            except (*CONNECTION_ERRORS, *PASSING_ERRORS):
+                raise
+            except Exception:
+                # A fault must not stand in the way of others.
+                log.exception("checkout_failed", checkout_id=key[2])
+            else:
+                return True
+            return False
+
+    went = 0
+    for outcome in await asyncio.gather(*(one(key) for key in work), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        went += outcome
+    return went
 
 
 async def _at_once(step: str) -> None:

@@ -13,7 +13,7 @@ from services.notifier.domain.digests import keyed_digest
 from services.notifier.domain.programmes import Programmes
 from services.notifier.domain.surveys import Result, result_of
 from services.notifier.errors import (
-    FeedbackError,
+    FieldError,
     MemberErasedError,
     MemberUnknownError,
     OccurredInFutureError,
@@ -78,7 +78,7 @@ class SurveyService:
     ) -> bool:
         """Keeps an answer to a survey, and says whether this request was answered before.
 
-        A member may answer again: each answer stands, with its time. Raises SurveyUnknownError, FeedbackError for what
+        A member may answer again: each answer stands, with its time. Raises SurveyUnknownError, FieldError for what
         is no answer to it, OccurredInFutureError, MemberUnknownError, MemberErasedError, RequestIdReusedError,
         PeerError.
         """
@@ -143,7 +143,7 @@ class SurveyService:
         """What was answered in a span of time (None: since ever, without end), told apart by the version of the
         programme or by local month, or all together; spans without answers are left out.
 
-        Raises SurveyUnknownError where no version has the survey, FeedbackError for a span that ends before it begins.
+        Raises SurveyUnknownError where no version has the survey, FieldError for a span that ends before it begins.
         """
         newest = next(
             (survey for one in reversed(self._programmes.all) if (survey := one.programme.survey(survey_id))), None
@@ -152,7 +152,7 @@ class SurveyService:
             raise SurveyUnknownError
         first = from_time or SINCE_EVER
         if until_time is not None and until_time <= first:
-            raise FeedbackError("until_time", "the span ends before it begins")
+            raise FieldError("until_time", "the span ends before it begins")
         starts = [first]
         if by == "version":
             starts += [one.from_time for one in self._programmes.all if one.from_time > first]
@@ -189,12 +189,12 @@ class SurveyService:
         )
 
 
-def _no_answer(survey: Survey) -> FeedbackError:
+def _no_answer(survey: Survey) -> FieldError:
     """Says what would be an answer to a survey."""
     if survey.choices:
-        return FeedbackError("choice", f"this survey is answered with one of its choices: {', '.join(survey.choices)}")
+        return FieldError("choice", f"this survey is answered with one of its choices: {', '.join(survey.choices)}")
     scores = survey.scores
-    return FeedbackError("score", f"this survey is answered with a score from {scores[0]} to {scores[-1]}")
+    return FieldError("score", f"this survey is answered with a score from {scores[0]} to {scores[-1]}")
 
 
 def _months(programme: Programme, first: datetime, until: datetime) -> list[datetime]:

@@ -1,9 +1,13 @@
 """The notifier's tables. A use case opens one transaction; every statement of it is a method of `Transaction`, which
 joins the rooms beside this file: one for each noun.
 
-Locks: whoever moves a partition's cursor holds its row until the commit. SetContact shares that row, so that it is
-either before the coupons of a batch or after them; the worker locks it before it puts messages aside for want of a
-contact. Rows are otherwise locked one partition at a time.
+Locks: a partition's cursor comes first. Whoever moves it holds its row until the commit; so do erasures,
+SetPreferences, RecordFeedback, UpdateSegment, days, and the worker that puts messages aside for want of a contact.
+SetContact and GrantGoodwill share it. So each of them is before a batch, or an erasure, or after it.
+
+Then deliveries, then contacts: in this order whoever sends takes them, and whoever erases. What counts for members of
+all partitions is locked beyond one's own: the budgets of campaigns, in the order of their ids; codes of pools, where
+those that another has are passed over; the stock of a reward, after what its member had of it.
 """
 
 from __future__ import annotations

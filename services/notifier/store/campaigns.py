@@ -10,7 +10,7 @@ from typing import Any
 
 from services.notifier.domain.assignments import Assignment, Claim, Spent
 from services.notifier.domain.awards import Award, AwardSettlement, AwardState, DueAward
-from services.notifier.domain.coupons import MemberKey, RewardKey
+from services.notifier.domain.coupons import GiftKey, MemberKey
 from services.notifier.domain.feeds import Cursor
 from services.notifier.domain.profiles import LapsingMove, Profile
 from services.notifier.store.table import QUERIES, Table
@@ -71,6 +71,7 @@ class EndingCoupon:
     code: str
     member_id: str
     campaign_id: str
+    valid_until_time: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,19 +81,6 @@ class GivenBadge:
     badge_id: str
     campaign_id: str
     given_time: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptAssignment:
-    """What a campaign came to for a member."""
-
-    campaign_id: str
-    trigger: str
-    variant: str
-    in_control: bool
-    assigned_time: datetime
-    points: int
-    minor_units: int
 
 
 class Campaigns(Table):
@@ -245,14 +233,14 @@ class Campaigns(Table):
 
     # Assignments
 
-    async def find_assignments(self, keys: Sequence[RewardKey]) -> set[RewardKey]:
+    async def find_assignments(self, keys: Sequence[GiftKey]) -> set[GiftKey]:
         """Which of these were assigned before."""
         columns = [list(column) for column in zip(*keys, strict=True)]
         return {tuple(row) for row in await self._connection.fetch(QUERIES["find_assignments"], *columns)}
 
     async def count_assignments_within(
         self, claims: Sequence[tuple[Claim, tuple[datetime, datetime]]]
-    ) -> dict[RewardKey, int]:
+    ) -> dict[GiftKey, int]:
         """For each claim: how often the member had its campaign from one time on and before another."""
         rows = await self._connection.fetch(
             QUERIES["count_assignments_within"],
@@ -295,11 +283,6 @@ class Campaigns(Table):
             [spent.points for _, spent in ordered],
             [spent.minor_units for _, spent in ordered],
         )
-
-    async def list_assignments(self, partition: int, member_id: str, limit: int) -> list[KeptAssignment]:
-        """What campaigns came to for a member, the newest first."""
-        rows = await self._connection.fetch(QUERIES["list_assignments"], partition, member_id, limit)
-        return [KeptAssignment(**row) for row in rows]
 
     async def list_badges(self, partition: int, member_id: str) -> list[GivenBadge]:
         """A member's badges, the oldest first."""
@@ -458,7 +441,7 @@ class Campaigns(Table):
         budget."""
         return [tuple(row) for row in await self._connection.fetch(QUERIES["check_budgets"])]
 
-    async def check_coupons_of_campaigns(self) -> list[RewardKey]:
+    async def check_coupons_of_campaigns(self) -> list[GiftKey]:
         """Coupons of campaigns that nothing was assigned for."""
         return [tuple(row) for row in await self._connection.fetch(QUERIES["check_coupons_of_campaigns"])]
 

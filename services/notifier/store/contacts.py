@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.notifier.domain.contacts import CHANGED_BIRTHDAY_COUNTS_AFTER
-from services.notifier.domain.coupons import MemberKey
 from services.notifier.store.table import QUERIES, Table
 
 
@@ -34,21 +33,15 @@ class SealedContact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactRequest:
-    """Whether the member is known, and erased; its wrapped key; the digest of the request where it was answered."""
+    """Whether the member is known, and erased; the digest of the request where it was answered."""
 
     known: bool
     erased: bool
-    wrapped_key: bytes | None
     content_digest: bytes | None
 
 
 class Contacts(Table):
     """Contacts, the requests that set them, and the keys of members."""
-
-    async def find_addressed(self, keys: Sequence[MemberKey]) -> set[MemberKey]:
-        """Which of these members have an address that can be opened."""
-        columns = [list(column) for column in zip(*keys, strict=True)]
-        return {tuple(row) for row in await self._connection.fetch(QUERIES["find_addressed"], *columns)}
 
     async def find_contacts(self, partition: int, member_ids: Sequence[str]) -> dict[str, SealedContact]:
         """The contacts of these members, by member."""

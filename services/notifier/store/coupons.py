@@ -8,14 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from services.notifier.domain.campaigns import Letter, Reward
-from services.notifier.domain.coupons import Coupon, MemberKey, RewardKey
+from services.notifier.domain.campaigns import Letter, TierGift
+from services.notifier.domain.coupons import Coupon, GiftKey, MemberKey
 from services.notifier.domain.deliveries import TAKEN_BACK
 from services.notifier.store.table import QUERIES, Table
 from services.programme.rewards import Offer, OfferKind, Stacking, Terms
 
-# What is said of a message whose coupon was taken back by hand before it was sent.
-VOIDED: Final = "the coupon was taken back"
 # What a coupon may have besides; a statement that has no need of it may leave it out.
 _BESIDES: Final = (
     "uses",
@@ -40,7 +38,7 @@ class CouponPlace:
 class Coupons(Table):
     """Coupons, and what they are taken back by."""
 
-    async def insert_coupons(self, coupons: Sequence[Coupon]) -> set[RewardKey]:
+    async def insert_coupons(self, coupons: Sequence[Coupon]) -> set[GiftKey]:
         """Keeps coupons, and says which it kept: a coupon that is there already, or whose code is, is left out."""
         rows = await self._connection.fetch(
             QUERIES["insert_coupons"],
@@ -63,18 +61,19 @@ class Coupons(Table):
         )
         return {tuple(row) for row in rows}
 
-    async def find_coupon_keys(self, keys: Sequence[RewardKey]) -> set[RewardKey]:
+    async def find_coupon_keys(self, keys: Sequence[GiftKey]) -> set[GiftKey]:
         """Which of these have their coupon."""
         columns = [list(column) for column in zip(*keys, strict=True)]
         return {tuple(row) for row in await self._connection.fetch(QUERIES["find_coupon_keys"], *columns)}
 
-    async def find_rewards(self, keys: Iterable[MemberKey]) -> list[Reward]:
+    async def find_tier_gifts(self, keys: Iterable[MemberKey]) -> list[TierGift]:
         """What changes of tier gave these members: coupons that were not taken back, expired ones too, each with its
         message. One that went several ways is there as often."""
         columns = [list(column) for column in zip(*keys, strict=True)]
-        rows = await self._connection.fetch(QUERIES["find_rewards"], *columns)
+        rows = await self._connection.fetch(QUERIES["find_tier_gifts"], *columns)
         return [
-            Reward(coupon=coupon_of(row), letter=None if row["delivery_id"] is None else letter_of(row)) for row in rows
+            TierGift(coupon=coupon_of(row), letter=None if row["delivery_id"] is None else letter_of(row))
+            for row in rows
         ]
 
     async def void_coupons(self, coupons: Sequence[Coupon]) -> None:
@@ -96,7 +95,7 @@ class Coupons(Table):
         row = await self._connection.fetchrow(QUERIES["read_coupon"], partition, code, machine_now)
         return None if row is None else (coupon_of(row), row["reserved"])
 
-    async def find_coupon_of(self, key: RewardKey) -> Coupon | None:
+    async def find_coupon_of(self, key: GiftKey) -> Coupon | None:
         """The coupon that was given for something, also while it is being made."""
         row = await self._connection.fetchrow(QUERIES["find_coupon_of"], *key)
         return None if row is None else coupon_of(row)
@@ -128,12 +127,12 @@ class Coupons(Table):
 
     async def void_coupon(self, partition: int, code: str, *, business_now: datetime, reason: str) -> None:
         """Takes a coupon back, for good; its message that waits is dead."""
-        await self._connection.execute(QUERIES["void_coupon"], partition, code, business_now, reason, VOIDED)
+        await self._connection.execute(QUERIES["void_coupon"], partition, code, business_now, reason, TAKEN_BACK)
 
-    async def check_rewards(self) -> dict[RewardKey, tuple[Coupon, Letter | None, datetime | None]]:
+    async def check_tier_gifts(self) -> dict[GiftKey, tuple[Coupon, Letter | None, datetime | None]]:
         """Every coupon that a change of tier gave, with its message (None where there is none) and that one's time."""
-        rows = await self._connection.fetch(QUERIES["check_rewards"])
-        found: dict[RewardKey, tuple[Coupon, Letter | None, datetime | None]] = {}
+        rows = await self._connection.fetch(QUERIES["check_tier_gifts"])
+        found: dict[GiftKey, tuple[Coupon, Letter | None, datetime | None]] = {}
         for row in rows:
             coupon = coupon_of(row)
             letter = None if row["delivery_id"] is None else letter_of(row)

@@ -6,15 +6,18 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from services.notifier.domain.coupons import Coupon
 from services.notifier.domain.deliveries import Aside, Delivery, DeliveryState, DueDelivery, Settlement
-from services.notifier.domain.messages import Outgoing, delivery_id, endpoint_of, webhook_route
+from services.notifier.domain.messages import STALE, Outgoing, delivery_id, endpoint_of, webhook_route
 from services.notifier.store.coupons import coupon_of
 from services.notifier.store.table import QUERIES, Table
 from services.notifier.store.webhooks import endpoint_of_row
 from services.programme.messages import EMAIL, WEBHOOK
+
+# How far the messages of a list are counted, as the contract says.
+MOST_COUNTED: Final = 10_001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +174,10 @@ class Messages(Table):
         )
 
     async def queue_again(self, partition: int, member_id: str, *, business_now: datetime, now: datetime) -> int:
-        """Queues the member's messages that found no contact and whose coupons are valid; says how many."""
-        return len(await self._connection.fetch(QUERIES["queue_again"], partition, member_id, business_now, now))
+        """Queues the member's messages that found no contact and are still of use - their coupons are valid, or they
+        carry none and are news - and says how many."""
+        values = (partition, member_id, business_now, business_now - STALE, now)
+        return len(await self._connection.fetch(QUERIES["queue_again"], *values))
 
     async def find_delivery(self, partition: int, delivery_id: str) -> Delivery | None:
         """One message."""
@@ -180,7 +185,8 @@ class Messages(Table):
         return None if row is None else _delivery(row)
 
     async def retry_delivery(self, partition: int, delivery_id: str, now: datetime) -> Delivery | None:
-        """Queues a message that was given up, as if it had never been tried; None where it was not given up."""
+        """Queues a message that was given up, as if it had never been tried; None where it was not given up, or its
+        coupon was taken back."""
         row = await self._connection.fetchrow(QUERIES["retry_delivery"], partition, delivery_id, now)
         return None if row is None else _delivery(row)
 
@@ -189,20 +195,20 @@ class Messages(Table):
         await self._connection.execute(QUERIES["drop_deliveries_of_way"], route, reason)
 
     async def list_deliveries(self, wanted: DeliveryFilter, after: Place, limit: int) -> tuple[Sequence[Delivery], int]:
-        """A page of messages, newest first, and how many the filter lets through in all."""
+        """A page of messages, newest first, and how many the filter lets through in all, MOST_COUNTED at most."""
         page = (after.created_time, after.delivery_id, limit)
         fetch, count = self._connection.fetch, self._connection.fetchval
         if wanted.member_id is not None:
             states = [state.value for state in ([wanted.state] if wanted.state else DeliveryState)]
             member = (wanted.partition, wanted.member_id)
             rows = await fetch(QUERIES["list_deliveries_of_member"], *page, states, *member)
-            total = await count(QUERIES["count_deliveries_of_member"], *member, states)
+            total = await count(QUERIES["count_deliveries_of_member"], MOST_COUNTED, states, *member)
         elif wanted.state is not None:
             rows = await fetch(QUERIES["list_deliveries_in_state"], *page, wanted.state.value)
-            total = await count(QUERIES["count_deliveries_in_state"], wanted.state.value)
+            total = await count(QUERIES["count_deliveries_in_state"], MOST_COUNTED, wanted.state.value)
         else:
             rows = await fetch(QUERIES["list_deliveries"], *page)
-            total = await count(QUERIES["count_deliveries"])
+            total = await count(QUERIES["count_deliveries"], MOST_COUNTED)
         return [_delivery(row) for row in rows], total
 
     async def _on_their_ways(self, messages: Sequence[Outgoing]) -> list[Outgoing]:

@@ -35,9 +35,9 @@ class Pools(Table):
         values = (partition, pool, coupon_partition, limit)
         return [row["code"] for row in await self._connection.fetch(QUERIES["take_pool_codes"], *values)]
 
-    async def count_free_codes(self, pool: str) -> int:
-        """Free codes of a pool, those that others are about to take among them."""
-        return int(await self._connection.fetchval(QUERIES["count_free_codes"], pool))
+    async def has_free_codes(self, pool: str) -> bool:
+        """Whether a pool has a free code, one that others are about to take included."""
+        return bool(await self._connection.fetchval(QUERIES["has_free_codes"], pool))
 
     async def locate_pool_code(self, partition: int, folded: str) -> tuple[int, str] | None:
         """The partition and the code of the coupon that was given by a code of a pool."""

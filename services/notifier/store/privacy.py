@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 from services.notifier.domain.coupons import MemberKey
 from services.notifier.store.table import QUERIES, Table
 
+# In the order of their file: deliveries before contacts, as whoever sends locks them.
 _ERASING = [query for name, query in QUERIES.items() if name.startswith("erase_")]
 
 
@@ -27,7 +28,8 @@ class ErasureKept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Goodwill: `awarded_time` is None while the ledger has yet to be told, `refused` is why it refused."""
+    """Goodwill: `awarded_time` is None while the ledger has yet to be told, `refused` is why it refused. `reason` is
+    empty where the member was erased since."""
 
     partition: int
     member_id: str
@@ -50,7 +52,7 @@ class Privacy(Table):
         row = await self._connection.fetchrow(QUERIES["find_erasure"], partition, member_id)
         return None if row is None else ErasureKept(partition=partition, member_id=member_id, **row)
 
-    async def find_erased(self, members: Sequence[MemberKey]) -> set[MemberKey]:
+    async def find_erased(self, members: Collection[MemberKey]) -> set[MemberKey]:
         """Which of these members were erased."""
         columns = [partition for partition, _ in members], [member_id for _, member_id in members]
         return {tuple(row) for row in await self._connection.fetch(QUERIES["find_erased"], *columns)}
@@ -69,17 +71,20 @@ class Privacy(Table):
         return kept is not None
 
     async def forget(self, partition: int, member_id: str) -> None:
-        """Forgets a person: contact and key are gone, messages are stopped, what tells of the person is emptied."""
+        """Forgets a person: contact and key are gone, messages are stopped, what tells of the person is emptied.
+        Checkouts that are under way are left."""
         for query in _ERASING:
             await self._connection.execute(query, partition, member_id)
 
-    async def finish_erasure(self, partition: int, member_id: str, now: datetime) -> None:
-        """Keeps that all services have forgotten a member."""
-        await self._connection.execute(QUERIES["finish_erasure"], partition, member_id, now)
+    async def finish_erasure(self, partition: int, member_id: str, now: datetime) -> bool:
+        """Keeps that all services have forgotten a member; False while a checkout is left, or where it was kept."""
+        return await self._connection.fetchval(QUERIES["finish_erasure"], partition, member_id, now) is not None
 
-    async def unfinished_erasures(self, limit: int) -> list[ErasureKept]:
-        """Members whom the ledger has yet to forget, who asked first coming first."""
-        return [ErasureKept(**row) for row in await self._connection.fetch(QUERIES["unfinished_erasures"], limit)]
+    async def unfinished_erasures(self, after: tuple[datetime, str], limit: int) -> list[ErasureKept]:
+        """Members who are not forgotten everywhere, after a place (when it was asked, and the member), in that
+        order."""
+        rows = await self._connection.fetch(QUERIES["unfinished_erasures"], *after, limit)
+        return [ErasureKept(**row) for row in rows]
 
     async def check_erased(self) -> set[MemberKey]:
         """Everybody who was erased."""

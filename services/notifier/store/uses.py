@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from services.notifier.domain.coupons import Coupon
-from services.notifier.domain.uses import CouponUse, UseState
+from services.notifier.domain.uses import CouponLoss, CouponUse, UseState
 from services.notifier.store.coupons import coupon_of
 from services.notifier.store.table import QUERIES, Table
 
@@ -58,6 +58,16 @@ class Uses(Table):
         for row in rows:
             found[row["code"]][row["use_id"]] = _use(row)
         return found
+
+    async def list_redeemed_uses(self, partition: int, code: str, limit: int) -> list[CouponUse]:
+        """The uses of a coupon that were redeemed, the last first."""
+        rows = await self._connection.fetch(QUERIES["list_redeemed_uses"], partition, code, limit)
+        return [_use(row) for row in rows]
+
+    async def sum_overdrawn_uses(self, from_time: datetime | None, until_time: datetime | None) -> list[CouponLoss]:
+        """The uses that were given offline although something spoke against them; reads all uses."""
+        rows = await self._connection.fetch(QUERIES["sum_overdrawn_uses"], from_time, until_time)
+        return [CouponLoss(**row) for row in rows]
 
     async def put_uses(self, partition: int, uses: Sequence[tuple[str, CouponUse]]) -> None:
         """Keeps uses of coupons, each with its code."""

@@ -102,12 +102,30 @@ class GetCouponRequest(_message.Message):
     def __init__(self, code: _Optional[str] = ..., qr: _Optional[_Union[QrFormat, str]] = ...) -> None: ...
 
 class GetCouponResponse(_message.Message):
-    __slots__ = ("coupon", "qr")
+    __slots__ = ("coupon", "qr", "uses")
     COUPON_FIELD_NUMBER: _ClassVar[int]
     QR_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
     coupon: Coupon
     qr: bytes
-    def __init__(self, coupon: _Optional[_Union[Coupon, _Mapping]] = ..., qr: _Optional[bytes] = ...) -> None: ...
+    uses: _containers.RepeatedCompositeFieldContainer[CouponUse]
+    def __init__(self, coupon: _Optional[_Union[Coupon, _Mapping]] = ..., qr: _Optional[bytes] = ..., uses: _Optional[_Iterable[_Union[CouponUse, _Mapping]]] = ...) -> None: ...
+
+class CouponUse(_message.Message):
+    __slots__ = ("use_id", "redeemed_time", "store_id", "channel", "purchase_id", "overdrawn_reason")
+    USE_ID_FIELD_NUMBER: _ClassVar[int]
+    REDEEMED_TIME_FIELD_NUMBER: _ClassVar[int]
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    PURCHASE_ID_FIELD_NUMBER: _ClassVar[int]
+    OVERDRAWN_REASON_FIELD_NUMBER: _ClassVar[int]
+    use_id: str
+    redeemed_time: _timestamp_pb2.Timestamp
+    store_id: str
+    channel: str
+    purchase_id: str
+    overdrawn_reason: _error_reason_pb2.ErrorReason
+    def __init__(self, use_id: _Optional[str] = ..., redeemed_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., store_id: _Optional[str] = ..., channel: _Optional[str] = ..., purchase_id: _Optional[str] = ..., overdrawn_reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ...) -> None: ...
 
 class ListRewardsRequest(_message.Message):
     __slots__ = ("member_id", "language", "causal_token")
@@ -398,3 +416,29 @@ class VoidCouponResponse(_message.Message):
     coupon: Coupon
     replayed: bool
     def __init__(self, coupon: _Optional[_Union[Coupon, _Mapping]] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class GetCouponLossesRequest(_message.Message):
+    __slots__ = ("from_time", "until_time")
+    FROM_TIME_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_TIME_FIELD_NUMBER: _ClassVar[int]
+    from_time: _timestamp_pb2.Timestamp
+    until_time: _timestamp_pb2.Timestamp
+    def __init__(self, from_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class GetCouponLossesResponse(_message.Message):
+    __slots__ = ("losses",)
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    losses: _containers.RepeatedCompositeFieldContainer[CouponLoss]
+    def __init__(self, losses: _Optional[_Iterable[_Union[CouponLoss, _Mapping]]] = ...) -> None: ...
+
+class CouponLoss(_message.Message):
+    __slots__ = ("store_id", "reason", "uses", "amount")
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    store_id: str
+    reason: _error_reason_pb2.ErrorReason
+    uses: int
+    amount: _money_pb2.Money
+    def __init__(self, store_id: _Optional[str] = ..., reason: _Optional[_Union[_error_reason_pb2.ErrorReason, str]] = ..., uses: _Optional[int] = ..., amount: _Optional[_Union[_money_pb2.Money, _Mapping]] = ...) -> None: ...

@@ -95,6 +95,11 @@ class RewardServiceStub:
                 request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponRequest.SerializeToString,
                 response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponResponse.FromString,
                 _registered_method=True)
+        self.GetCouponLosses = channel.unary_unary(
+                '/loyalty.notifier.v1.RewardService/GetCouponLosses',
+                request_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponLossesRequest.SerializeToString,
+                response_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponLossesResponse.FromString,
+                _registered_method=True)
 
 
 class RewardServiceServicer:
@@ -102,7 +107,7 @@ class RewardServiceServicer:
     """
 
     def ListRewards(self, request, context):
-        """Lists what a member can have for points, and why not what it cannot have now.
+        """Lists what a member can have for points, and why not what it cannot have now: who has left can have nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,8 +115,9 @@ class RewardServiceServicer:
 
     def RedeemReward(self, request, context):
         """Gives a member a reward for points: a coupon, or bonus points. The points go and the coupon comes, or neither.
-        OUT_OF_STOCK of the reward is no kept answer: others may hold the last piece and not take it, so the same request,
-        sent again, may have it. Where the pool of its codes is empty, points were held and let go, and that is kept.
+        OUT_OF_STOCK is no kept answer: others may hold the last piece and not take it, and a pool may get more codes, so the
+        same request, sent again, may have it. Kept it is where others took the last code of the pool after the points were
+        held: they are let go.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,7 +132,8 @@ class RewardServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def IssueCoupon(self, request, context):
-        """Gives a coupon by hand or from another system, to a member or to whoever holds it.
+        """Gives a coupon by hand or from another system, to a member or to whoever holds it. OUT_OF_STOCK, where the pool has no
+        code left, is no kept answer: once there are more, the same request has one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +190,14 @@ class RewardServiceServicer:
 
     def VoidCoupon(self, request, context):
         """Takes a coupon back, for good. A use that is reserved may still be redeemed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCouponLosses(self, request, context):
+        """Sums, by store and reason, the uses of coupons that were given offline although something spoke against them: losses.
+        One that was given back since is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,6 +265,11 @@ def add_RewardServiceServicer_to_server(servicer, server):
                     servicer.VoidCoupon,
                     request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponRequest.FromString,
                     response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponResponse.SerializeToString,
+            ),
+            'GetCouponLosses': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCouponLosses,
+                    request_deserializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponLossesRequest.FromString,
+                    response_serializer=loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponLossesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -577,6 +597,33 @@ class RewardService:
             '/loyalty.notifier.v1.RewardService/VoidCoupon',
             loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponRequest.SerializeToString,
             loyalty_dot_notifier_dot_v1_dot_coupon__pb2.VoidCouponResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCouponLosses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/loyalty.notifier.v1.RewardService/GetCouponLosses',
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponLossesRequest.SerializeToString,
+            loyalty_dot_notifier_dot_v1_dot_coupon__pb2.GetCouponLossesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -172,7 +172,8 @@ class NotifierServiceServicer:
 
     def SetContact(self, request, context):
         """Sets how a member can be reached. Kept encrypted with a key of the member's own. Messages that found no contact
-        before are sent now, as long as their coupons are valid.
+        before are sent now, as long as their coupons are valid; without a coupon, where they were made within the last
+        seven days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

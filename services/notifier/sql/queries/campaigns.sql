@@ -220,14 +220,6 @@ SELECT badge_id, campaign_id, given_time FROM notifier.badges
 WHERE partition = $1 AND member_id = $2
 ORDER BY given_time, badge_id;
 
--- name: list_assignments
--- What campaigns gave a member, the newest first.
-SELECT campaign_id, trigger, variant, in_control, assigned_time, points, minor_units
-FROM notifier.assignments
-WHERE partition = $1 AND member_id = $2
-ORDER BY assigned_time DESC, campaign_id, trigger
-LIMIT $3;
-
 -- name: find_segments
 -- In which segments these members are.
 SELECT partition, member_id, segment
@@ -315,7 +307,7 @@ LIMIT $3;
 
 -- name: page_coupons_ending
 -- Coupons of members that end from $4 on and before $5, and were neither used up nor taken back.
-SELECT code, member_id, campaign_id
+SELECT code, member_id, campaign_id, valid_until_time
 FROM notifier.coupons
 WHERE partition = $1 AND valid_until_time >= $4 AND valid_until_time < $5 AND code > $2
     AND member_id <> '' AND voided_time IS NULL AND NOT preparing AND redeemed < uses

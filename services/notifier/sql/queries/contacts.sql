@@ -13,11 +13,10 @@ FROM notifier.contacts JOIN notifier.member_keys USING (partition, member_id)
 WHERE partition = $1 AND member_id = ANY($2::text[]);
 
 -- name: find_contact_request
--- Whether a member is known, its key, and what stands for the content of a request answered before.
+-- Whether a member is known, or erased, and what stands for the content of a request answered before.
 SELECT
     EXISTS (SELECT FROM notifier.members WHERE partition = $1 AND member_id = $2) AS known,
     EXISTS (SELECT FROM notifier.erasures WHERE partition = $1 AND member_id = $2) AS erased,
-    (SELECT wrapped_key FROM notifier.member_keys WHERE partition = $1 AND member_id = $2) AS wrapped_key,
     (
         SELECT content_digest FROM notifier.contact_requests
         WHERE partition = $1 AND member_id = $2 AND request_id = $3

@@ -18,7 +18,7 @@ JOIN unnest($1::integer[], $2::text[], $3::text[], $4::text[])
     AS wanted (partition, campaign_id, member_id, trigger)
     USING (partition, campaign_id, member_id, trigger);
 
--- name: find_rewards
+-- name: find_tier_gifts
 -- What changes of tier gave members: their coupons that were not taken back, with the messages.
 SELECT coupon.partition, coupon.campaign_id, coupon.member_id, coupon.trigger, coupon.code, coupon.variant,
     coupon.offer, coupon.terms, coupon.issued_time, coupon.valid_until_time, coupon.voided_time,
@@ -102,7 +102,7 @@ WHERE delivery.partition = taken.partition AND delivery.campaign_id = taken.camp
     AND delivery.member_id = taken.member_id AND delivery.trigger = taken.trigger
     AND delivery.state IN ('queued', 'held', 'no_contact');
 
--- name: check_rewards
+-- name: check_tier_gifts
 -- Every coupon that a change of tier gave, with its message to the member, or without one, for the check.
 SELECT coupon.partition, coupon.campaign_id, coupon.member_id, coupon.trigger, coupon.code, coupon.variant,
     coupon.offer, coupon.terms, coupon.issued_time, coupon.valid_until_time, coupon.voided_time,

@@ -134,10 +134,12 @@ WHERE delivery.partition = $1 AND delivery.delivery_id = settled.delivery_id
     END;
 
 -- name: queue_again
--- Queues a member's messages that found no contact, where their coupons are still valid: $3 = business now, $4 = now.
+-- Queues a member's messages that found no contact: those whose coupons are still valid, and of those without one what
+-- was made at $4 or later: $3 = business now, $5 = now.
 UPDATE notifier.deliveries AS delivery
-SET state = 'queued', not_before = $4
+SET state = 'queued', not_before = $5
 WHERE delivery.partition = $1 AND delivery.member_id = $2 AND delivery.state = 'no_contact'
+    AND (delivery.coupon_code IS NOT NULL OR delivery.created_time >= $4)
     AND NOT EXISTS (
         SELECT FROM notifier.coupons AS coupon
         WHERE coupon.partition = $1 AND coupon.code = delivery.coupon_code AND coupon.valid_until_time <= $3)
@@ -148,10 +150,13 @@ RETURNING delivery.delivery_id;
 SELECT delivery.* FROM notifier.deliveries AS delivery WHERE delivery.partition = $1 AND delivery.delivery_id = $2;
 
 -- name: retry_delivery
--- Queues a message anew that was given up, as if it had never been tried: $3 = now.
+-- Queues a message anew that was given up, as if it had never been tried; not where its coupon was taken back: $3 = now.
 UPDATE notifier.deliveries AS delivery
 SET state = 'queued', attempts = 0, not_before = $3, held_until = NULL
 WHERE delivery.partition = $1 AND delivery.delivery_id = $2 AND delivery.state IN ('dead', 'withheld')
+    AND NOT EXISTS (
+        SELECT FROM notifier.coupons AS coupon
+        WHERE coupon.partition = $1 AND coupon.code = delivery.coupon_code AND coupon.voided_time IS NOT NULL)
 RETURNING delivery.*;
 
 -- name: drop_deliveries_of_way
@@ -168,8 +173,8 @@ ORDER BY delivery.created_time DESC, delivery.delivery_id DESC
 LIMIT $3;
 
 -- name: count_deliveries
--- All messages.
-SELECT count(*) FROM notifier.deliveries;
+-- All messages, counted up to $1.
+SELECT count(*) FROM (SELECT FROM notifier.deliveries LIMIT $1) AS counted;
 
 -- name: list_deliveries_in_state
 -- A page of the messages in the state $4, newest first, after ($1, $2).
@@ -180,8 +185,8 @@ ORDER BY delivery.created_time DESC, delivery.delivery_id DESC
 LIMIT $3;
 
 -- name: count_deliveries_in_state
--- All messages in a state.
-SELECT count(*) FROM notifier.deliveries WHERE state = $1;
+-- The messages in the state $2, counted up to $1.
+SELECT count(*) FROM (SELECT FROM notifier.deliveries WHERE state = $2 LIMIT $1) AS counted;
 
 -- name: list_deliveries_of_member
 -- A page of the messages to one member ($5 = partition, $6 = member) in one of the states $4, newest first.
@@ -193,5 +198,8 @@ ORDER BY delivery.created_time DESC, delivery.delivery_id DESC
 LIMIT $3;
 
 -- name: count_deliveries_of_member
--- The messages to one member in one of these states.
-SELECT count(*) FROM notifier.deliveries WHERE partition = $1 AND member_id = $2 AND state = ANY($3::text[]);
+-- The messages to one member ($3 = partition, $4 = member) in one of the states $2, counted up to $1.
+SELECT count(*)
+FROM (
+    SELECT FROM notifier.deliveries WHERE partition = $3 AND member_id = $4 AND state = ANY($2::text[]) LIMIT $1
+) AS counted;

@@ -27,9 +27,19 @@ FROM free
 WHERE taken.partition = $1 AND taken.partition = free.partition AND taken.folded = free.folded
 RETURNING taken.code;
 
--- name: count_free_codes
--- Free codes of a pool, those that others are about to take among them.
-SELECT count(*) FROM notifier.pool_codes WHERE pool = $1 AND coupon_partition IS NULL;
+-- name: has_free_codes
+-- Whether a pool has a free code, one that others are about to take included. Of each partition the first free code of
+-- this pool or the next one is looked at, so that no others are read, however many there are.
+SELECT EXISTS (
+    SELECT FROM notifier.cursors AS cursor
+    CROSS JOIN LATERAL (
+        SELECT pool FROM notifier.pool_codes AS code
+        WHERE code.partition = cursor.partition AND code.pool >= $1 AND code.coupon_partition IS NULL
+        ORDER BY pool
+        LIMIT 1
+    ) AS first
+    WHERE first.pool = $1
+);
 
 -- name: locate_pool_code
 -- Where the coupon is that was given by a code: $1 = partition of the code, $2 = what it is known by.

@@ -17,18 +17,28 @@ ON CONFLICT DO NOTHING
 RETURNING true;
 
 -- name: finish_erasure
--- Keeps that all services have forgotten a member.
-UPDATE notifier.erasures SET erased_time = $3 WHERE partition = $1 AND member_id = $2 AND erased_time IS NULL;
+-- Keeps that all services have forgotten a member; says nothing while a checkout of the member is left.
+UPDATE notifier.erasures SET erased_time = $3
+WHERE partition = $1 AND member_id = $2 AND erased_time IS NULL
+    AND NOT EXISTS (SELECT FROM notifier.checkouts WHERE partition = $1 AND member_id = $2)
+RETURNING true;
 
 -- name: unfinished_erasures
--- Members whom the ledger has yet to forget: $1 = at most.
+-- Members who are not forgotten everywhere, after ($1, $2): $3 = at most.
 SELECT partition, member_id, request_id, reason, principal, asked_time, erased_time
-FROM notifier.erasures WHERE erased_time IS NULL
-ORDER BY asked_time LIMIT $1;
+FROM notifier.erasures WHERE erased_time IS NULL AND (asked_time, member_id) > ($1, $2)
+ORDER BY asked_time, member_id LIMIT $3;
 
 -- name: check_erased
 -- Everybody who was erased, for the check.
 SELECT partition, member_id FROM notifier.erasures;
+
+-- name: erase_deliveries
+-- Messages are sent no more, and say nothing any more. Before contacts: who sends locks them in this order.
+UPDATE notifier.deliveries
+SET facts = '{}', address_hash = NULL, state = CASE WHEN state IN ('queued', 'held', 'no_contact') THEN 'dead' ELSE state END,
+    last_error = CASE WHEN state IN ('queued', 'held', 'no_contact') THEN 'the member was erased' ELSE last_error END
+WHERE partition = $1 AND member_id = $2;
 
 -- name: erase_contacts
 -- What is known of a person.
@@ -41,13 +51,6 @@ DELETE FROM notifier.member_keys WHERE partition = $1 AND member_id = $2;
 -- name: erase_contact_requests
 -- What stands for the contacts that were sent.
 DELETE FROM notifier.contact_requests WHERE partition = $1 AND member_id = $2;
-
--- name: erase_deliveries
--- Messages are sent no more, and say nothing any more.
-UPDATE notifier.deliveries
-SET facts = '{}', address_hash = NULL, state = CASE WHEN state IN ('queued', 'held', 'no_contact') THEN 'dead' ELSE state END,
-    last_error = CASE WHEN state IN ('queued', 'held', 'no_contact') THEN 'the member was erased' ELSE last_error END
-WHERE partition = $1 AND member_id = $2;
 
 -- name: export_members
 -- What the feeds told of a member.
@@ -151,12 +154,21 @@ DELETE FROM notifier.badges WHERE partition = $1 AND member_id = $2;
 UPDATE notifier.feedback SET comment = NULL, content_digest = '' WHERE partition = $1 AND member_id = $2;
 
 -- name: erase_checkouts
--- What the member had in baskets.
-DELETE FROM notifier.checkouts WHERE partition = $1 AND member_id = $2;
+-- What the member had in baskets; a sale that is under way is needed until it is over.
+DELETE FROM notifier.checkouts
+WHERE partition = $1 AND member_id = $2 AND state IN ('done', 'refused', 'cancelled');
 
 -- name: erase_checkout_requests
--- What tills were answered about them.
-DELETE FROM notifier.checkout_requests WHERE partition = $1 AND member_id = $2;
+-- What tills were answered about those that are gone.
+DELETE FROM notifier.checkout_requests AS request
+WHERE partition = $1 AND member_id = $2 AND NOT EXISTS (
+    SELECT FROM notifier.checkouts AS checkout
+    WHERE checkout.partition = request.partition AND checkout.member_id = request.member_id
+        AND checkout.checkout_id = request.checkout_id);
+
+-- name: erase_goodwill
+-- Why staff gave the member points.
+UPDATE notifier.goodwill SET reason = '' WHERE partition = $1 AND member_id = $2;
 
 -- name: export_consents
 -- What the member said it wants to hear of.

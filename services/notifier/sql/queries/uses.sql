@@ -19,6 +19,26 @@ FROM unnest($6::text[], $7::text[]) AS whose (code, member_id)
 JOIN notifier.coupon_uses AS use
     ON use.partition = $1 AND use.code = whose.code AND use.member_id = whose.member_id AND use.state <> 'released';
 
+-- name: list_redeemed_uses
+-- The uses of a coupon that were redeemed, the last first: $3 = at most.
+SELECT * FROM notifier.coupon_uses
+WHERE partition = $1 AND code = $2 AND state = 'redeemed'
+ORDER BY redeemed_time DESC, use_id
+LIMIT $3;
+
+-- name: sum_overdrawn_uses
+-- Uses that were given offline although something spoke against them, from $1 until $2 (null: without an end), by store
+-- and reason; and what the amounts of their coupons come to.
+SELECT use.store_id, use.overdrawn AS reason, count(*) AS uses,
+    coalesce(sum((coupon.offer ->> 'amount')::bigint), 0)::bigint AS minor_units
+FROM notifier.coupon_uses AS use
+JOIN notifier.coupons AS coupon USING (partition, code)
+WHERE use.overdrawn <> ''
+    AND ($1::timestamptz IS NULL OR use.redeemed_time >= $1)
+    AND ($2::timestamptz IS NULL OR use.redeemed_time < $2)
+GROUP BY use.store_id, use.overdrawn
+ORDER BY use.store_id, use.overdrawn;
+
 -- name: put_uses
 -- Keeps uses of coupons of a partition, whole.
 INSERT INTO notifier.coupon_uses (
