@@ -26,7 +26,7 @@ from services.notifier.domain.contacts import Contact
 from services.notifier.domain.deliveries import DueDelivery
 from services.notifier.domain.profiles import Profile, level_key, standing
 from services.notifier.domain.programmes import Programmes
-from services.programme import Message, Programme
+from services.programme import Message, Programme, parse
 from services.programme.campaigns import Campaign, Trigger, TriggerKind, Variant
 from services.programme.messages import EMAIL, Consent
 from services.programme.model import Level
@@ -58,18 +58,24 @@ def preview(
         Path | None, typer.Option(metavar="DIR", help="Write message.txt, message.html and message.png there.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--programme", metavar="FILE", help="By this programme (default: the folder's own).")
+        Path | None,
+        typer.Option(
+            "--programme",
+            metavar="FILE",
+            help="By this programme (default: with --member the one in force, else the one the folder was made with).",
+        ),
     ] = None,
     data: Data = DEFAULT_DIRECTORY,
 ) -> None:
     """Show what a member would read of a campaign. Nothing is sent and no coupon is given: its code is made up, and so
     is what sets the campaign off."""
     programme = installation.load_programme(file or installation.find(data).programme, applied=file is None)
-    found = _campaign(programme, campaign)
     reader = Reader()
     if member:
         with interruptible("interrupted"), installation.running(installation.find(data).directory) as up:
             reader = _told_of(up, member)
+            programme = programme if file else _in_force(up)
+    found = _campaign(programme, campaign)
     chosen, in_control = _variant(found, variant, member)
     if in_control:
         print(f"{member} is in the control group, and would get none of this", file=sys.stderr)
@@ -213,6 +219,22 @@ def _told_of(up: Connection, member_id: str) -> Reader:
             return replace(reader, tier_number=held.benefits_tier_number, now=held.at_time.ToDatetime(tzinfo=UTC))
 
     return uvloop.run(ask())
+
+
+def _in_force(up: Connection) -> Programme:
+    """The version of the programme that the ledger goes by now."""
+    import uvloop
+    from loyalty.ledger.v1 import ledger_service_pb2 as ledger
+
+    from services.cli.remote import call, reach
+
+    async def ask() -> str:
+        async with reach(up) as services:
+            found = await call(services.ledger.GetProgramme, ledger.GetProgrammeRequest())
+            source: str = found.programme.source
+            return source
+
+    return parse(uvloop.run(ask()), "the programme in force", applied=True)
 
 
 def _write(folder: Path, message: Message) -> None:

@@ -53,7 +53,8 @@ def preview(
     Nothing is kept.
     """
     there = installation.find(data)
-    wanted = installation.load_programme(file)
+    # Whether it may be a new version the services say, which know the versions that there were.
+    wanted = installation.load_programme(file, applied=True)
     document = _read(file)
     with interruptible("interrupted"), installation.running(there.directory) as up:
         found = _run(_preview(up, wanted, document, from_, members))
@@ -67,7 +68,8 @@ def apply(file: File, from_: Annotated[str, From], data: Data = DEFAULT_DIRECTOR
     The same command again, with the same time, changes nothing.
     """
     there = installation.find(data)
-    wanted = installation.load_programme(file)
+    # Whether it may be a new version the services say, which know the versions that there were.
+    wanted = installation.load_programme(file, applied=True)
     document = _read(file)
     with (
         interruptible("interrupted; the same command, with another time than now, goes on where it was"),

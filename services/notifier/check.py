@@ -30,6 +30,7 @@ from services.notifier.ledger_client import LedgerClient
 from services.notifier.store import Installation, SealedContact, Store, Transaction
 from services.notifier.tiers_client import TiersClient
 from services.notifier.vault import Vault, read_master_keys
+from services.programme.templates import POINTS_BALANCE
 from services.runtime.command import CheckReport, own_identity
 from services.runtime.config import ConfigurationError
 from services.runtime.database import create_pool
@@ -244,11 +245,16 @@ def _tier_gift_differences(
             # Given by hand, for points, or for what the feed of changes does not tell.
             continue
         if key not in due:
-            if not gifts.is_plain(coupon):
+            if not gifts.is_derived(coupon):
                 continue
             yield _difference("coupon without cause", where, None, coupon.code)
             continue
         expected = due[key]
+        if letter is not None:
+            # How many points somebody had then the changes do not say.
+            letter = replace(
+                letter, facts={name: fact for name, fact in letter.facts.items() if name != POINTS_BALANCE}
+            )
         if coupon.member_key in erased:
             # Nothing is left of what its message said.
             letter_left = None if expected.letter is None else replace(expected.letter, facts={})

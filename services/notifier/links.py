@@ -39,10 +39,11 @@ class UnsubscribeLinks:
 
     def __init__(self, *, key: bytes, url: str) -> None:
         """Raises InstallationError for an address without the token, or one that mail clients do not call."""
-        if url and (url.count(PLACE) != 1 or not _ADDRESS.fullmatch(url)):
+        # Mail programs read what is between "=?" and "?=" as an encoded word.
+        if url and (url.count(PLACE) != 1 or not _ADDRESS.fullmatch(url) or "=?" in url):
             raise InstallationError(
-                f"{url!r} is no address to unsubscribe at: it begins with https://, has {PLACE} in it once, no blanks, "
-                "and at most 700 characters"
+                f"{url!r} is no address to unsubscribe at: it begins with https://, has {PLACE} in it once, is ASCII "
+                'without blanks, angle brackets and "=?", and has at most 700 characters'
             )
         self._cipher = AESGCM(key)
         self._url = url

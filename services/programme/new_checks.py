@@ -74,10 +74,11 @@ def _in_campaign(campaign: Mapping[str, object], content: object) -> _Found:
         gifts = {key: owner.get(key) if owner.get(key) is not None else campaign.get(key) for key in templates.OF_GIFTS}
         there = {key for key, gift in gifts.items() if gift is not None}
         if (survey := _survey(gifts["survey"], content)) is not None and survey.get("link") is None:
-            there.remove("survey")
+            there.discard("survey")
         for part, template in _templates(at(message, "message")):
+            empty = set(templates.VARIABLES) - templates.known(trigger, there) - templates.asked(template)
             for name, line in templates.used(template):
-                if name in templates.VARIABLES and name not in templates.known(trigger, there):
+                if name in empty:
                     why = _why_empty(name, trigger, gifts["survey"], who)
                     yield (*message_path, *part), f'"{name}" is always empty: {why}', line
 

@@ -364,7 +364,7 @@ _LimitAboveZero = Annotated[int, _whole(1, MAX_LIMIT)]
 _Uses = Annotated[int, _whole(1, MAX_USES)]
 _Word = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", 'letters, digits, ".", "_" and "-", at most 64')]
 """What others name: a store, an article, a channel, an attribute."""
-_Pool = Annotated[str, _text(r"[a-z0-9_-]{1,64}", 'small letters, digits, "_" and "-", at most 32')]
+_Pool = Annotated[str, _text(r"[a-z0-9_-]{1,64}", 'small letters, digits, "_" and "-", at most 64')]
 _Event = Annotated[
     str, _text(r"[a-z0-9_]{1,32}(?:\.[a-z0-9_]{1,32}){1,3}", 'words with dots between, such as "campaign.won"')
 ]

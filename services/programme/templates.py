@@ -19,8 +19,9 @@ from jinja2.sandbox import SandboxedEnvironment
 from services.programme.campaigns import TriggerKind
 from services.programme.messages import Message
 
-OF_MEMBERS: Final = ("points_balance", "tier")
-"""What every message knows of its member."""
+POINTS_BALANCE: Final = "points_balance"
+OF_MEMBERS: Final = (POINTS_BALANCE, "tier")
+"""What messages know of their member."""
 _ALWAYS: Final = ("currency", "member_id", "name", "programme", "unsubscribe_url", *OF_MEMBERS)
 OF_OCCASIONS: Final[Mapping[TriggerKind, tuple[str, ...]]] = {
     TriggerKind.TIER_REACHED: ("balance", "previous_tier"),
@@ -85,6 +86,18 @@ def used(template: str) -> Iterator[tuple[str, int]]:
             yield name.name, name.lineno
     except (TemplateSyntaxError, RecursionError):
         return
+
+
+def asked(template: str) -> set[str]:
+    """The variables by which a template chooses its words: it knows that they may be empty."""
+    try:
+        tree = _TEXT.parse(template)
+        tests = [choice.test for choice in tree.find_all(nodes.If)]
+        tests += [choice.test for choice in tree.find_all(nodes.CondExpr)]
+        # `find_all` looks below a node, and a test may be a name itself.
+        return {name.name for name in nodes.Output(tests).find_all(nodes.Name)}
+    except (TemplateSyntaxError, RecursionError):
+        return set()
 
 
 def check(template: str, *, html: bool = False) -> list[TemplateMistake]:

@@ -1023,7 +1023,9 @@ class Tiers:
             raise FromTimeError
         before = self.versions
         try:
-            candidate = programmes.parse(document, "the document")
+            candidate = programmes.parse(document, "the document", applied=True)
+            if before.named(candidate.version) is None:
+                candidate = programmes.parse(document, "the document")
         except programmes.ProgrammeError as error:
             raise DocumentInvalidError(str(error), [problem.sentence for problem in error.problems]) from None
         if problems := programmes.breaks(before.at(at), candidate):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -93,14 +93,14 @@ async def found(desk: Desk) -> dict[str, tuple[str, Any, Any]]:
 async def test_whatever_is_whole_or_nothing_is_clean(
     desk: Desk, services: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def until_just_now(transaction: Transaction, pool: str) -> bool:
+    async def until_just_now(transaction: Transaction, pools: Collection[str]) -> set[str]:
         monkeypatch.undo()
-        return True
+        return set(pools)
 
     _, checkouts = services
     await desk.get_reward("m-1", "mug")
     await desk.get_reward("m-1", "bonus")
-    monkeypatch.setattr(Transaction, "has_free_codes", until_just_now)
+    monkeypatch.setattr(Transaction, "find_pools_with_codes", until_just_now)
     with pytest.raises(grpc.aio.AioRpcError):
         # Others take the last code of its pool while points are held: they come back.
         await desk.get_reward("m-1", "code")

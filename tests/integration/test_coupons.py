@@ -669,6 +669,10 @@ async def test_what_was_given_offline_though_something_spoke_against_it_is_summe
     await desk.redeem(percent, offline=True, occurred_time=stamp(NOW))
     assert await losses(from_time=stamp(NOW)) == [("", "ERROR_REASON_COUPON_VOIDED", 1, 0)]
     assert await losses(until_time=stamp(NOW)) == [("s-1", "ERROR_REASON_COUPON_REDEEMED", 2, 1000)]
+    assert await why(losses(from_time=stamp(NOW), until_time=stamp(NOW))) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_FIELD",
+    )
     # What came back is lost no more.
     await desk.release(code, used.use_id, redeemed=True)
     assert await losses(until_time=stamp(NOW)) == [("s-1", "ERROR_REASON_COUPON_REDEEMED", 1, 500)]
@@ -745,11 +749,12 @@ async def test_that_a_pool_is_empty_is_known_without_looking_at_the_codes_of_oth
                    SELECT number % 4, 'CODE' || number, 'full', 'CODE' || number, 'file', number
                    FROM generate_series(1, 5000) AS number"""
             )
-            await owner.execute(f"PREPARE look (text) AS {QUERIES['has_free_codes']}")
+            await owner.execute(f"PREPARE look (text[]) AS {QUERIES['find_pools_with_codes']}")
             for _ in range(2):
                 for pool in ("full", "empty"):
-                    assert await owner.fetchval(f"EXECUTE look ('{pool}')") == (pool == "full")
-                    assert await rows_touched(owner, "pool_codes", f"look ('{pool}')") <= 4
+                    found = [row["pool"] for row in await owner.fetch(f"EXECUTE look ('{{{pool}}}')")]
+                    assert found == ["full"] * (pool == "full")
+                    assert await rows_touched(owner, "pool_codes", f"look ('{{{pool}}}')") <= 4
                 await owner.execute("ANALYZE notifier.pool_codes")
         finally:
             await owner.close()

@@ -989,7 +989,7 @@ BAD: Sequence[tuple[Any, str]] = (
     (returned("r", "p", returned_lines=[by_line(1, quantity=HUGE)]), "returned_lines[0].quantity"),
     (returned("r", "p", returned_lines=[by_line(1, amount=-1)]), "returned_lines[0].amount_minor_units"),
     (returned("r", "p", returned_lines=[by_line(1, amount=HUGE)]), "returned_lines[0].amount_minor_units"),
-    (returned("r", "p", returned_lines=[pb.ReturnedLine(line_number=1)]), "returned_lines[0].extent"),
+    (returned("r", "p", returned_lines=[pb.ReturnedLine(line_number=1)]), "returned_lines[0].quantity"),
     (
         returned("r", "p", returned_lines=[by_line(1, quantity=1), by_line(2, quantity=1), by_line(1, amount=1)]),
         "returned_lines[2].line_number",

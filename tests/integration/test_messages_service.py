@@ -219,6 +219,7 @@ async def test_endpoints_are_made_listed_and_deleted_over_the_contract(installat
     ("setting", "problem"),
     [
         ({"unsubscribe_url": "https://shop.example.com/"}, "no address to unsubscribe at"),
+        ({"unsubscribe_url": "https://shop.example.com/{token}?a=?utf-8?q?=0d=0a?="}, "no address to unsubscribe at"),
         ({"smtp_user": "shop"}, "are set together"),
         ({"webhook_networks": "here"}, "LOYALTY_WEBHOOK_NETWORKS"),
         ({"channel_adapters": "sms"}, "names no adapter"),

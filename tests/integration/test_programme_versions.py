@@ -377,6 +377,11 @@ async def test_a_rule_that_came_after_a_version_stops_new_files_and_not_the_ledg
     assert (await shop.programme()).programme.version == first.programme.version
     async with refused("PROGRAMME_INVALID"):
         await shop.apply(document(points=2) + empty, SWITCH)
+    # It lives by this one again, which is no new one.
+    await shop.apply(document(points=2), SWITCH)
+    for replayed in (False, True):
+        again = await shop.apply(document() + empty, SWITCH + timedelta(days=90), request_id="back")
+        assert (again.version, again.replayed) == (first.programme.version, replayed)
     assert await clean(database, file)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,6 +29,7 @@ from services.notifier.domain.uses import (
     state_of,
     why_not,
 )
+from services.notifier.errors import WrongCodesError
 from services.programme.rewards import Offer, OfferKind
 from services.runtime.guesses import Guesses
 from services.runtime.identity import Caller
@@ -198,18 +201,29 @@ def test_nobody_may_ask_for_more_wrong_codes_than_its_bucket_holds_and_time_refi
     asked: list[tuple[float, str, bool]],
 ) -> None:
     now = 0.0
-    guesses = Guesses(lambda: now)
+    guesses = Guesses(lambda: now, is_miss=lambda error: isinstance(error, KeyError), refusal=WrongCodesError)
     wrong: list[tuple[float, str]] = []
-    for pause, place, right in asked:
-        now += pause
-        till = Caller(principal="till", terminal=place)
-        wait = guesses.wait(till)
-        if wait:
-            now += wait + 0.001
-            assert guesses.wait(till) == 0, "who waited as long as told may ask"
-        if not right:
-            guesses.missed(till)
-            wrong.append((now, place))
+
+    async def ask(place: str, *, right: bool) -> None:
+        async with guesses.trying(Caller(principal="till", terminal=place)):
+            if not right:
+                raise KeyError(place)
+
+    async def ask_all() -> None:
+        nonlocal now
+        for pause, place, right in asked:
+            now += pause
+            with contextlib.suppress(KeyError):
+                try:
+                    await ask(place, right=right)
+                except WrongCodesError as error:
+                    now += error.wait_seconds + 0.001
+                    # Who waited as long as told may ask.
+                    await ask(place, right=right)
+            if not right:
+                wrong.append((now, place))
+
+    asyncio.run(ask_all())
     for place in "abc":
         times = [time for time, where in wrong if where == place]
         for first in range(len(times)):

@@ -20,7 +20,7 @@ from loyalty.type.v1.money_pb2 import Money
 from services import programme as programmes
 from services.ledger.domain import encoding
 from services.notifier.channels.email import Composer
-from services.notifier.domain.campaigns import Gifts, Letter, TierGift
+from services.notifier.domain.campaigns import Gifts, Letter, TierGift, plain, tells_points
 from services.notifier.domain.codes import ALPHABET, CouponCodes, check_character
 from services.notifier.domain.contacts import Contact, birthday_digest, partition_of
 from services.notifier.domain.coupons import Coupon, CouponState
@@ -157,33 +157,33 @@ def test_a_mistyped_code_is_told_to_be_one() -> None:
 
 
 def test_reaching_a_tier_gives_the_coupon_of_its_campaign_and_the_letter_with_it() -> None:
-    (reward,) = GIFTS.decide([change(1, 2)])
-    assert reward.coupon.campaign_id == "green-reached"
-    assert reward.coupon.offer == Offer(kind=OfferKind.DISCOUNT_PERCENT, percent_bp=500)
-    assert reward.coupon.issued_time == NOON
+    (gift,) = GIFTS.decide([change(1, 2)])
+    assert gift.coupon.campaign_id == "green-reached"
+    assert gift.coupon.offer == Offer(kind=OfferKind.DISCOUNT_PERCENT, percent_bp=500)
+    assert gift.coupon.issued_time == NOON
     # 30 days in New York later, no change of its clock in between.
-    assert reward.coupon.valid_until_time == NOON + timedelta(days=30)
-    assert (reward.letter.facts["tier"], reward.letter.facts["previous_tier"]) == ("Green", "White")
-    assert reward.letter.delivery_id[:4] == "0003"
-    assert GIFTS.decide([change(1, 2)]) == [reward]
+    assert gift.coupon.valid_until_time == NOON + timedelta(days=30)
+    assert (gift.letter.facts["tier"], gift.letter.facts["previous_tier"]) == ("Green", "White")
+    assert gift.letter.delivery_id[:4] == "0003"
+    assert GIFTS.decide([change(1, 2)]) == [gift]
 
 
 def test_a_window_over_the_change_to_summer_time_keeps_the_local_time_of_day() -> None:
-    (reward,) = GIFTS.decide([change(1, 3)])
-    assert reward.coupon.offer == Offer(kind=OfferKind.DISCOUNT_AMOUNT, amount=1000)
-    assert reward.coupon.valid_until_time == NOON + timedelta(days=60, hours=-1)
+    (gift,) = GIFTS.decide([change(1, 3)])
+    assert gift.coupon.offer == Offer(kind=OfferKind.DISCOUNT_AMOUNT, amount=1000)
+    assert gift.coupon.valid_until_time == NOON + timedelta(days=60, hours=-1)
 
 
 def test_a_tier_that_was_passed_over_is_not_reached_and_going_down_reaches_nothing() -> None:
-    assert [reward.coupon.campaign_id for reward in GIFTS.decide([change(1, 4)])] == ["golden-reached"]
+    assert [gift.coupon.campaign_id for gift in GIFTS.decide([change(1, 4)])] == ["golden-reached"]
     assert GIFTS.decide([change(4, 2), change(2, 1)]) == []
 
 
 def test_a_coupon_is_valid_before_its_end_and_not_at_it() -> None:
-    (reward,) = GIFTS.decide([change(1, 2)])
-    end = reward.coupon.valid_until_time
-    assert reward.coupon.state_at(end - timedelta(microseconds=1)) is CouponState.ISSUED
-    assert reward.coupon.state_at(end) is CouponState.EXPIRED
+    (gift,) = GIFTS.decide([change(1, 2)])
+    end = gift.coupon.valid_until_time
+    assert gift.coupon.state_at(end - timedelta(microseconds=1)) is CouponState.ISSUED
+    assert gift.coupon.state_at(end) is CouponState.EXPIRED
 
 
 # --- what tiers tell, and what it reaches ---
@@ -239,15 +239,15 @@ def test_a_programme_that_only_gives_tiers_other_numbers_or_names_brings_nothing
 
 
 def test_a_programme_by_which_a_member_rises_brings_what_the_tier_brings() -> None:
-    assert [reward.coupon.campaign_id for reward in GIFTS.decide([told((1, 2), "PROGRAMME")])] == ["green-reached"]
+    assert [gift.coupon.campaign_id for gift in GIFTS.decide([told((1, 2), "PROGRAMME")])] == ["green-reached"]
 
 
 def test_what_a_cool_off_holds_back_brings_its_coupon_when_the_benefits_come() -> None:
     risen = told((1, 1), to_tier_number=3, to_tier="Silver")
     matured = told((1, 3), "MATURED", from_tier_number=3, from_tier="Silver")
     assert not risen.reaches
-    (reward,) = GIFTS.decide([risen, matured])
-    assert (reward.coupon.campaign_id, reward.letter.facts["tier"]) == ("silver-reached", "Silver")
+    (gift,) = GIFTS.decide([risen, matured])
+    assert (gift.coupon.campaign_id, gift.letter.facts["tier"]) == ("silver-reached", "Silver")
 
 
 def test_benefits_that_a_suspension_took_are_not_reached_again_and_the_suspension_brings_nothing() -> None:
@@ -318,18 +318,42 @@ def test_a_level_that_has_another_number_by_now_is_known_by_its_key() -> None:
     known.learn(Versions([
         Version(programme=PROGRAMME, from_time=SINCE_EVER), Version(programme=renumbered, from_time=start)
     ]))  # fmt: skip
-    rewards = Gifts(programmes=known, codes=CODES, delivery_key=b"d" * 32)
-    held = rewards.decide([change(1, 2)])
-    assert rewards.take_back([taken_back(3)], held) == []
-    assert len(rewards.take_back([taken_back(2)], held)) == 1
+    gifts = Gifts(programmes=known, codes=CODES, delivery_key=b"d" * 32)
+    held = gifts.decide([change(1, 2)])
+    assert gifts.take_back([taken_back(3)], held) == []
+    assert len(gifts.take_back([taken_back(2)], held)) == 1
+
+
+def test_a_coupon_with_a_code_from_a_pool_is_given_for_a_change_and_does_not_follow_from_it() -> None:
+    """What is left of the pool decides, too, and nobody can say afterwards which code it was."""
+    (green, *others) = PROGRAMME.campaigns
+    (only,) = green.variants
+    assert only.actions.coupon is not None
+    pooled = replace(only, actions=replace(only.actions, coupon=replace(only.actions.coupon, prefix="", pool="film")))
+    known = Programmes(replace(PROGRAMME, campaigns=(replace(green, variants=(pooled,)), *others)))
+    gifts = Gifts(programmes=known, codes=CODES, delivery_key=b"d" * 32)
+    (given,) = GIFTS.decide([change(1, 2)])
+    assert GIFTS.is_derived(given.coupon)
+    assert plain(known.newest.campaigns[0])
+    assert gifts.decide([change(1, 2)]) == []
+    assert not gifts.is_derived(given.coupon)
+
+
+def test_words_that_tell_the_points_of_a_member_decide_on_no_coupon() -> None:
+    green = PROGRAMME.campaigns[0]
+    (only,) = green.variants
+    assert only.actions.message is not None
+    telling = replace(only.actions.message, variables=frozenset({"points_balance"}))
+    told = replace(green, variants=(replace(only, actions=replace(only.actions, message=telling)),))
+    assert [(plain(one), tells_points(one)) for one in (green, told)] == [(True, False), (True, True)]
 
 
 # --- deliveries ---
 
 
-def carrying(reward: TierGift, attempts: int = 0) -> DueDelivery:
-    """The message that carries a reward."""
-    coupon, letter = reward.coupon, reward.letter
+def carrying(gift: TierGift, attempts: int = 0) -> DueDelivery:
+    """The message that carries a gift."""
+    coupon, letter = gift.coupon, gift.letter
     assert letter is not None
     message = Outgoing(
         partition=coupon.partition,
@@ -346,8 +370,8 @@ def carrying(reward: TierGift, attempts: int = 0) -> DueDelivery:
 
 
 def due(attempts: int = 0) -> DueDelivery:
-    (reward,) = GIFTS.decide([change(1, 2)])
-    return carrying(reward, attempts)
+    (gift,) = GIFTS.decide([change(1, 2)])
+    return carrying(gift, attempts)
 
 
 def test_a_channel_that_is_away_is_looked_for_after_five_seconds_and_later_every_two_minutes() -> None:
@@ -548,18 +572,18 @@ def test_a_change_gives_what_the_version_of_its_own_time_gives() -> None:
         Version(programme=without, from_time=NOON + timedelta(days=1)),
     ]
     known.learn(Versions(versions))
-    rewards = Gifts(programmes=known, codes=CODES, delivery_key=b"d" * 32)
+    gifts = Gifts(programmes=known, codes=CODES, delivery_key=b"d" * 32)
     last = replace(change(1, 2), changed_time=NOON + timedelta(days=1, microseconds=-1))
     first = replace(last, changed_time=NOON + timedelta(days=1))
-    assert [reward.coupon.issued_time for reward in rewards.decide([last, first])] == [last.changed_time]
+    assert [gift.coupon.issued_time for gift in gifts.decide([last, first])] == [last.changed_time]
     # A coupon keeps the words and the prefix of the version that gave it.
-    (reward,) = rewards.decide([last])
-    assert rewards.varied(reward.coupon, 1).split("-")[0] == reward.coupon.code.split("-")[0]
+    (gift,) = gifts.decide([last])
+    assert gifts.varied(gift.coupon, 1).split("-")[0] == gift.coupon.code.split("-")[0]
 
 
 def test_a_message_of_a_version_that_is_not_known_waits_until_the_ledger_was_asked() -> None:
-    (reward,) = GIFTS.decide([change(1, 2)])
-    delivery = carrying(reward)
+    (gift,) = GIFTS.decide([change(1, 2)])
+    delivery = carrying(gift)
     without = replace(PROGRAMME, version="retail-demo@without", campaigns=())
     known = Programmes(without)
     composer = Composer(programmes=known, mail_from="shop@example.com")
@@ -576,11 +600,11 @@ def test_a_message_of_a_version_that_is_not_known_waits_until_the_ledger_was_ask
 
 
 def letter_for(contact: Contact, *, to_tier: int = 2) -> tuple[Coupon, Letter, bytes]:
-    (reward,) = GIFTS.decide([change(1, to_tier)])
-    delivery = carrying(reward)
+    (gift,) = GIFTS.decide([change(1, to_tier)])
+    delivery = carrying(gift)
     composer = Composer(programmes=Programmes(PROGRAMME), mail_from="The Shop <shop@example.com>")
-    assert reward.letter is not None
-    return reward.coupon, reward.letter, composer.compose(delivery, contact, NOON).content
+    assert gift.letter is not None
+    return gift.coupon, gift.letter, composer.compose(delivery, contact, NOON).content
 
 
 def test_an_e_mail_shows_the_code_the_discount_and_the_last_day() -> None:
@@ -629,8 +653,8 @@ def test_money_off_and_the_balance_are_written_as_people_write_them() -> None:
 )
 def test_a_balance_that_is_no_money_is_written_as_a_plain_number(metric: Metric, balance: int, shown: str) -> None:
     counting = replace(PROGRAMME, tiers=replace(PROGRAMME.tiers, metric=metric))
-    (reward,) = GIFTS.decide([replace(change(1, 3), balance=balance)])
-    delivery = carrying(reward)
+    (gift,) = GIFTS.decide([replace(change(1, 3), balance=balance)])
+    delivery = carrying(gift)
     composer = Composer(programmes=Programmes(counting), mail_from="shop@example.com")
     content = composer.compose(delivery, Contact(name="", email="m@example.com"), NOON).content
     assert f"come to {shown}" in message_from_bytes(content, policy=DEFAULT_POLICY).get_content()

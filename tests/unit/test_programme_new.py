@@ -64,7 +64,7 @@ REFUSED = {
          'campaigns[0].message.text: "discount" is always empty: the campaign has no coupon; add it, or remove the '
          "variable"]),
     "a variant without a coupon beside one with": (
-        f"trigger: birthday, {message('{% if code %}x{% endif %}')}, "
+        f"trigger: birthday, {message('{{ code }}')}, "
         f"variants: [{{id: a, share: '50', {COUPON}}}, {{id: b, share: '50'}}]",
         ['campaigns[0].message.text: "code" is always empty: the variant "b" has no coupon; add it, or remove the '
          "variable"]),
@@ -99,6 +99,14 @@ REFUSED = {
 def test_a_new_file_is_refused_and_what_a_ledger_lives_by_is_read(campaign: str, said: list[str]) -> None:
     assert problems(shop(campaign)) == said
     assert parse(shop(campaign), "x.yaml", applied=True).campaigns
+
+
+def test_words_for_the_variant_with_a_coupon_may_stand_in_the_message_of_both_where_they_ask_for_the_code() -> None:
+    guarded = message("{% if code %}Take {{ code }}.{% else %}Come by.{% endif %}")
+    variants = f"variants: [{{id: a, share: '50', {COUPON}}}, {{id: b, share: '50'}}]"
+    assert problems(shop(f"trigger: birthday, {guarded}, {variants}")) == []
+    half = message("{% if name %}{{ name }}{% endif %}, take {{ code }}.")
+    assert len(problems(shop(f"trigger: birthday, {half}, {variants}"))) == 1
 
 
 @pytest.mark.parametrize("trigger", list(TriggerKind))

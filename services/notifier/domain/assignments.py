@@ -41,11 +41,6 @@ class Claim:
         """Whose it is."""
         return self.partition, self.member_id
 
-    @property
-    def cap(self) -> Cap | None:
-        """How often its member gets the campaign at most, in the variant that the member has."""
-        return variant_of(self.campaign, self.member_id)[0].cap
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
@@ -201,11 +196,10 @@ def belongs(audience: Audience, profile: Profile, person: Person) -> bool:
     )
 
 
-def cap_span(claim: Claim) -> tuple[datetime, datetime]:
-    """From when on and before when what a member had of a claim's campaign counts for its cap: whatever may lie in one
+def cap_span(claim: Claim, cap: Cap) -> tuple[datetime, datetime]:
+    """From when on and before when what a member had of a claim's campaign counts for a cap: whatever may lie in one
     span of the cap's days with the claim's own local day. Of late claims also what came after them."""
-    assert claim.cap is not None
-    day, days = claim.programme.local_day(claim.time), claim.cap.days
+    day, days = claim.programme.local_day(claim.time), cap.days
     start_of = claim.programme.start_of_local_day
     return start_of(day - timedelta(days=days - 1)), start_of(day + timedelta(days=days))
 
@@ -230,7 +224,7 @@ def assign(
         again = more[campaign.id, claim.member_key]
         variant, in_control = variant_of(campaign, claim.member_id)
         cap = variant.cap
-        if claim.key in taken or (cap is not None and _times_had(claim, had, again) >= cap.times):
+        if claim.key in taken or (cap is not None and _times_had(claim, cap, had, again) >= cap.times):
             continue
         cost = Cost() if in_control else cost_of(claim.programme, variant.actions, claim.time)
         if not in_control:
@@ -245,6 +239,6 @@ def assign(
     return assigned
 
 
-def _times_had(claim: Claim, had: Mapping[GiftKey, int], again: Iterable[datetime]) -> int:
-    since, until = cap_span(claim)
+def _times_had(claim: Claim, cap: Cap, had: Mapping[GiftKey, int], again: Iterable[datetime]) -> int:
+    since, until = cap_span(claim, cap)
     return had.get(claim.key, 0) + sum(since <= time < until for time in again)

@@ -13,9 +13,10 @@ from services.notifier.domain.feeds import TierChange
 from services.notifier.domain.messages import Outgoing, delivery_id
 from services.notifier.domain.profiles import Occasion, occasion_of
 from services.notifier.domain.programmes import Programmes
-from services.programme.campaigns import Actions, Campaign, TriggerKind
+from services.programme.campaigns import Campaign, TriggerKind
 from services.programme.messages import WEBHOOK
 from services.programme.rewards import CouponAction
+from services.programme.templates import POINTS_BALANCE
 
 _CHANGE = "change:"
 
@@ -47,17 +48,25 @@ class Gift:
 
 
 def plain(campaign: Campaign) -> bool:
-    """Whether changes of tier alone decide what it gives and says: no audience, budget or cap, no points told."""
+    """Whether changes of tier alone decide what it gives: no audience, budget or cap."""
     return (
         campaign.trigger.kind is TriggerKind.TIER_REACHED
         and campaign.audience.all
         and campaign.budget.unlimited
-        and not any(variant.cap or _tells_points(variant.actions) for variant in campaign.variants)
+        and not any(variant.cap for variant in campaign.variants)
     )
 
 
-def _tells_points(actions: Actions) -> bool:
-    return actions.message is not None and "points_balance" in actions.message.variables
+def tells_points(campaign: Campaign) -> bool:
+    """Whether its messages say how many points their member has."""
+    messages = [variant.actions.message for variant in campaign.variants]
+    return any(message is not None and POINTS_BALANCE in message.variables for message in messages)
+
+
+def _derived(campaign: Campaign) -> bool:
+    """Whether its coupons follow from the changes of tier: what a pool has left, and which code, does not."""
+    coupons = [variant.actions.coupon for variant in campaign.variants]
+    return plain(campaign) and not any(coupon is not None and coupon.pool for coupon in coupons)
 
 
 class Gifts:
@@ -91,11 +100,11 @@ class Gifts:
                     )
 
     def decide(self, changes: Iterable[TierChange]) -> list[TierGift]:
-        """The coupons that plain campaigns give for these changes, in order, each with its message."""
+        """The coupons that follow from these changes, in order, each with its message but for the points it tells."""
         gifts = []
         for claim in self.claims(self.occasions(changes)):
             variant, in_control = variant_of(claim.campaign, claim.member_id)
-            if plain(claim.campaign) and not in_control:
+            if _derived(claim.campaign) and not in_control:
                 cost = cost_of(claim.programme, variant.actions, claim.time)
                 assignment = Assignment(claim=claim, variant=variant.id, in_control=False, cost=cost)
                 gift = self.gift(assignment)
@@ -103,10 +112,10 @@ class Gifts:
                     gifts.append(TierGift(coupon=gift.coupon, letter=self._letter(gift)))
         return gifts
 
-    def is_plain(self, coupon: Coupon) -> bool:
-        """Whether changes of tier alone decided on a coupon; also where its campaign is not to be found."""
+    def is_derived(self, coupon: Coupon) -> bool:
+        """Whether a coupon follows from the changes of tier; also where its campaign is not to be found."""
         campaign = self._programmes.at(coupon.issued_time).campaign(coupon.campaign_id)
-        return campaign is None or plain(campaign)
+        return campaign is None or _derived(campaign)
 
     def gift(self, assignment: Assignment) -> Gift:
         """What an assignment brings: in the control group nothing."""

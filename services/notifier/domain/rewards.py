@@ -90,14 +90,14 @@ class RewardIntent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardFacts:
-    """What decides whether a member can have a reward. `left`: why nobody is a member by this id any more; `tier`: the
-    key of the tier whose benefits the member has, SUSPENDED of an account that is; `pool_empty`: the pool of its codes
-    has none left. None: not known, or no limit."""
+    """What decides whether a member can have a reward. `no_member`: why nobody is a member by this id any more; `tier`:
+    the key of the tier whose benefits the member has, SUSPENDED of an account that is; `pool_empty`: the pool of its
+    codes has none left. None: not known, or no limit."""
 
     tier: str
     segments: frozenset[str]
     day: date
-    left: Refusal | None = None
+    no_member: Refusal | None = None
     pool_empty: bool = False
     points: int | None = None
     stock_left: int | None = None
@@ -134,8 +134,8 @@ def obstacles(reward: Reward, facts: RewardFacts) -> Iterator[Refusal]:
     """Why a member cannot have a reward now, what cannot be helped first."""
     if not offered_on(reward, facts.day):
         yield Refusal(reason="REWARD_NOT_OFFERED_NOW", sentence="the reward cannot be had today")
-    if facts.left is not None:
-        yield facts.left
+    if facts.no_member is not None:
+        yield facts.no_member
     elif facts.tier == SUSPENDED:
         yield Refusal(reason="ACCOUNT_SUSPENDED", sentence="the account is suspended, and its points are frozen")
     elif reward.tiers and facts.tier not in reward.tiers:

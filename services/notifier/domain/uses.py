@@ -152,10 +152,10 @@ _SUSPENDED: Final = Refusal(
 )
 # Why somebody whose card is shown is no member.
 ERASED: Final = Refusal(
-    reason="MEMBER_ERASED", sentence="the member was erased: no coupon is taken with, or given to, this card any more"
+    reason="MEMBER_ERASED", sentence="the member was erased: nothing is taken from, or given to, this card any more"
 )
 RESIGNED: Final = Refusal(
-    reason="MEMBER_RESIGNED", sentence="the member has left: no coupon is taken with, or given to, this card"
+    reason="MEMBER_RESIGNED", sentence="the member has left: nothing is taken from, or given to, this card"
 )
 NO_MEMBER: Final = Refusal(reason="MEMBER_UNKNOWN", sentence="no member has this id; enrol the member first")
 _USE_REDEEMED: Final = Refusal(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from loyalty.notifier.v1 import privacy_pb2, survey_pb2
 
 from services.notifier.domain.deliveries import Delivery
+from services.notifier.errors import PeerError
 from services.notifier.rpc.calls import Context, Methods, acting_principal, stamp
 from services.notifier.rpc.preferences import consent_message
 from services.notifier.rpc.rewards import coupon_message
@@ -81,13 +82,18 @@ class PrivacyMethods(Methods):
         self, request: privacy_pb2.GrantGoodwillRequest, context: Context
     ) -> privacy_pb2.GrantGoodwillResponse:
         """Gives points as goodwill."""
-        left, replayed, token = await self._do.members.grant(
-            request_id=request.request_id,
-            member_id=request.member_id,
-            points=request.points,
-            reason=request.reason,
-            principal=acting_principal(),
-        )
+        try:
+            left, replayed, token = await self._do.members.grant(
+                request_id=request.request_id,
+                member_id=request.member_id,
+                points=request.points,
+                reason=request.reason,
+                principal=acting_principal(),
+            )
+        except PeerError:
+            # It is kept, and given when the ledger answers.
+            await self._audit.acted(current_caller.get(), f"{_SERVICE}/GrantGoodwill", {request.member_id})
+            raise
         await self._audit.acted(current_caller.get(), f"{_SERVICE}/GrantGoodwill", {request.member_id})
         return privacy_pb2.GrantGoodwillResponse(points_left_this_month=left, replayed=replayed, causal_token=token)
 

@@ -22,10 +22,11 @@ from services.notifier.domain.assignments import (
     assign,
     belongs,
     cap_span,
+    variant_of,
     worth_of_points,
 )
 from services.notifier.domain.awards import Award
-from services.notifier.domain.campaigns import Gift, Gifts, plain
+from services.notifier.domain.campaigns import Gift, Gifts, plain, tells_points
 from services.notifier.domain.coupons import MemberKey
 from services.notifier.domain.feeds import LedgerEntry, MemberEvent, MemberJoined, ProgrammeApplied, TierChange
 from services.notifier.domain.messages import STALE
@@ -38,6 +39,7 @@ from services.notifier.vault import Vault
 from services.programme.campaigns import DAILY, Campaign
 from services.programme.messages import EMAIL
 from services.programme.model import Programme
+from services.programme.templates import POINTS_BALANCE
 from services.runtime.clock import MachineClock
 
 log = structlog.get_logger()
@@ -82,7 +84,7 @@ class CampaignEngine:
     @property
     def asks(self) -> bool:
         """Whether some campaign of any version needs to know more of members than their changes of tier."""
-        return any(not plain(campaign) for campaign in self.campaigns())
+        return any(not plain(campaign) or tells_points(campaign) for campaign in self.campaigns())
 
     @property
     def has_days(self) -> bool:
@@ -213,7 +215,8 @@ class CampaignEngine:
         for claim in claims:
             profile = profiles.get(claim.member_key)
             if plain(claim.campaign):
-                meant.append(claim)
+                told = {POINTS_BALANCE: profile.available} if profile and tells_points(claim.campaign) else {}
+                meant.append(replace(claim, facts={**told, **claim.facts}))
             elif (
                 profile is not None
                 and profile.takes_part
@@ -271,7 +274,8 @@ class CampaignEngine:
             return {}
 
     async def _assign(self, transaction: Transaction, claims: Sequence[Claim]) -> list[Assignment]:
-        capped = [(claim, cap_span(claim)) for claim in claims if claim.cap is not None]
+        drawn = [(claim, variant_of(claim.campaign, claim.member_id)[0]) for claim in claims]
+        capped = [(claim, cap_span(claim, variant.cap)) for claim, variant in drawn if variant.cap is not None]
         had = await transaction.count_assignments_within(capped) if capped else {}
         given = await transaction.find_assignments([claim.key for claim in claims])
         budgeted = {claim.campaign.id for claim in claims if not claim.campaign.budget.unlimited}

@@ -191,7 +191,8 @@ class CheckoutService:
 
         One that nobody committed is cancelled, too: a commit that comes later is refused. So is one that cost nothing,
         and recorded no purchase. Raises CheckoutRefusedError where any other is complete, CheckoutInProgressError where
-        the ledger has it and its end is not known in time, RequestIdReusedError, MemberUnknownError, PeerError.
+        the ledger has it and its end is not known in time, RequestIdReusedError, MemberUnknownError,
+        MemberErasedError, PeerError.
         """
         until = time.monotonic() + wait_seconds
         digest = keyed_digest(self._request_key, "cancel", content)
@@ -201,9 +202,10 @@ class CheckoutService:
             same_request(before.content_digest, digest)
             _told_cancelled(before.answer, replayed=True)
             return True
-        if await self._store.read(lambda transaction: transaction.find_checkout(key)) is None:
-            # Only of a member that there is something is kept.
-            await self._desk.member(member_id, on_behalf_of)
+        begun = await self._store.read(lambda transaction: transaction.find_checkout(key))
+        # Only of a member that there is something is kept.
+        if begun is None and (await self._desk.member(member_id, on_behalf_of)).erased:
+            raise MemberErasedError
         while (answer := await self._cancel(key, request_id, digest)) is None:
             # The ledger decides: once it has, the checkout is complete or free.
             if time.monotonic() >= until:

@@ -187,7 +187,9 @@ class CouponService:
 
     async def losses(self, from_time: datetime | None, until_time: datetime | None) -> list[CouponLoss]:
         """The uses in a span (None: without an end) that were given offline although something spoke against them, by
-        store and reason."""
+        store and reason. Raises FieldError for a span that ends before it begins."""
+        if from_time is not None and until_time is not None and until_time <= from_time:
+            raise FieldError("until_time", "must be later than from_time")
 
         async def read(transaction: Transaction) -> list[CouponLoss]:
             return await transaction.sum_overdrawn_uses(from_time, until_time)
@@ -371,7 +373,7 @@ class CouponService:
         request, made, replayed = await self._settled(work)
         same_request(request.content_digest, digest)
         if "reason" in request.answer:
-            # Kept before that was no answer to keep.
+            # An answer of a release that kept refusals.
             raise RefusedError(request.answer["reason"], request.answer["sentence"], replayed=replayed)
         if made is not None:
             return made, CouponState.ISSUED, False

@@ -64,6 +64,6 @@ class CouponMaker:
             taken = await transaction.take_pool_codes(partition, pool, coupon_partition=coupon_partition, limit=1)
             if taken:
                 return taken[0]
-        if await transaction.has_free_codes(pool):
+        if await transaction.find_pools_with_codes([pool]):
             raise OverloadedError
         raise RefusedError("OUT_OF_STOCK", f"the pool {pool} has no code left")

@@ -173,8 +173,8 @@ class PrivacyService:
         self._asked.set()
 
     async def _finish(self, member_id: str) -> bool:
-        """Has the ledger forget a member, too, and says whether all is done; a checkout that is under way is carried to
-        its end first. Raises PeerError, PeerRefusedError."""
+        """Has the ledger forget a member, too, and says whether all is done: not while a checkout is under way, which
+        is completed where the ledger has it, and refused otherwise. Raises PeerError, PeerRefusedError."""
         partition = partition_of(member_id, self._partitions)
         erasure = await self._erasure(partition, member_id)
         assert erasure is not None
@@ -213,7 +213,7 @@ class PrivacyService:
                     left = True
                 except PeerRefusedError as error:
                     # The same again changes nothing, and the others are not to wait for it.
-                    log.error("erasure_refused", partition=erasure.partition, reason=error.reason, problem=str(error))
+                    log.error("erasure_refused", request_id=erasure.request_id, reason=error.reason, problem=str(error))
             after = (erasures[-1].asked_time, erasures[-1].member_id)
         return left
 

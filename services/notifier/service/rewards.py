@@ -205,14 +205,13 @@ class RewardService:
     async def _facts(self, programme: Programme, member_id: str, now: datetime, rewards: list[Reward]) -> RewardFacts:
         """What of the member matters to these rewards. The tier is asked always: it says whether the account is
         suspended. Raises MemberUnknownError, MemberErasedError, PeerError."""
-        left = await self._why_no_member(member_id)
-        if left == NO_MEMBER:
+        no_member, tier = await asyncio.gather(self._why_no_member(member_id), self._tier_of(member_id))
+        if no_member == NO_MEMBER:
             raise MemberUnknownError
-        if left == ERASED:
+        if no_member == ERASED:
             raise MemberErasedError
-        tier = (await self._tier_of(member_id) or "") if rewards else ""
         segments = await self._segments(member_id) if any(reward.segments for reward in rewards) else frozenset[str]()
-        return RewardFacts(left=left, tier=tier, segments=segments, day=programme.local_day(now))
+        return RewardFacts(no_member=no_member, tier=tier or "", segments=segments, day=programme.local_day(now))
 
     async def _segments(self, member_id: str) -> frozenset[str]:
         key = partition_of(member_id, self._partitions), member_id
@@ -241,7 +240,7 @@ class RewardService:
             return pools
 
         async def read(transaction: Transaction) -> set[str]:
-            return {pool for pool in pools if not await transaction.has_free_codes(pool)}
+            return pools - await transaction.find_pools_with_codes(pools)
 
         return await self._store.read(read)
 
@@ -319,7 +318,7 @@ class RewardService:
                 raise MemberErasedError
             # In this order everywhere: the member's row, then the stock's.
             against, pool = refusal, reward.coupon.pool
-            if against is None and pool and not await transaction.has_free_codes(pool):
+            if against is None and pool and not await transaction.find_pools_with_codes([pool]):
                 raise _OutOfStockError
             if against is None and not await self._take(transaction, self._member_key_of(new), reward.per_member):
                 against = LIMIT_REACHED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from services.notifier.domain.pools import PoolCode
 from services.notifier.store.table import QUERIES, Table
@@ -35,9 +35,9 @@ class Pools(Table):
         values = (partition, pool, coupon_partition, limit)
         return [row["code"] for row in await self._connection.fetch(QUERIES["take_pool_codes"], *values)]
 
-    async def has_free_codes(self, pool: str) -> bool:
-        """Whether a pool has a free code, one that others are about to take included."""
-        return bool(await self._connection.fetchval(QUERIES["has_free_codes"], pool))
+    async def find_pools_with_codes(self, pools: Collection[str]) -> set[str]:
+        """Which of these pools have a free code, one that others are about to take included."""
+        return {row["pool"] for row in await self._connection.fetch(QUERIES["find_pools_with_codes"], list(pools))}
 
     async def locate_pool_code(self, partition: int, folded: str) -> tuple[int, str] | None:
         """The partition and the code of the coupon that was given by a code of a pool."""

@@ -65,7 +65,7 @@ class Uses(Table):
         return [_use(row) for row in rows]
 
     async def sum_overdrawn_uses(self, from_time: datetime | None, until_time: datetime | None) -> list[CouponLoss]:
-        """The uses that were given offline although something spoke against them; reads all uses."""
+        """The uses that were given offline although something spoke against them."""
         rows = await self._connection.fetch(QUERIES["sum_overdrawn_uses"], from_time, until_time)
         return [CouponLoss(**row) for row in rows]
 

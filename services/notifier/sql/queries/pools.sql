@@ -27,18 +27,20 @@ FROM free
 WHERE taken.partition = $1 AND taken.partition = free.partition AND taken.folded = free.folded
 RETURNING taken.code;
 
--- name: has_free_codes
--- Whether a pool has a free code, one that others are about to take included. Of each partition the first free code of
--- this pool or the next one is looked at, so that no others are read, however many there are.
-SELECT EXISTS (
+-- name: find_pools_with_codes
+-- Which of these pools have a free code, one that others are about to take included. Of each partition the first free
+-- code of a pool or the next one is looked at, so that no others are read, however many there are.
+SELECT asked.pool
+FROM unnest($1::text[]) AS asked (pool)
+WHERE EXISTS (
     SELECT FROM notifier.cursors AS cursor
     CROSS JOIN LATERAL (
         SELECT pool FROM notifier.pool_codes AS code
-        WHERE code.partition = cursor.partition AND code.pool >= $1 AND code.coupon_partition IS NULL
+        WHERE code.partition = cursor.partition AND code.pool >= asked.pool AND code.coupon_partition IS NULL
         ORDER BY pool
         LIMIT 1
     ) AS first
-    WHERE first.pool = $1
+    WHERE first.pool = asked.pool
 );
 
 -- name: locate_pool_code
