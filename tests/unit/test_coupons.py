@@ -268,7 +268,7 @@ def test_all_that_stands_in_the_way_is_told() -> None:
     assert against(gold, tier="gold") == []
     assert against(reward(segments=frozenset({"a", "b"})), segments=frozenset({"b"})) == []
     assert against(reward(segments=frozenset({"a"}))) == ["REWARD_NOT_FOR_MEMBER"]
-    assert against(gold, left=RESIGNED, pool_empty=True, stock_left=5) == ["MEMBER_RESIGNED", "OUT_OF_STOCK"]
+    assert against(gold, no_member=RESIGNED, pool_empty=True, stock_left=5) == ["MEMBER_RESIGNED", "OUT_OF_STOCK"]
 
 
 def test_money_is_paid_to_the_cent_also_where_none_is_asked_for() -> None:
